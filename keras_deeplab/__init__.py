@@ -1,0 +1,38 @@
+"""DeepLab semantic segmentation for Keras 3.
+
+Importing this package imports nothing heavy: each name below brings its module when it is first used.
+"""
+
+from importlib import import_module
+
+from keras_deeplab._registration import register_with_keras
+from keras_deeplab._version import __version__
+
+_HOMES = {
+    "BACKBONES": "backbones",
+    "DeepLabV3": "models",
+    "DeepLabV3Plus": "models",
+    "export_saved_model": "export.saved_model",
+    "export_tflite": "export.tflite",
+    "load": "weights",
+    "predictor": "predict",
+}
+_MODULES = ("atrous", "evaluate", "train")  # each callable as the function of its name
+__all__ = ["__version__", *_HOMES, *_MODULES]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return __all__
+
+
+register_with_keras()

@@ -1,0 +1,429 @@
+"""The rewrite that every network here stands on: a classifier in, the same classifier computed densely out.
+
+A layer that would carry the features past the asked output stride loses its stride, and everything behind it is
+dilated by as much, so that the same weights compute the same features on a finer grid (DeepLab v1, section 3.1;
+v3, figure 3b). One walk over the graph finds every tensor's place; Keras clones the model with the changed settings.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_deeplab import layers as dilated
+from keras_deeplab._callable import make_callable
+
+_CONVOLUTIONS = {
+    keras.layers.Conv2D: dilated.DilatedConv2D,
+    keras.layers.DepthwiseConv2D: dilated.DilatedDepthwiseConv2D,
+    keras.layers.SeparableConv2D: dilated.DilatedSeparableConv2D,
+}
+_POOLINGS = {
+    keras.layers.MaxPooling2D: dilated.DilatedMaxPooling2D,
+    keras.layers.AveragePooling2D: dilated.DilatedAveragePooling2D,
+}
+# Layers that look at one position only; all others are asked by experiment, which costs a few milliseconds each.
+_POINTWISE = (
+    keras.layers.BatchNormalization,
+    keras.layers.Rescaling,
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.Add,
+    keras.layers.Multiply,
+    keras.layers.Dense,
+)
+_GLOBAL_POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a feature map stands: `stride` input pixels between neighbours, `rate` times more in the classifier.
+
+    `pads` are the explicit paddings on the way that no spatial layer has consumed yet.
+    """
+
+    stride: int = 1
+    rate: int = 1
+    pads: frozenset = frozenset()
+
+    @property
+    def natural_stride(self):
+        return self.stride * self.rate
+
+
+def atrous(model, output_stride):
+    """Maps a functional classifier to the same network whose deepest feature map has the given output stride.
+
+    Strided convolutions and poolings that would pass `output_stride` get stride 1 and keep the dilation rate of
+    what comes before them; everything after them is dilated by the stride they lost. So with `rate = natural stride
+    / output_stride`, `atrous(model, output_stride)(x)[:, ::rate, ::rate]` equals `model(x)`: at any size where the
+    network pads explicitly, at sizes `32 * n + 1` where it pads as TensorFlow's `"same"` does, and nowhere exactly
+    where a network looks at the whole image (squeeze and excitation), because its averages are now denser.
+
+    The result has the same variables: names, shapes, order and values (copied, so training one leaves the other as
+    it is). Inputs stay as they are.
+
+    Args:
+        model: functional `keras.Model` (nested functional and sequential models included), channels last.
+        output_stride: int, the stride of the deepest feature map in input pixels: one that the network passes
+            through, such as 8, 16 or 32.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: the stride is not one of the network's, or a layer can't be computed densely (an upsampling, a
+            flattening, a block that hides its layers, a layer that is used twice); the message names the layer.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_deeplab.atrous import atrous
+    >>> classifier = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(64, 64, 3))
+    >>> classifier.output_shape, atrous(classifier, 8).output_shape
+    ((None, 2, 2, 1024), (None, 8, 8, 1024))
+    """
+    if not _is_graph(model):
+        raise ValueError(
+            f"atrous() rewrites functional keras.Models; received {_describe(model)}. Build the network with "
+            "keras.Model(inputs, outputs) from layers, as keras.applications does."
+        )
+    if isinstance(output_stride, bool) or not isinstance(output_stride, int | np.integer) or output_stride < 1:
+        raise ValueError(f"output_stride must be a positive integer such as 8 or 16; received {output_stride!r}.")
+    return rewrite(model, int(output_stride))
+
+
+def rewrite(model, output_stride, inputs=None, entry=None):
+    """`atrous`, onto given `keras.Input` tensors, with `entry` (tensor to tensor) between them and the network."""
+    natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
+    walk = _Walk(model, output_stride)
+    deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
+    if deepest != output_stride:
+        raise ValueError(
+            f"{model.name!r} can't have output stride {output_stride}: its feature maps have strides "
+            f"{', '.join(map(str, sorted(natural)))}. Ask for one of these."
+        )
+
+    def clone(layer):
+        cls, config = walk.changes.get(id(layer)) or (type(layer), layer.get_config())
+        return cls.from_config(config)
+
+    settings = {}
+    if inputs is not None:
+        entered = [entry(tensor) for tensor in inputs] if entry else inputs
+        replaced = {id(tensor): new for tensor, new in zip(inputs, entered, strict=True)}
+
+        def call(layer, *args, **kwargs):
+            args, kwargs = keras.tree.map_structure(lambda value: replaced.get(id(value), value), (args, kwargs))
+            return layer(*args, **kwargs)
+
+        structure = keras.tree.pack_sequence_as(model.input, list(inputs))
+        settings = {"input_tensors": structure, "call_function": call}
+        if isinstance(model, keras.Sequential):
+            model = keras.Model(model.inputs, model.outputs, name=model.name)
+    dense = keras.models.clone_model(model, clone_function=clone, recursive=True, **settings)
+    own = dense.weights[len(dense.weights) - len(model.weights) :]
+    for old, new in zip(model.weights, own, strict=True):
+        if old.shape != new.shape:
+            raise ValueError(
+                f"{model.name!r} can't be computed densely: the shape of its variable {old.path!r} depends on the "
+                f"size of the feature map ({tuple(old.shape)} becomes {tuple(new.shape)}). Remove that layer, for "
+                "keras.applications with include_top=False."
+            )
+        new.assign(old)
+        # Names that Keras counts up ("variable_3") or takes from an enclosing scope would differ; there is no setter.
+        new._name, new._path = old.name, old.path
+    return dense
+
+
+def taps(model):
+    """Maps a functional classifier to `{stride: name of the last layer whose output has that stride}`, in order.
+
+    Feature maps only: no padded or cropped map that waits for its convolution, no pooled vector. The last entry is
+    the network's deepest feature map.
+
+    >>> import keras
+    >>> from keras_deeplab.atrous import taps
+    >>> taps(keras.applications.VGG16(weights=None, input_shape=(64, 64, 3)))[32]
+    'block5_pool'
+    """
+    if not _is_graph(model):
+        raise ValueError(f"taps() reads functional keras.Models; received {_describe(model)}.")
+    walk = _Walk(model, None)
+    last = {}
+    for operation in model.operations:
+        for output in keras.tree.flatten(operation.output):
+            grid = walk.grids.get(id(output))
+            if grid is not None and not grid.pads and not isinstance(operation, keras.layers.Cropping2D):
+                last[grid.stride] = operation.name
+    return dict(sorted(last.items()))
+
+
+def _is_graph(layer):
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "operations") and layer.inputs is not None
+    )
+
+
+def _describe(thing):
+    return f"{type(thing).__name__} {thing.name!r}" if hasattr(thing, "name") else repr(thing)
+
+
+class _Walk:
+    """One pass over a graph: every tensor's `Grid` (by identity) and every layer's changed class and settings.
+
+    With `output_stride=None` nothing is changed and the grids are the network's own.
+    """
+
+    def __init__(self, model, output_stride):
+        self.output_stride = output_stride
+        self.grids = {}
+        self.changes = {}
+        self.settled = {}  # id of a padding layer -> the padding that its consumer needs
+        self.paddings = {}  # id of a padding layer -> (layer, its input's grid)
+        self.graph(model, [Grid()] * len(model.inputs))
+        for key, (layer, grid) in self.paddings.items():
+            padding = self.settled.get(key)
+            if padding is None:
+                padding = [[grid.rate * side for side in axis] for axis in layer.padding]
+            if [list(axis) for axis in layer.padding] != padding:
+                self.changes[key] = (type(layer), {**layer.get_config(), "padding": padding})
+
+    def graph(self, model, input_grids):
+        """Walks a model whose inputs stand on `input_grids`; returns its outputs' grids."""
+        if isinstance(model, keras.Sequential):
+            (grid,) = input_grids
+            self.grids[id(model.inputs[0])] = grid
+            for layer in model.layers:
+                grid = self.step(layer, [grid])
+                self.grids[id(layer.output)] = grid
+            return [grid]
+        for tensor, grid in zip(model.inputs, input_grids, strict=True):
+            self.grids[id(tensor)] = grid if len(tensor.shape) == 4 else None
+        for operation in model.operations:
+            if isinstance(operation, keras.layers.InputLayer):
+                continue
+            try:
+                inputs, outputs = operation.input, operation.output
+            except (AttributeError, ValueError) as error:
+                self.refuse(operation, "it is used more than once, so its uses may stand on different grids", error)
+            inputs = [t for t in keras.tree.flatten(inputs) if keras.backend.is_keras_tensor(t)]
+            outputs = keras.tree.flatten(outputs)
+            grids = [self.grids[id(tensor)] for tensor in inputs]
+            if _is_graph(operation):
+                results = self.graph(operation, grids)
+            else:
+                results = [self.step(operation, grids)] * len(outputs)
+            for tensor, grid in zip(outputs, results, strict=True):
+                self.grids[id(tensor)] = grid if len(tensor.shape) == 4 else None
+        return [self.grids[id(tensor)] for tensor in model.outputs]
+
+    def step(self, layer, grids):
+        """The grid of `layer`'s output, given its inputs'. Notes what must change in the layer."""
+        if isinstance(layer, keras.layers.InputLayer):
+            return grids[0]
+        if _is_graph(layer):
+            return self.graph(layer, grids)[0]
+        spatial = [grid for grid in grids if grid is not None]
+        if not spatial:
+            return None
+        grid = Grid(spatial[0].stride, spatial[0].rate, frozenset().union(*(g.pads for g in spatial)))
+        if any((g.stride, g.rate) != (grid.stride, grid.rate) for g in spatial):
+            self.refuse(
+                layer,
+                "its inputs have different strides once the network is dense: "
+                + ", ".join(f"{g.stride} at rate {g.rate}" for g in spatial),
+            )
+        if getattr(layer, "data_format", "channels_last") == "channels_first":
+            self.refuse(layer, "it is channels_first; only channels_last is handled")
+        if isinstance(layer, _GLOBAL_POOLINGS):
+            return None
+        if isinstance(layer, _POINTWISE) or (isinstance(layer, keras.layers.Concatenate) and layer.axis in (-1, 3)):
+            return grid
+        if isinstance(layer, keras.layers.ZeroPadding2D):
+            self.paddings[id(layer)] = (layer, Grid(grid.stride, grid.rate))
+            return Grid(grid.stride, grid.rate, grid.pads | {id(layer)})
+        if isinstance(layer, keras.layers.Cropping2D):
+            if grid.rate > 1:
+                cropping = [[grid.rate * side for side in axis] for axis in layer.cropping]
+                self.changes[id(layer)] = (type(layer), {**layer.get_config(), "cropping": cropping})
+            return Grid(grid.stride, grid.rate)
+        if isinstance(layer, tuple(_CONVOLUTIONS)):
+            return self.window(layer, grid, layer.kernel_size, layer.strides, layer.dilation_rate)
+        if isinstance(layer, tuple(_POOLINGS)):
+            return self.window(layer, grid, layer.pool_size, layer.strides, (1, 1))
+        if isinstance(layer, tuple(_POOLINGS.values())):
+            return self.window(layer, grid, layer.pool_size, (1, 1), layer.dilation_rate)
+        return self.unknown(layer, grid)
+
+    def window(self, layer, grid, kernel, strides, dilation):
+        """A convolution or pooling: stride removed where it would pass the target, window spread by the rate."""
+        if strides[0] != strides[1]:
+            self.refuse(layer, f"its strides differ by axis: {tuple(strides)}")
+        stride, rate = strides[0], grid.rate
+        removed = (
+            stride > 1 and self.output_stride is not None and (rate > 1 or grid.stride * stride > self.output_stride)
+        )
+        after = Grid(grid.stride, rate * stride) if removed else Grid(grid.stride * stride, rate)
+        pads = [self.paddings[key][0].padding for key in grid.pads]
+        if any(pad != pads[0] for pad in pads):
+            self.refuse(layer, "several different explicit paddings lead to it")
+        if not removed and rate == 1:
+            self.settle(layer, grid, [list(axis) for axis in pads[0]] if pads else None)
+            return after
+        spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        natural = self.natural_padding(layer, spans)
+        dense = []
+        if pads and all(before == behind == 0 for before, behind in natural):
+            # The padding stands in front as its own layer: that one changes, this layer stays "valid".
+            pad = [_dense_padding(axis, span, stride, rate) for axis, span in zip(pads[0], spans, strict=True)]
+            self.settle(layer, grid, pad)
+            dense = [[0, 0], [0, 0]]
+        else:
+            if pads:
+                self.settle(layer, grid, [[rate * side for side in axis] for axis in pads[0]])
+            dense = [_dense_padding(axis, span, stride, rate) for axis, span in zip(natural, spans, strict=True)]
+        self.change(layer, kernel, [rate * d for d in dilation], spans, dense, rate)
+        return after
+
+    def natural_padding(self, layer, spans):
+        """(before, behind) for each axis at stride 1; TensorFlow's "same" at the sizes where its grid is centred."""
+        if layer.padding == "valid":
+            return [[0, 0], [0, 0]]
+        if layer.padding == "same":
+            return [[span // 2, span - span // 2] for span in spans]
+        return [list(axis) for axis in layer.padding]
+
+    def change(self, layer, kernel, dilation, spans, padding, rate):
+        if padding == [[0, 0], [0, 0]]:
+            padding = "valid"
+        elif all(axis == [rate * s // 2, rate * s - rate * s // 2] for axis, s in zip(padding, spans, strict=True)):
+            padding = "same"
+        if all(k == 1 for k in kernel):
+            dilation = [1, 1]
+        pooling = isinstance(layer, (*_POOLINGS, *_POOLINGS.values()))
+        replacements = _POOLINGS if pooling else _CONVOLUTIONS
+        cls, config = type(layer), layer.get_config()
+        if cls in replacements and not (max(dilation) == 1 and isinstance(padding, str)):
+            cls = replacements[cls]
+        if cls in _POOLINGS:
+            config.update(strides=[1, 1], padding=padding)
+        elif pooling:
+            kept = {key: config[key] for key in ("name", "trainable", "dtype", "pool_size")}
+            config = {**kept, "dilation_rate": dilation, "padding": padding}
+        elif cls in (*replacements, *replacements.values()) or isinstance(padding, str):
+            config.update(strides=[1, 1], dilation_rate=dilation, padding=padding)
+        else:
+            self.refuse(layer, f"it would need the explicit padding {padding}, which {cls.__name__} doesn't take")
+        self.changes[id(layer)] = (cls, config)
+
+    def settle(self, layer, grid, padding):
+        for key in grid.pads:
+            if self.settled.setdefault(key, padding) != padding:
+                self.refuse(
+                    self.paddings[key][0],
+                    f"it feeds {layer.name!r} and another layer, and they need different paddings",
+                )
+
+    def unknown(self, layer, grid):
+        """Any other layer or operation: asked by experiment how it moves information between positions."""
+        if grid.rate == 1:
+            ratio = _size_ratio(layer)
+            if ratio is None:
+                return None
+            if ratio < 1:
+                stride = grid.stride * ratio
+                if stride != int(stride):
+                    self.refuse(layer, f"it enlarges a map of stride {grid.stride} by {1 / ratio:g}")
+                return Grid(int(stride), 1, grid.pads)
+            if self.output_stride is not None and ratio > 1 and grid.stride * ratio > self.output_stride:
+                self.refuse(
+                    layer,
+                    f"it divides the size by {ratio}, and how to take that stride out of a "
+                    f"{type(layer).__name__} is not known",
+                )
+            return Grid(grid.stride * ratio, 1, grid.pads if ratio == 1 else frozenset())
+        reach = _reach(layer)
+        if reach == "none":
+            return None
+        if reach in ("point", "global"):
+            return grid
+        self.refuse(layer, f"{reach}, and how to dilate a {type(layer).__name__} is not known")
+        return None
+
+    def refuse(self, layer, why, cause=None):
+        raise ValueError(
+            f"The layer {layer.name!r} ({type(layer).__name__}) can't be computed densely: {why}. Cut the network "
+            "before it (keras.Model(model.input, earlier_layer.output); include_top=False for keras.applications), or "
+            "write it with Conv2D, DepthwiseConv2D, SeparableConv2D and pooling layers."
+        ) from cause
+
+
+def _dense_padding(axis, span, stride, rate):
+    """The (before, behind) that a window of `span + 1` needs on the dense grid, from its natural (before, behind).
+
+    A window that kept the size (rounded up or down) keeps it on the dense grid, aligned in front; one that cut the
+    border cuts it there too, so the positions stay the same.
+    """
+    before, behind = axis
+    keeps_size = span + 1 - stride <= before + behind <= span
+    return [rate * before, rate * (span - before) if keeps_size else rate * behind]
+
+
+def _experiment(layer, size=64):
+    """(function, example inputs): the layer or operation alone, on inputs of its own shapes, `size` where free."""
+    inputs = keras.tree.flatten(layer.input)
+    free = [1] + [size] * 3
+    shapes = [[free[min(i, 3)] if d is None else d for i, d in enumerate(t.shape)] for t in inputs]
+    rng = np.random.default_rng(0)
+    arrays = [rng.uniform(0.5, 1.5, shape).astype("float32") for shape in shapes]
+    return keras.Function(inputs, layer.output), arrays
+
+
+def _size_ratio(layer):
+    """Input height / output height as an int or a fraction below 1; None where the output is no feature map."""
+    outputs = keras.tree.flatten(layer.output)
+    if any(len(t.shape) != 4 for t in outputs):
+        return None
+    function, arrays = _experiment(layer)
+    shapes = keras.tree.flatten(function.compute_output_spec([keras.KerasTensor(a.shape) for a in arrays]))
+    heights = [a.shape[1] for a in arrays if a.ndim == 4 and a.shape[1:3] != (1, 1)]
+    if not heights or shapes[0].shape[1:3] == (1, 1):
+        return None
+    ratio = heights[0] / shapes[0].shape[1]
+    return max(1, round(ratio)) if ratio > 0.75 else ratio
+
+
+def _reach(layer):
+    """Which positions of the output one position of the input changes: "point", "global", "none" or a sentence."""
+    if any(len(t.shape) != 4 for t in keras.tree.flatten(layer.output)):
+        return "it gives up the feature map's two dimensions"
+    try:
+        function, arrays = _experiment(layer, size=9)
+        before = np.asarray(keras.tree.flatten(function(arrays))[0])
+        height, width = before.shape[1:3]
+        changed = np.zeros((height, width), bool)
+        centre = (height // 2, width // 2)
+        for index, array in enumerate(arrays):
+            if array.ndim != 4 or array.shape[1:3] != (height, width):
+                continue
+            moved = [a.copy() for a in arrays]
+            moved[index][:, centre[0], centre[1]] += 1.0
+            after = np.asarray(keras.tree.flatten(function(moved))[0])
+            changed |= np.any(before != after, axis=(0, 3))
+    except Exception as error:
+        return f"it failed on an example ({error})"
+    if (height, width) == (1, 1):
+        return "none"
+    sizes = {a.shape[1:3] for a in arrays if a.ndim == 4} - {(1, 1)}
+    if sizes != {(height, width)}:
+        return "it changes the size of the feature map"
+    if changed.all():
+        return "global"
+    changed[centre] = False
+    return "it mixes neighbouring positions in a way of its own" if changed.any() else "point"
+
+
+make_callable(__name__)

@@ -1,0 +1,55 @@
+"""Pixels in 0..255 to what a network was trained on: the first layers of every model here."""
+
+import keras
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet in 0..255, BGR
+
+# What the documentation of keras.applications asks for, by the start of the model's name (the longest that fits).
+# None: the network has its own first layers for it.
+_APPLICATIONS = {
+    "convnext": None,
+    "densenet": "torch",
+    "efficientnet": None,
+    "inception": "tf",
+    "mobilenet_": "tf",
+    "mobilenetv2_": "tf",
+    "MobileNetV3": None,
+    "nasnet": "tf",
+    "NASNet": "tf",
+    "resnet": "caffe",
+    "resnet50v2": "tf",
+    "resnet101v2": "tf",
+    "resnet152v2": "tf",
+    "vgg": "caffe",
+    "xception": "tf",
+}
+
+
+def applications_mode(name):
+    """The mode that a `keras.applications` network of this name expects; None for any other network."""
+    fits = [prefix for prefix in _APPLICATIONS if name.startswith(prefix)]
+    return _APPLICATIONS[max(fits, key=len)] if fits else None
+
+
+def normalise(mode):
+    """A function from a Keras tensor of RGB pixels in 0..255 to a normalised one.
+
+    Args:
+        mode: `"tf"` (to [-1, 1]), `"torch"` (ImageNet mean and deviation), `"caffe"` (BGR minus the mean) or None.
+
+    Raises:
+        ValueError: any other mode.
+    """
+    if mode is None:
+        return lambda x: x
+    if mode == "tf":
+        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")
+    if mode == "torch":
+        scale = [1 / (255 * std) for std in STD]
+        offset = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
+        return keras.layers.Rescaling(scale, offset, name="preprocessing")
+    if mode == "caffe":
+        subtract = keras.layers.Rescaling(1.0, [-mean for mean in CAFFE_MEAN], name="preprocessing")
+        return lambda x: subtract(keras.ops.flip(x, axis=-1))
+    raise ValueError(f"include_preprocessing is True, False, 'tf', 'torch' or 'caffe'; received {mode!r}.")

@@ -1,0 +1,45 @@
+"""The convolution blocks that backbones and heads are written with: tensor in, tensor out."""
+
+import keras
+
+from keras_deeplab import layers
+
+# Training only. Keras's own default: runs of a thousand steps end with settled statistics, where the official
+# configuration's 0.9997 (research/deeplab/core/feature_extractor.py) wants tens of thousands.
+BATCH_NORM_MOMENTUM = 0.99
+
+
+def batch_norm(x, name, activation=None, epsilon=1e-5):
+    """Normalises `x` over the batch, then applies an activation by name (`"relu"`, `"relu6"` or None)."""
+    x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=f"{name}_BN")(x)
+    return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
+
+
+def conv_bn(x, filters, kernel_size=1, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5):
+    """Convolution without bias, padded as `"same"`, then batch norm, then activation."""
+    settings = {"padding": "same", "use_bias": False, "name": name}
+    if dilation_rate == 1:
+        x = keras.layers.Conv2D(filters, kernel_size, strides, **settings)(x)
+    else:
+        x = layers.DilatedConv2D(filters, kernel_size, dilation_rate=dilation_rate, **settings)(x)
+    return batch_norm(x, name, activation, epsilon)
+
+
+def depthwise_bn(x, kernel_size=3, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5):
+    """Depthwise convolution without bias, padded as `"same"`, then batch norm, then activation."""
+    settings = {"padding": "same", "use_bias": False, "name": name}
+    if dilation_rate == 1:
+        x = keras.layers.DepthwiseConv2D(kernel_size, strides, **settings)(x)
+    else:
+        x = layers.DilatedDepthwiseConv2D(kernel_size, dilation_rate=dilation_rate, **settings)(x)
+    return batch_norm(x, name, activation, epsilon)
+
+
+def separable_conv_bn(x, filters, kernel_size=3, *, name, dilation_rate=1, activation="relu", epsilon=1e-5):
+    """Atrous separable convolution of v3+: depthwise and pointwise, each with batch norm and activation.
+
+    Source: DeepLab v3+, section 3.1; `split_separable_conv2d` in research/deeplab/model.py.
+    """
+    settings = {"activation": activation, "epsilon": epsilon}
+    x = depthwise_bn(x, kernel_size, name=f"{name}_depthwise", dilation_rate=dilation_rate, **settings)
+    return conv_bn(x, filters, name=f"{name}_pointwise", **settings)

@@ -1,0 +1,41 @@
+"""Arrays into a model's variables: all of them, each exactly once, or an error that lists what doesn't fit."""
+
+import numpy as np
+
+
+def assign(model, arrays, label, fresh_layers=()):
+    """Fills `model` from `{variable path: array}` and returns it; nothing is changed unless everything fits.
+
+    Args:
+        model: a built `keras.Model`.
+        arrays: mapping from variable paths (`"logits/kernel"`) to arrays of the variables' shapes.
+        label: what the arrays came from, for messages.
+        fresh_layers: names of layers whose variables keep their values; arrays for them are left aside.
+
+    Raises:
+        ValueError: variables without an array, arrays without a variable, other shapes, values that aren't finite.
+    """
+    arrays = {path: array for path, array in arrays.items() if path.split("/")[0] not in fresh_layers}
+    variables = {v.path: v for v in model.weights if v.path.split("/")[0] not in fresh_layers}
+    missing = [f"  {path} {tuple(v.shape)}" for path, v in variables.items() if path not in arrays]
+    left_over = [f"  {path} {np.shape(array)}" for path, array in arrays.items() if path not in variables]
+    both = [(path, v, np.asarray(arrays[path])) for path, v in variables.items() if path in arrays]
+    wrong = [
+        f"  {path}: {array.shape}, the model has {tuple(v.shape)}" for path, v, array in both if array.shape != v.shape
+    ]
+    broken = [f"  {path}" for path, _, array in both if not np.isfinite(array).all()]
+    problems = [
+        f"{title} ({len(lines)}):\n" + "\n".join(lines)
+        for title, lines in [
+            ("Missing from the file", missing),
+            ("Left over in the file", left_over),
+            ("Of another shape", wrong),
+            ("Holding values that are not finite", broken),
+        ]
+        if lines
+    ]
+    if problems:
+        raise ValueError(f"The weights in {label} don't fit the model {model.name!r}.\n" + "\n".join(problems))
+    for _, variable, array in both:
+        variable.assign(array)
+    return model

@@ -1,0 +1,180 @@
+"""Checkpoints of Google's DeepLab for TensorFlow 1 (research/deeplab and research/slim)."""
+
+import os
+import re
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_deeplab import models
+from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
+from keras_deeplab.heads import atrous_rates
+
+# scope of a convolution in the checkpoint -> name of the layer
+_SCOPES = [
+    (r"MobilenetV2/Conv", r"Conv1"),
+    (r"MobilenetV2/expanded_conv/(depthwise|project)", r"expanded_conv_\1"),
+    (r"MobilenetV2/expanded_conv_(\d+)/(expand|depthwise|project)", r"block_\1_\2"),
+    (r"(image_pooling|aspp\d+(?:_depthwise|_pointwise)?|concat_projection)", r"\1"),
+    (r"decoder/(feature_projection0|decoder_conv\d_(?:depthwise|pointwise))", r"\1"),
+    (r"decoder/decoder_conv0/decoder_conv0_1", r"decoder_conv0"),
+    (r"decoder/decoder_conv0/decoder_conv0_2", r"decoder_conv1"),
+    (r"logits/semantic", r"logits"),
+]
+# what stands below the scope -> variable; both frameworks order the axes alike (height, width, in, out or multiplier)
+_LEAVES = [
+    (r"/(?:depthwise_)?weights", r"/kernel"),
+    (r"/biases", r"/bias"),
+    (r"/BatchNorm/(gamma|beta|moving_mean|moving_variance)", r"_BN/\1"),
+]
+# state of the training, not of the network
+_IGNORED = re.compile(r"global_step|.*/(Momentum|ExponentialMovingAverage|Adam|Adam_1|RMSProp|RMSProp_1)(_\d+)?")
+
+
+def read(path):
+    """A TF1 checkpoint to `{name: float32 array}`, without what only its training needed.
+
+    Args:
+        path: prefix, `.index` file, folder, or `.tar.gz` archive that holds one checkpoint. V1 and V2 formats.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: several, or a file that TensorFlow can't read.
+    """
+    path = Path(path)
+    if path.is_file() and (tarfile.is_tarfile(path) or path.suffix in (".gz", ".tgz", ".tar")):
+        return _read_archive(path)
+    prefix = _find_prefix(path) if path.is_dir() else re.sub(r"\.(index|data-\d+-of-\d+)$", "", str(path))
+    return _read_prefix(prefix, path)
+
+
+def _read_prefix(prefix, path):
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = reader.get_variable_to_shape_map()
+        return {name: reader.get_tensor(name) for name in sorted(names) if not _IGNORED.fullmatch(name)}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{os.fspath(path)!r} can't be read as a TensorFlow checkpoint: {error}") from error
+
+
+def _find_prefix(folder):
+    prefixes = sorted(str(p)[: -len(".index")] for p in folder.rglob("*.index"))
+    if len(prefixes) == 1:
+        return prefixes[0]
+    if not prefixes:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise FileNotFoundError(f"There is no checkpoint (*.index) in {os.fspath(folder)!r}, which holds {found}.")
+    raise ValueError(f"{os.fspath(folder)!r} holds several checkpoints: {', '.join(prefixes)}. Give one path.")
+
+
+def _read_archive(path):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with tarfile.open(path) as archive:
+                # What the archive's members are called decides nothing: only plain files named like a checkpoint
+                # are taken out, and the "data" filter keeps them inside the folder.
+                members = [m for m in archive if m.isfile() and re.search(r"\.(index|data-\d+-of-\d+)$", m.name)]
+                archive.extractall(folder, members, filter="data")
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise ValueError(f"{os.fspath(path)!r} is no archive that can be unpacked: {error}") from error
+        try:
+            prefix = _find_prefix(Path(folder))
+        except FileNotFoundError as error:
+            raise ValueError(f"The archive {os.fspath(path)!r} holds no checkpoint (model.ckpt*.index).") from error
+        return _read_prefix(prefix, path)
+
+
+def translate(arrays):
+    """`{name in the checkpoint: array}` to `{variable path: array}`; names that follow no rule stay as they are."""
+    translated = {}
+    for name, array in arrays.items():
+        if _IGNORED.fullmatch(name):
+            continue
+        translated[_translate_name(name)] = np.asarray(array)
+    return translated
+
+
+def _translate_name(name):
+    for leaf, variable in _LEAVES:
+        scope, found, _ = _partition(leaf + "$", name)
+        if not found:
+            continue
+        for pattern, layer in _SCOPES:
+            match = re.fullmatch(pattern, scope)
+            if match:
+                return match.expand(layer) + re.sub(leaf, variable, found)
+    return name
+
+
+def _partition(pattern, name):
+    match = re.search(pattern, name)
+    return (name[: match.start()], match.group(), name[match.end() :]) if match else (name, "", "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The model that a checkpoint belongs to: `build(**settings)` makes it."""
+
+    backbone: str
+    backbone_settings: dict
+    num_classes: int
+    decoder: bool
+    atrous: bool
+    settings: dict
+
+    def build(self, *, output_stride, input_shape, **settings):
+        classifier = _BACKBONES[self.backbone](input_shape=input_shape, **self.backbone_settings)
+        builder = models.DeepLabV3Plus if self.decoder else models.DeepLabV3
+        rates = atrous_rates(output_stride) if self.atrous else ()
+        settings.update(output_stride=output_stride, input_shape=input_shape, atrous_rates=rates)
+        return builder(classifier, **self.settings, **settings)
+
+
+_BACKBONES = {"mobilenet_v2": mobilenet_v2}
+
+
+def recognise(arrays, label):
+    """Names and shapes of a checkpoint's arrays to the `Plan` of its model.
+
+    Raises:
+        ValueError: the arrays are no DeepLab of this source, or one on a backbone that isn't built here.
+    """
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    scopes = sorted({name.split("/")[0] for name in shapes})
+    if "MobilenetV2/Conv/weights" not in shapes:
+        raise ValueError(
+            f"{label} holds no DeepLab that can be rebuilt: its arrays are in {', '.join(scopes[:12]) or 'nothing'}. "
+            f"Backbones that can: {', '.join(_BACKBONES)}."
+        )
+    if "logits/semantic/weights" not in shapes:
+        hint = " It is a classifier's; give it as backbone_weights=." if "MobilenetV2/Conv_1" in scopes else ""
+        raise ValueError(f"{label} has no segmentation logits ('logits/semantic/weights').{hint}")
+    rates = sorted({int(m.group(1)) for m in (re.match(r"aspp([1-9]\d*)(_depthwise)?/", n) for n in shapes) if m})
+    separable = any(re.match(r"(aspp[1-9]\d*_depthwise|decoder/decoder_conv0_depthwise)/", name) for name in shapes)
+    settings = {
+        "separable": separable,
+        "image_pooling": "image_pooling/weights" in shapes,
+        "filters": shapes["aspp0/weights"][-1] if "aspp0/weights" in shapes else 256,
+    }
+    if len(rates) not in (0, 3):
+        raise ValueError(f"{label} has {len(rates)} atrous branches; only 0 and 3 have known rates.")
+    return Plan(
+        backbone="mobilenet_v2",
+        backbone_settings=_mobilenet_v2_width(shapes),
+        num_classes=shapes["logits/semantic/weights"][-1],
+        decoder="decoder/feature_projection0/weights" in shapes,
+        atrous=bool(rates),
+        settings=settings,
+    )
+
+
+def _mobilenet_v2_width(shapes):
+    """Width and rounding, from the filters of the stem and of the third block."""
+    alpha = shapes["MobilenetV2/Conv/weights"][-1] / 32
+    third = shapes.get("MobilenetV2/expanded_conv_1/project/weights", (0,))[-1]
+    return {"alpha": alpha, "divisible_by": 1 if third == int(24 * alpha + 0.5) else 8}

@@ -1,0 +1,18 @@
+"""What the tests share: the reference material beside the checkout, and quiet TensorFlow."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of reference outputs, photographs and trained weights; the test is skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the reference folder {SHARED}, which is not there")
+    return SHARED
