@@ -1,0 +1,177 @@
+"""What every reader returns: a `Source`, one split of a data set with its classes, and its samples as tf.data."""
+
+import contextlib
+import itertools
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from keras_deeplab.data.masks import IGNORED, voc_palette
+
+_LISTED = 10  # how many problems an error lists before it only counts
+
+
+class Source:
+    """One split of a data set: samples {"image": uint8 (H, W, 3) RGB, "label": uint8 (H, W), "name": string}.
+
+    Readers build it with `indexed` (random access) or from two functions of their own.
+
+    Attributes:
+        name: what to call the split in messages.
+        classes: list of class names; a label is an index into it, or `ignore_label`.
+        num_classes: its length.
+        ignore_label: 255.
+        palette: (256, 3) uint8 colours for showing labels.
+        num_examples: how many samples an epoch has; also `len(source)`.
+
+    Args:
+        examples: `examples(shuffle_seed, epoch) -> tf.data.Dataset` of cheap, still undecoded tuples in the order of
+            one epoch. `epoch` may be a scalar int64 tensor.
+        read: `read(*example) -> (image, label, name)`, a Python function from a tuple's NumPy values to a uint8
+            (H, W, 3) array, a uint8 (H, W) array and a string. Several threads call it at once. Where a sample can't
+            be used it raises a ValueError that names the file.
+    """
+
+    ignore_label = IGNORED
+
+    def __init__(self, name, classes, num_examples, examples, read, palette=None):
+        self.name = name
+        self.classes = list(classes)
+        self.num_examples = int(num_examples)
+        self.palette = voc_palette() if palette is None else np.asarray(palette, np.uint8)
+        self._examples = examples
+        self._read = read
+        if not 0 < len(self.classes) <= IGNORED:
+            raise ValueError(
+                f"{name}: {len(self.classes)} classes; labels are 8-bit and 255 is ignored, so 1 to 255 fit"
+            )
+        if self.palette.shape != (256, 3):
+            raise ValueError(f"{name}: the palette has shape {self.palette.shape}, not (256, 3)")
+        if self.num_examples < 1:
+            raise ValueError(f"{name}: the split is empty")
+
+    @property
+    def num_classes(self):
+        return len(self.classes)
+
+    def __len__(self):
+        return self.num_examples
+
+    def __repr__(self):
+        return f"<Source {self.name}: {self.num_examples} samples, {self.num_classes} classes>"
+
+    def dataset(self, shuffle_seed=None, epoch=0):
+        """Map a seed and an epoch to a `tf.data.Dataset` of this split's samples, each once.
+
+        Args:
+            shuffle_seed: None for the split's own order, else an int: the order depends on it and `epoch` alone.
+            epoch: int.
+        """
+        return self._examples(shuffle_seed, epoch).map(self._decode, tf.data.AUTOTUNE, deterministic=True)
+
+    def stream(self, shuffle_seed=None, start=0):
+        """Map a seed to the endless `tf.data.Dataset` of epoch after epoch, from its sample number `start` on.
+
+        What comes before `start` is skipped undecoded.
+        """
+        first_epoch, skipped = divmod(start, self.num_examples)
+
+        def epoch_examples(epoch):
+            examples = self._examples(shuffle_seed, epoch)
+            return examples.skip(tf.where(epoch == first_epoch, tf.constant(skipped, tf.int64), 0))
+
+        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+        return epochs.flat_map(epoch_examples).map(self._decode, tf.data.AUTOTUNE, deterministic=True)
+
+    def check(self):
+        """Read every sample and return how many pixels have each label, (256,) int64; entry 255 counts the ignored.
+
+        Raises:
+            ValueError: some samples can't be read or don't fit the classes; it names the files and says why.
+        """
+        counts = np.zeros(256, np.int64)
+        problems = []
+        examples = self._examples(None, 0).as_numpy_iterator()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # In pieces, so that a large split's labels don't all wait in memory.
+            while piece := list(itertools.islice(examples, 64)):
+                for result in pool.map(self._count, piece):
+                    if isinstance(result, str):
+                        problems.append(result)
+                    else:
+                        counts += result
+        if problems:
+            raise ValueError(
+                f"{len(problems)} of the {self.num_examples} samples of {self.name} can't be used:\n{listing(problems)}"
+            )
+        return counts
+
+    def _count(self, example):
+        try:
+            _, label, _ = self._read(*example)
+        except (ValueError, OSError) as error:
+            return str(error)
+        return np.bincount(label.reshape(-1), minlength=256)
+
+    def _decode(self, *example):
+        image, label, name = tf.numpy_function(self._read, example, [tf.uint8, tf.uint8, tf.string])
+        return {
+            "image": tf.ensure_shape(image, [None, None, 3]),
+            "label": tf.ensure_shape(label, [None, None]),
+            "name": tf.ensure_shape(name, []),
+        }
+
+
+def indexed(name, classes, num_examples, read, palette=None):
+    """Map a function `read(index) -> (image, label, name)` to a `Source` whose every epoch is a true permutation.
+
+    Args:
+        name: what to call the split in messages.
+        classes: list of class names.
+        num_examples: int; `read` gets 0 to `num_examples` - 1, from several threads at once.
+        read: returns a uint8 (H, W, 3) array, a uint8 (H, W) array and a string, or raises ValueError.
+        palette: (256, 3) uint8, or None for PASCAL VOC's colours.
+    """
+
+    def order(seed, epoch):
+        return np.random.default_rng((int(seed) % 2**63, int(epoch))).permutation(num_examples)
+
+    def examples(shuffle_seed, epoch):
+        if shuffle_seed is None:
+            return tf.data.Dataset.range(num_examples).map(lambda index: (index,))
+        indices = tf.numpy_function(order, [np.int64(shuffle_seed), tf.cast(epoch, tf.int64)], tf.int64)
+        return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(indices, [num_examples]),))
+
+    return Source(name, classes, num_examples, examples, lambda index: read(int(index)), palette)
+
+
+def listing(problems):
+    """The first ten of a list of strings, one a line, and how many more there are."""
+    lines = [f"  {problem}" for problem in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f"  ... and {len(problems) - _LISTED} more")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def readable_errors():
+    """A context in which a reader's error inside tf.data arrives as the ValueError it was, naming the file.
+
+    tf.data turns what a reader raises into an `InvalidArgumentError` (or `UnknownError`) whose message buries the
+    reader's own between graph nodes and a traceback.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
+        found = re.search(
+            r"(ValueError|FileNotFoundError|ImportError|OSError): (.*?)\n+Traceback \(most recent call last\)",
+            str(error),
+            re.DOTALL,
+        )
+        if not found:
+            raise
+        kind = {"FileNotFoundError": FileNotFoundError, "ImportError": ImportError}.get(found[1], ValueError)
+        raise kind(found[2]) from None

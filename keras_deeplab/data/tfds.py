@@ -1,0 +1,145 @@
+"""Any TensorFlow Datasets data set with images and masks to a `Source`."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_deeplab.data.images import decode_image
+from keras_deeplab.data.masks import decode_label_png, label_reader
+from keras_deeplab.data.source import Source
+
+
+def read(
+    name,
+    split="train",
+    *,
+    data_dir=None,
+    image_key=None,
+    label_key=None,
+    classes=None,
+    num_classes=None,
+    colors=None,
+    ignore_label=None,
+    label_offset=0,
+    download=True,
+    shuffle_buffer=2000,
+):
+    """Map the name of a TensorFlow Datasets data set to the `Source` of one of its splits.
+
+    Args:
+        name: as `tfds.builder` takes it, NAME, NAME/CONFIG or NAME/CONFIG:VERSION.
+        split: as TFDS takes it, also `"train[:80%]"`.
+        data_dir: where the prepared data set is or will be; None for TFDS's own place.
+        image_key, label_key: names of the features; None where only one of them can be meant. An image is an Image
+            of 3 channels, a label a LabeledImage, an Image of 1 channel, or an integer Tensor (H, W) or (H, W, 1).
+        classes: list of class names; or
+        num_classes: int, where the label's feature does not say how many classes there are.
+        colors, ignore_label, label_offset: as in `folder.read`. `oxford_iiit_pet`'s labels 1, 2, 3 need
+            `label_offset=-1, num_classes=3`.
+        download: whether to download and prepare a data set that is not prepared yet.
+        shuffle_buffer: int; a shuffled epoch draws from so many encoded samples at a time, by `Dataset.shuffle`,
+            so the order depends on `tf.random.set_seed` too.
+
+    Raises:
+        ValueError: the data set's features don't say which are the image, the label and the classes; it lists them.
+    """
+    if name.startswith("keras_deeplab_voc"):
+        from keras_deeplab.data import voc  # noqa: F401 - registers the builder
+    builder = tfds.builder(name, data_dir=data_dir)
+    features = builder.info.features
+    image_key = _key(name, features, image_key, "image", _is_image)
+    label_key = _key(name, features, label_key, "label", _is_label)
+    classes = _classes(name, features[label_key], classes, num_classes)
+    labels_of = label_reader(len(classes), "auto", colors, ignore_label, label_offset)
+    if download:
+        builder.download_and_prepare()
+    encoded = {
+        key: tfds.decode.SkipDecoding()
+        for key in (image_key, label_key)
+        if isinstance(features[key], tfds.features.Image)
+    }
+    dataset = builder.as_dataset(
+        split=split,
+        decoders=encoded,
+        read_config=tfds.ReadConfig(add_tfds_id=True, try_autocache=False),
+    ).map(lambda record: (record[image_key], record[label_key], record["tfds_id"]))
+    num_examples = int(dataset.cardinality())
+
+    def examples(shuffle_seed, epoch):
+        if shuffle_seed is None:
+            return dataset
+        pair = tf.stack([tf.cast(shuffle_seed, tf.int64), tf.cast(epoch, tf.int64)])
+        seed = tf.random.stateless_uniform([], pair, minval=None, maxval=None, dtype=tf.int64)
+        return dataset.shuffle(min(shuffle_buffer, num_examples), seed=seed, reshuffle_each_iteration=False)
+
+    def read_record(image, label, record):
+        record = record.decode()
+        try:
+            image = decode_image(image)
+        except ValueError as error:
+            raise ValueError(f"{name}, record {record}: {image_key!r} {error}") from error
+        try:
+            values, palette = decode_label_png(label) if isinstance(label, bytes) else (label, None)
+            if values.ndim == 3 and values.shape[-1] == 1:
+                values = values[..., 0]
+            label = labels_of(np.ascontiguousarray(values), palette)
+        except ValueError as error:
+            raise ValueError(f"{name}, record {record}: {label_key!r} {error}") from error
+        if image.shape[:2] != label.shape:
+            raise ValueError(
+                f"{name}, record {record}: {label_key!r} is {label.shape[1]}x{label.shape[0]} pixels, but "
+                f"{image_key!r} is {image.shape[1]}x{image.shape[0]}"
+            )
+        return image, label, record
+
+    return Source(f"tfds:{name} ({split})", classes, num_examples, examples, read_record)
+
+
+def _is_image(feature):
+    return _is_plain_image(feature) and feature.shape[-1] == 3
+
+
+def _is_label(feature):
+    if isinstance(feature, tfds.features.LabeledImage):
+        return True
+    if _is_plain_image(feature):
+        return feature.shape[-1] == 1
+    shape = feature.shape
+    return (
+        type(feature) is tfds.features.Tensor
+        and np.issubdtype(feature.np_dtype, np.integer)
+        and (len(shape) == 2 or (len(shape) == 3 and shape[-1] == 1))
+    )
+
+
+def _is_plain_image(feature):
+    return isinstance(feature, tfds.features.Image) and not isinstance(feature, tfds.features.LabeledImage)
+
+
+def _key(name, features, key, role, fits):
+    listed = "\n".join(f"  {each}: {feature}" for each, feature in features.items())
+    if key is not None:
+        if key not in features:
+            raise ValueError(f"{name} has no feature {key!r} ({role}_key); it has\n{listed}")
+        return key
+    found = [each for each, feature in features.items() if fits(feature)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{name} has {len(found)} features that can be the {role}"
+            + (f" ({', '.join(found)})" if found else "")
+            + f"; {role}_key= says which is. It has\n{listed}"
+        )
+    return found[0]
+
+
+def _classes(name, feature, classes, num_classes):
+    if classes is not None:
+        if num_classes not in (None, len(classes)):
+            raise ValueError(f"num_classes={num_classes}, but classes= has {len(classes)}")
+        return list(classes)
+    known = getattr(feature, "num_classes", None)
+    if known and num_classes in (None, known):
+        return list(feature.names) if getattr(feature, "names", None) else [f"class {i}" for i in range(known)]
+    if num_classes is None:
+        raise ValueError(f"{name} does not say how many classes its labels have; num_classes= or classes=[...] does")
+    return [f"class {label}" for label in range(num_classes)]

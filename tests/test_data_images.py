@@ -1,0 +1,145 @@
+"""Photographs of every kind come as RGB, and a damaged one is named."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from keras_deeplab._opencv import cv2
+from keras_deeplab.data.images import decode_image, read_image
+
+HALVES = np.zeros((8, 16, 3), np.uint8)
+HALVES[:, :8] = (200, 40, 30)
+HALVES[:, 8:] = (20, 90, 220)
+
+
+def encoded(extension, image=HALVES, *options):
+    done, data = cv2.imencode(extension, image[..., 2::-1] if image.ndim == 3 else image, options)
+    assert done
+    return data.tobytes()
+
+
+def with_orientation(jpeg, orientation):
+    """The same JPEG file with an EXIF block that asks viewers to turn it."""
+    tiff = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return with_segment(jpeg, b"\xff\xe1", b"Exif\0\0" + tiff)
+
+
+def with_segment(jpeg, marker, contents):
+    return jpeg[:2] + marker + struct.pack(">H", len(contents) + 2) + contents + jpeg[2:]
+
+
+def flat_jpeg(blocks):
+    """A JPEG file of one row of 8x8 blocks of one colour each, components as given, written by hand (baseline)."""
+
+    def segment(marker, contents):
+        return marker + struct.pack(">H", len(contents) + 2) + contents
+
+    components = range(len(blocks[0]))
+    frame = struct.pack(">BHHB", 8, 8, 8 * len(blocks), len(components))
+    scan = bytes([len(components)]) + b"".join(bytes([index, 0x00]) for index in components) + b"\0\x3f\0"
+    direct = b"\0" + b"\0\0\0\x0c" + b"\0" * 12 + bytes(range(12))  # twelve codes of four bits: sizes 0 to 11
+    alternating = b"\x10\x01" + b"\0" * 15 + b"\0"  # one code of one bit: end of block
+    bits, previous = "", [0] * len(components)
+    for block in blocks:
+        for index in components:
+            value = block[index] - 128
+            difference, previous[index] = value - previous[index], value
+            size = abs(difference).bit_length()
+            magnitude = difference if difference > 0 else difference + (1 << size) - 1
+            bits += f"{size:04b}" + (f"{magnitude:0{size}b}" if size else "") + "0"
+    bits += "1" * (-len(bits) % 8)
+    stream = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    return b"".join(
+        [
+            b"\xff\xd8",
+            # Adobe's mark with "no transformation": CMYK, stored as what is left of white.
+            segment(b"\xff\xee", b"Adobe" + struct.pack(">HHHB", 100, 0, 0, 0)),
+            segment(b"\xff\xdb", b"\0" + b"\x08" * 64),
+            segment(b"\xff\xc0", frame + b"".join(bytes([index, 0x11, 0]) for index in components)),
+            segment(b"\xff\xc4", direct),
+            segment(b"\xff\xc4", alternating),
+            segment(b"\xff\xda", scan),
+            stream,
+            b"\xff\xd9",
+        ]
+    )
+
+
+def assert_halves(image, tolerance=4):
+    assert image.dtype == np.uint8
+    assert image.shape == HALVES.shape
+    np.testing.assert_allclose(image.astype(int), HALVES, atol=tolerance)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
+def test_colours_come_in_the_order_red_green_blue(extension):
+    options = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444) if extension == ".jpg" else ()
+    assert_halves(decode_image(encoded(extension, HALVES, *options)), tolerance=4 if options else 0)
+
+
+def test_grey_becomes_three_equal_channels():
+    grey = np.arange(96, dtype=np.uint8).reshape(8, 12)
+    np.testing.assert_array_equal(decode_image(encoded(".png", grey)), np.repeat(grey[..., None], 3, -1))
+    image = decode_image(encoded(".jpg", grey))
+    assert image.shape == (8, 12, 3)
+    assert (image == image[..., :1]).all()
+
+
+def test_alpha_is_dropped_and_sixteen_bits_become_eight():
+    with_alpha = np.concatenate([HALVES[..., ::-1], np.full((8, 16, 1), 7, np.uint8)], -1)
+    done, data = cv2.imencode(".png", with_alpha)
+    assert done
+    np.testing.assert_array_equal(decode_image(data.tobytes()), HALVES)
+    assert_halves(decode_image(encoded(".png", HALVES.astype(np.uint16) * 257)), tolerance=1)
+
+
+def test_cmyk_becomes_rgb():
+    # Cyan, magenta, yellow and black as Adobe stores them, 255 for no ink; red = cyan * black / 255, and so on.
+    inks = [(200, 40, 30, 255), (40, 180, 220, 128)]
+    image = decode_image(flat_jpeg(inks))
+    assert image.shape == (8, 16, 3)
+    for block, (*colours, black) in enumerate(inks):
+        expected = [round(colour * black / 255) for colour in colours]
+        np.testing.assert_allclose(image[4, 8 * block + 4].astype(int), expected, atol=2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_exif_orientation_is_not_applied(orientation):
+    turned = with_orientation(encoded(".jpg"), orientation)
+    np.testing.assert_array_equal(decode_image(turned), decode_image(encoded(".jpg")))
+    if orientation in (3, 6):  # the file does ask for it
+        assert not np.array_equal(cv2.imdecode(np.frombuffer(turned, np.uint8), 1)[..., ::-1], decode_image(turned))
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
+def test_a_file_cut_short_anywhere_is_refused(extension):
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    data = encoded(extension, noise)
+    decode_image(data)
+    for end in range(0, len(data), 7):
+        with pytest.raises(ValueError, match=r"is cut short|can't be decoded|is empty|is not a PNG"):
+            decode_image(data[:end])
+
+
+def test_a_thumbnail_does_not_hide_that_a_jpeg_is_cut_short():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    data = with_segment(encoded(".jpg", noise), b"\xff\xe1", b"Exif\0\0" + encoded(".jpg"))
+    np.testing.assert_array_equal(decode_image(data), decode_image(encoded(".jpg", noise)))
+    with pytest.raises(ValueError, match="is cut short"):
+        decode_image(data[:-500])
+
+
+def test_bytes_after_the_end_of_a_jpeg_do_no_harm():
+    np.testing.assert_array_equal(decode_image(encoded(".jpg") + b"maker's notes"), decode_image(encoded(".jpg")))
+
+
+def test_reading_names_the_file(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(".jpg")[:-9])
+    with pytest.raises(ValueError, match=r"a\.jpg is cut short"):
+        read_image(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"b\.jpg can't be decoded"):
+        read_image(tmp_path / "b.jpg")
+    with pytest.raises(FileNotFoundError, match=r"c\.jpg"):
+        read_image(tmp_path / "c.jpg")

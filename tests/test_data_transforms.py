@@ -1,0 +1,149 @@
+"""Augmentation: image and label stay one picture, at every size, and only the seed decides."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_deeplab.data import transforms
+
+SIZES = [(1, 1), (1, 40), (33, 2), (17, 23), (40, 40), (64, 31)]
+
+
+def picture(height, width, seed=0):
+    """An image whose three channels are ten times its label, in patches, so that each can be told from the other."""
+    patches = np.random.default_rng(seed).integers(0, 20, (-(-height // 5), -(-width // 5)), np.uint8)
+    label = np.kron(patches, np.ones((5, 5), np.uint8))[:height, :width]
+    return np.repeat(10 * label[..., None], 3, -1), label
+
+
+@pytest.mark.parametrize(
+    ("scale_range", "step", "expected"),
+    [
+        ((0.5, 2.0), 0.25, [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]),
+        ((0.5, 2.0), 0.1, np.arange(0.5, 2.05, 0.1)),
+        ((1.0, 1.0), 0.25, [1.0]),
+        ((0.5, 1.1), 0.25, [0.5, 0.75, 1.0]),
+    ],
+)
+def test_scales_come_in_equal_shares_of_the_steps(scale_range, step, expected):
+    count = 2000
+    draw = tf.function(lambda number: transforms.random_scale(tf.stack([7, number]), scale_range, step))
+    drawn = np.array([draw(tf.constant(number)).numpy() for number in range(count)])
+    values, counts = np.unique(np.round(drawn, 4), return_counts=True)
+    np.testing.assert_allclose(values, expected, atol=1e-4)
+    np.testing.assert_allclose(counts, count / len(expected), rtol=0.25)
+
+
+def test_without_a_step_scales_fill_the_range():
+    drawn = np.array([transforms.random_scale((1, number), (0.5, 2.0), 0).numpy() for number in range(300)])
+    assert 0.5 <= drawn.min() < 0.55
+    assert 1.95 < drawn.max() <= 2.0
+    assert len(np.unique(drawn)) > 290
+
+
+@pytest.mark.parametrize(("scale_range", "step"), [((0, 1), 0.1), ((2, 1), 0.1), ((1, 2), -0.1)])
+def test_impossible_scales_are_refused(scale_range, step):
+    with pytest.raises(ValueError, match="0 < low <= high"):
+        transforms.random_scale((0, 0), scale_range, step)
+
+
+def test_half_of_the_pictures_are_mirrored_with_their_labels():
+    image, label = picture(11, 13)
+    mirrored = 0
+    for number in range(200):
+        flipped_image, flipped_label = transforms.random_flip(image, label, (3, number))
+        np.testing.assert_array_equal(flipped_image[..., 0], 10 * flipped_label)
+        mirrored += np.array_equal(flipped_label, label[:, ::-1])
+    assert 70 < mirrored < 130
+
+
+@pytest.mark.parametrize("size", [(20, 30), (21, 31), (80, 120), (39, 61), (120, 180)])
+def test_an_edge_stays_in_one_place_in_image_and_label(size):
+    # A ramp of one grey level a pixel: after any resize, the image at a place tells which pixel it came from, and
+    # the label must be that pixel's, to within the half pixel of rounding.
+    height, width = 40, 60
+    for axis in (0, 1):
+        ramp = np.arange((height, width)[axis], dtype=np.uint8)
+        label = np.broadcast_to(ramp[:, None] if axis == 0 else ramp, (height, width))
+        image = np.repeat(label[..., None], 3, -1)
+        resized_image, resized_label = transforms.resize(tf.constant(image), tf.constant(label), size)
+        assert resized_image.shape == (*size, 3)
+        difference = resized_image.numpy()[..., 0] - resized_label.numpy().astype(np.float32)
+        assert np.abs(difference).max() <= 0.5 + 1e-4
+        # On the way to half the size every sample lies between two pixels, and either is as near.
+        if size[axis] * 2 != label.shape[axis]:
+            assert abs(difference.mean()) < 0.06
+
+
+def test_doubling_a_label_repeats_each_pixel_and_halving_undoes_it():
+    image, label = picture(9, 14)
+    doubled_image, doubled = transforms.resize(image, label, (18, 28))
+    np.testing.assert_array_equal(doubled, np.kron(label, np.ones((2, 2), np.uint8)))
+    _, halved = transforms.resize(doubled_image, doubled, (9, 14))
+    np.testing.assert_array_equal(halved, label)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("crop", [(1, 1), (16, 16), (33, 20), (65, 65)])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.25, 2.0])
+def test_a_crop_is_a_part_of_the_picture_or_padding(size, crop, scale):
+    image, label = picture(*size)
+    cropped_image, cropped = transforms.random_scaled_crop(image, label, crop, scale, (0, 5))
+    cropped_image, cropped = cropped_image.numpy(), cropped.numpy()
+    assert cropped_image.shape == (*crop, 3)
+    assert cropped_image.dtype == np.float32
+    assert cropped.shape == crop
+    assert cropped.dtype == np.uint8
+    inside = [min(part, max(1, round(whole * scale))) for part, whole in zip(crop, size, strict=True)]
+    padding = np.ones(crop, bool)
+    padding[: inside[0], : inside[1]] = False
+    assert (cropped[padding] == 255).all()
+    assert (cropped_image[padding] == 127.5).all()
+    assert set(cropped[~padding]) <= set(label.flat)
+    # Where the image has no edge nearby it is flat, and must agree with the label exactly.
+    flat = cropped_image[..., 0]
+    settled = ~padding & (np.abs(flat / 10 - np.round(flat / 10)) < 1e-6)
+    if scale == 1:
+        np.testing.assert_array_equal(flat[~padding], 10.0 * cropped[~padding])
+    assert settled.sum() >= 0.2 * (~padding).sum() or (~padding).sum() < 16
+    near = np.abs(flat - 10.0 * cropped)[~padding]
+    assert (near < 1e-4).mean() > 0.3 or near.size < 16
+
+
+def test_every_place_is_cropped_alike():
+    places = np.arange(30, dtype=np.uint8)
+    label = np.broadcast_to(places, (4, 30))
+    image = np.zeros((4, 30, 3), np.uint8)
+    crop = tf.function(lambda seed: transforms.random_scaled_crop(image, label, (4, 20), 1.0, seed)[1])
+    starts = [int(crop(tf.constant([0, number]))[0, 0]) for number in range(2200)]
+    counts = np.bincount(starts)
+    assert len(counts) == 11  # 30 - 20 + 1 places, the last included
+    np.testing.assert_allclose(counts, 200, rtol=0.3)
+
+
+def test_a_label_that_is_ignored_everywhere_stays_so():
+    label = np.full((5, 7), 255, np.uint8)
+    _, cropped = transforms.random_scaled_crop(np.zeros((5, 7, 3), np.uint8), label, (9, 9), 0.75, (0, 1))
+    assert (cropped.numpy() == 255).all()
+
+
+def test_colours_change_as_much_as_is_asked():
+    image = np.random.default_rng(0).uniform(60, 160, (8, 9, 3)).astype(np.float32)
+    np.testing.assert_allclose(transforms.random_colour(image, (0, 0)), image, atol=1e-3)
+    for number in range(20):
+        brighter = transforms.random_colour(image, (0, number), brightness=0.3).numpy()
+        factors = brighter / image
+        np.testing.assert_allclose(factors, factors.mean(), rtol=1e-4)
+        assert 0.7 <= factors.mean() <= 1.3
+        greyer = transforms.random_colour(image, (0, number), saturation=1.0).numpy()
+        weights = np.array([0.299, 0.587, 0.114])
+        unclipped = ((greyer > 0) & (greyer < 255)).all(-1)
+        np.testing.assert_allclose((greyer @ weights)[unclipped], (image @ weights)[unclipped], rtol=1e-4)
+        flatter = transforms.random_colour(image, (0, number), contrast=0.5).numpy()
+        np.testing.assert_allclose(flatter.mean(), image.mean(), rtol=1e-4)
+        assert 0.5 <= flatter.std() / image.std() <= 1.5
+    wild = transforms.random_colour(image, (0, 1), 1.0, 1.0, 1.0).numpy()
+    assert wild.min() >= 0
+    assert wild.max() <= 255
+    with pytest.raises(ValueError, match="contrast=2"):
+        transforms.random_colour(image, (0, 1), contrast=2)
