@@ -1,0 +1,3 @@
+"""A trained model to the files that serve it: `saved_model` (TensorFlow Serving), `tflite` (phones, browsers)."""
+
+__all__ = ["saved_model", "tflite"]

@@ -1,0 +1,236 @@
+"""SavedModels agree with the Keras model, run without Keras, and are on disk whole or not at all."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from export_models import NUM_CLASSES, photograph, small_model
+
+from keras_deeplab.export import saved_model
+from keras_deeplab.export.saved_model import export_saved_model, next_version
+
+
+def keras_labels(model, images):
+    return np.argmax(model(np.asarray(images, np.float32), training=False), -1)
+
+
+def png(array):
+    return tf.io.encode_png(array).numpy()
+
+
+def operators(path, signature="serving_default"):
+    """All nodes of a signature, those of the functions it calls included."""
+    definition = tf.saved_model.load(str(path)).signatures[signature].graph.as_graph_def()
+    return list(definition.node) + [node for function in definition.library.function for node in function.node_def]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    return export_saved_model(model, tmp_path_factory.mktemp("saved") / "small" / "1", classes=list("abcde"))
+
+
+def test_tensor_signatures_agree_with_the_model_at_any_size_and_batch(model, exported):
+    signatures = tf.saved_model.load(str(exported)).signatures
+    seen = set()
+    for batch, height, width in [(1, 65, 65), (3, 48, 71)]:
+        images = np.stack([photograph(height, width, seed) for seed in range(batch)])
+        labels = signatures["serving_default"](images=tf.constant(images))["labels"]
+        logits = signatures["logits"](images=tf.constant(images))["logits"]
+        assert labels.dtype == tf.uint8
+        assert np.mean(labels.numpy() == keras_labels(model, images)) >= 0.9999
+        np.testing.assert_allclose(logits, model(images.astype(np.float32)), rtol=1e-3, atol=1e-4)
+        seen |= set(np.unique(labels))
+    assert len(seen) >= 3  # else the comparison would say little
+
+
+def test_encoded_images_of_all_kinds_give_label_pngs_of_their_sizes(model, exported):
+    colour, grey = photograph(40, 53, 1), photograph(37, 64, 2)[..., :1]
+    alpha = np.concatenate([photograph(33, 31, 3), np.full((33, 31, 1), 7, np.uint8)], -1)
+    files = [png(colour), png(grey), png(alpha), tf.io.encode_jpeg(colour).numpy(), png(colour.astype(np.uint16) * 257)]
+    pixels = [colour, np.repeat(grey, 3, -1), alpha[..., :3], tf.io.decode_jpeg(files[3]).numpy(), colour]
+    encoded = tf.saved_model.load(str(exported)).signatures["encoded"]
+    outputs = encoded(image_bytes=tf.constant(files))["labels_png_bytes"].numpy()
+    assert len(outputs) == len(files)
+    for output, image in zip(outputs, pixels, strict=True):
+        labels = tf.io.decode_png(output).numpy()
+        assert labels.shape == (*image.shape[:2], 1)
+        assert np.mean(labels[..., 0] == keras_labels(model, image[None])[0]) >= 0.9999
+
+
+@pytest.mark.parametrize("data", [b"", b"no image at all", png(photograph(20, 20))[:200]], ids=["empty", "text", "cut"])
+def test_bytes_that_are_no_image_are_an_error(exported, data):
+    encoded = tf.saved_model.load(str(exported)).signatures["encoded"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?i)unknown image file format|invalid|empty"):
+        encoded(image_bytes=tf.constant([data]))
+
+
+def test_a_process_with_tensorflow_alone_runs_it(model, exported, tmp_path):
+    image = photograph(50, 60, 5)
+    np.save(tmp_path / "image.npy", image)
+    script = """
+import sys
+sys.modules["keras"] = sys.modules["keras_deeplab"] = None
+import numpy as np
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+image = np.load(sys.argv[2])
+np.save(sys.argv[3], model.signatures["serving_default"](images=tf.constant(image[None]))["labels"].numpy())
+"""
+    arguments = [str(exported), str(tmp_path / "image.npy"), str(tmp_path / "labels.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "custom gradient" not in done.stderr
+    assert np.mean(np.load(tmp_path / "labels.npy") == keras_labels(model, image[None])) >= 0.9999
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_dilated_convolutions_are_single_operators(exported, tmp_path, plain):
+    path = export_saved_model(small_model(plain=True), tmp_path / "1") if plain else exported
+    nodes = operators(path)
+    assert not [node.name for node in nodes if "SpaceToBatch" in node.op]
+    dilated = [node.op for node in nodes if max(node.attr["dilations"].list.i or [1]) > 1]
+    assert sorted(dilated) == ["Conv2D", "DepthwiseConv2dNative"]
+
+
+def test_portable_takes_the_native_depthwise_apart_and_agrees(model, tmp_path):
+    path = export_saved_model(model, tmp_path / "1", portable=True)
+    dilated = [node for node in operators(path) if max(node.attr["dilations"].list.i or [1]) > 1]
+    assert "DepthwiseConv2dNative" not in [node.op for node in dilated]
+    images = photograph(57, 66)[None]
+    labels = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(images))["labels"]
+    assert np.mean(labels.numpy() == keras_labels(model, images)) >= 0.9999
+
+
+def test_logits_that_the_model_leaves_small_are_resized(tmp_path):
+    path = export_saved_model(small_model(upsample=False), tmp_path / "1")
+    images = photograph(66, 57)[None]
+    labels = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(images))["labels"]
+    assert np.mean(labels.numpy() == keras_labels(small_model(), images)) >= 0.9999
+
+
+def test_half_precision_models_are_exported_in_float32(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = small_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    path = export_saved_model(half, tmp_path / "1")
+    assert not [node.name for node in operators(path) if node.attr["T"].type == tf.float16.as_datatype_enum]
+    images = photograph(64, 64)[None]
+    labels = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(images))["labels"]
+    assert np.mean(labels.numpy() == keras_labels(small_model(), images)) >= 0.9999
+
+
+def test_a_model_of_one_size_pads_encoded_images_and_refuses_larger_ones(tmp_path):
+    model = small_model(64)
+    signatures = tf.saved_model.load(str(export_saved_model(model, tmp_path / "1"))).signatures
+    image = photograph(50, 64)
+    padded = np.full((1, 64, 64, 3), 128, np.uint8)
+    padded[0, :50] = image
+    output = signatures["encoded"](image_bytes=tf.constant([png(image)]))["labels_png_bytes"][0]
+    assert np.mean(tf.io.decode_png(output)[..., 0] == keras_labels(model, padded)[0, :50]) >= 0.9999
+    assert signatures["serving_default"].structured_input_signature[1]["images"].shape.as_list() == [None, 64, 64, 3]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"larger than what this model was exported for"):
+        signatures["encoded"](image_bytes=tf.constant([png(photograph(65, 40))]))
+
+
+def test_classes_are_written_beside_the_model(exported):
+    assert (exported / "assets.extra" / "classes.txt").read_text().split() == list("abcde")
+
+
+def test_existing_things_are_refused_and_only_a_saved_model_is_overwritten(model, exported, tmp_path):
+    with pytest.raises(ValueError, match=r"already holds a SavedModel: pass overwrite=True"):
+        export_saved_model(model, exported)
+    folder, file = tmp_path / "thesis", tmp_path / "file"
+    folder.mkdir()
+    (folder / "chapter").write_text("1")
+    file.write_text("")
+    for target in (folder, file):
+        with pytest.raises(ValueError, match=r"is no SavedModel"):
+            export_saved_model(model, target, overwrite=True)
+    assert (folder / "chapter").read_text() == "1"
+    with pytest.raises(ValueError, match=r"2 class names for a model of 5"):
+        export_saved_model(model, tmp_path / "new", classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"expected a keras.Model, received str"):
+        export_saved_model("model.keras", tmp_path / "new")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "thesis"]
+
+
+def test_overwriting_replaces_the_whole_folder(tmp_path):
+    target = tmp_path / "7"
+    target.mkdir()  # an empty folder is no obstacle
+    export_saved_model(small_model(seed=1), target, classes=list("abcde"))
+    export_saved_model(small_model(seed=2), target, overwrite=True)
+    images = photograph(40, 40)[None]
+    labels = tf.saved_model.load(str(target)).signatures["serving_default"](images=tf.constant(images))["labels"]
+    assert np.mean(labels.numpy() == keras_labels(small_model(seed=2), images)) >= 0.9999
+    assert not (target / "assets.extra").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["7"]
+
+
+def test_a_failure_leaves_the_old_version_and_no_rubbish(model, exported, tmp_path, monkeypatch):
+    target = tmp_path / "1"
+    export_saved_model(model, target)
+
+    def fail(module, folder, *_):
+        os.makedirs(folder)
+        with open(os.path.join(folder, "half"), "w") as file:
+            file.write("x")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(saved_model.tf.saved_model, "save", fail)
+    for path in (target, tmp_path / "2"):
+        with pytest.raises(OSError, match="disk full"):
+            export_saved_model(model, path, overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
+    assert (target / "saved_model.pb").is_file()
+
+
+def test_if_the_new_version_cannot_take_its_place_the_old_one_stays(model, tmp_path, monkeypatch):
+    target = tmp_path / "1"
+    export_saved_model(small_model(seed=1), target)
+    before = (target / "saved_model.pb").read_bytes()
+    rename = pathlib.Path.rename
+
+    def rename_all_but_the_new(self, other):
+        if self.name == "new":
+            raise PermissionError("no")
+        return rename(self, other)
+
+    monkeypatch.setattr(pathlib.Path, "rename", rename_all_but_the_new)
+    with pytest.raises(PermissionError):
+        export_saved_model(model, target, overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
+    assert (target / "saved_model.pb").read_bytes() == before
+
+
+def test_next_version(exported, tmp_path):
+    assert next_version(tmp_path / "absent").name == "1"
+    for name in ("2", "10", "notes", "3.old"):
+        (tmp_path / name).mkdir()
+    assert next_version(tmp_path) == tmp_path / "11"
+    assert next_version(exported.parent).name == "2"
+    with pytest.raises(ValueError, match=r"itself a SavedModel, not a folder of versions"):
+        next_version(exported)
+
+
+def test_outputs_have_the_names_that_servers_show(exported):
+    signatures = tf.saved_model.load(str(exported)).signatures
+    assert {name: sorted(function.structured_outputs) for name, function in signatures.items()} == {
+        "serving_default": ["labels"],
+        "logits": ["logits"],
+        "encoded": ["labels_png_bytes"],
+    }
+    assert signatures["logits"].structured_outputs["logits"].shape[-1] == NUM_CLASSES

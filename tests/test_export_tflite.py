@@ -1,0 +1,425 @@
+"""TFLite files agree with the Keras model, int8 ones are integer throughout, and bad ones aren't kept."""
+
+import collections
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from export_models import NUM_CLASSES, photograph, small_model
+
+from keras_deeplab import data, layers
+from keras_deeplab.export import tflite
+from keras_deeplab.export.tflite import (
+    RejectedFile,
+    calibration_images,
+    export_tflite,
+    export_verified,
+    operators,
+    verify,
+)
+
+HEIGHT, WIDTH = SIZE = (65, 81)
+
+
+def interpreter(path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
+        loaded = tf.lite.Interpreter(model_path=str(path), num_threads=1)
+    loaded.allocate_tensors()
+    return loaded
+
+
+def run(path, image):
+    """The one output of a file for one image (H, W, 3)."""
+    loaded = interpreter(path)
+    (source,), (target,) = loaded.get_input_details(), loaded.get_output_details()
+    loaded.set_tensor(source["index"], np.asarray(image)[None].astype(source["dtype"]))
+    loaded.invoke()
+    return loaded.get_tensor(target["index"])[0]
+
+
+def keras_logits(model, image):
+    return np.asarray(model(np.asarray(image, np.float32)[None], training=False))[0]
+
+
+def agreement(path, model, seeds=(100, 101, 102)):
+    """The share of equal labels on pictures that weren't calibrated on."""
+    pictures = [photograph(HEIGHT, WIDTH, seed) for seed in seeds]
+    equal = [run(path, picture) == keras_logits(model, picture).argmax(-1) for picture in pictures]
+    return np.mean(equal)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return [photograph(HEIGHT - seed % 3, WIDTH - seed % 5, seed) for seed in range(24)]
+
+
+@pytest.fixture(scope="module")
+def integer_file(model, photographs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "small.tflite"
+    return export_tflite(model, path, precision="int8", input_size=SIZE, calibration=photographs)
+
+
+# What the files compute -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build",
+    [small_model, lambda: small_model(64), lambda: small_model(upsample=False), lambda: small_model(plain=True)],
+    ids=["any size", "another size", "small logits", "Keras's dilated layers"],
+)
+def test_float32_agrees_with_the_model_and_keeps_dilated_operators(build, model, tmp_path):
+    written = export_tflite(build(), tmp_path / "model.tflite", input_size=SIZE)
+    assert agreement(written.path, model) >= 0.9999
+    assert not {"SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"} & written.operators.keys()
+    assert written.operators["DEPTHWISE_CONV_2D"] == 2
+    assert written.operators["CONV_2D"] == 6
+    labels = run(written.path, photograph(*SIZE))
+    assert labels.dtype == np.uint8
+    assert labels.shape == SIZE
+    assert len(np.unique(labels)) >= 3
+
+
+def test_logits_are_those_of_the_model(model, tmp_path):
+    written = export_tflite(model, tmp_path / "model.tflite", input_size=SIZE, output="logits")
+    picture = photograph(*SIZE)
+    np.testing.assert_allclose(run(written.path, picture), keras_logits(model, picture), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float16", 0.999), ("dynamic", 0.98)])
+def test_smaller_weights_agree_nearly(precision, least, model, tmp_path):
+    written = export_tflite(model, tmp_path / "model.tflite", input_size=SIZE, precision=precision)
+    assert least <= agreement(written.path, model)
+    weights = {str(d["dtype"]) for d in interpreter(written.path).get_tensor_details() if len(d["shape"]) == 4}
+    assert ("float16" if precision == "float16" else "int8") in " ".join(weights)
+
+
+def test_half_precision_models_become_float32_files(model, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = small_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    written = export_tflite(half, tmp_path / "model.tflite", input_size=SIZE)
+    assert agreement(written.path, model) >= 0.9999
+
+
+def test_int8_is_integer_from_end_to_end(integer_file, model):
+    assert integer_file.float_operators == ()
+    assert integer_file.bytes == integer_file.path.stat().st_size
+    assert not {"SPACE_TO_BATCH_ND", "DEQUANTIZE"} & integer_file.operators.keys()
+    details = interpreter(integer_file.path).get_tensor_details()
+    assert {np.dtype(entry["dtype"]).kind for entry in details} <= {"i", "u"}
+    scales = [len(entry["quantization_parameters"]["scales"]) for entry in details if len(entry["shape"]) == 4]
+    assert {8, 12, NUM_CLASSES} <= set(scales)  # one for each output channel
+    assert agreement(integer_file.path, model) >= 0.95
+
+
+def test_int8_takes_the_pixels_themselves(integer_file):
+    (source,) = interpreter(integer_file.path).get_input_details()
+    assert source["dtype"] == np.uint8
+    assert source["quantization"] == (1.0, 0)
+
+
+def test_files_have_a_signature_and_short_unique_names(integer_file, model):
+    loaded = interpreter(integer_file.path)
+    assert loaded.get_signature_list() == {"serving_default": {"inputs": ["images"], "outputs": ["labels"]}}
+    picture = photograph(*SIZE, 100)
+    labels = loaded.get_signature_runner()(images=picture[None])["labels"][0]
+    np.testing.assert_array_equal(labels, run(integer_file.path, picture))
+    names = [entry["name"] for entry in loaded.get_tensor_details()]
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if ";" in name or model.name in name]
+
+
+@pytest.mark.parametrize(("input_type", "shift"), [("int8", -128), ("float32", 0)])
+def test_int8_files_with_other_inputs_give_the_same_labels(
+    input_type, shift, integer_file, model, photographs, tmp_path
+):
+    options = {"precision": "int8", "input_size": SIZE, "calibration": photographs, "input_type": input_type}
+    written = export_tflite(model, tmp_path / "model.tflite", **options)
+    assert written.float_operators == ()
+    picture = photograph(*SIZE, 100)
+    np.testing.assert_array_equal(run(written.path, picture.astype(np.int16) + shift), run(integer_file.path, picture))
+
+
+def test_int8_logits_come_with_their_scale(model, photographs, tmp_path):
+    options = {"precision": "int8", "input_size": SIZE, "calibration": photographs, "output": "logits"}
+    written = export_tflite(model, tmp_path / "model.tflite", **options)
+    (target,) = interpreter(written.path).get_output_details()
+    assert target["dtype"] == np.int8
+    scale, zero_point = target["quantization"]
+    picture = photograph(*SIZE, 100)
+    logits = (run(written.path, picture).astype(np.float32) - zero_point) * scale
+    expected = keras_logits(model, picture)
+    assert np.abs(logits - expected).mean() < 0.03 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    "layer", [keras.layers.Rescaling([0.01, 0.02, 0.03], [-1.0, 0.5, 2.0]), keras.layers.Normalization()]
+)
+def test_normalisation_as_a_convolution_is_the_same(layer):
+    if isinstance(layer, keras.layers.Normalization):
+        layer = keras.layers.Normalization(mean=[100.0, 110.0, 120.0], variance=[50.0, 60.0, 70.0])
+    inputs = keras.Input((4, 5, 3))
+    model = keras.Model(inputs, keras.layers.Rescaling(2.0)(keras.layers.Conv2D(4, 1)(layer(inputs))))
+    changed = tflite.graph.inference_model(model, replace=tflite._as_convolution)
+    assert [type(entry).__name__ for entry in changed.layers] == [
+        "InputLayer",
+        "DepthwiseConv2D",
+        "Conv2D",
+        "Rescaling",
+    ]
+    images = np.random.default_rng(0).uniform(0, 255, (2, 4, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(changed(images), model(images), rtol=1e-5, atol=1e-4)
+
+
+def test_the_resize_for_int8_labels_keeps_the_argmax():
+    logits = np.random.default_rng(0).normal(5, 2, (1, 6, 7, 4)).astype(np.float32)
+    reference = np.zeros((1, 41, 49, 3), np.float32)
+    exact = layers.ResizeBilinear()([logits, reference])
+    spread = np.ptp(logits, axis=-1).max()
+    for cut, least in [(spread, 0.999), (spread / 2, 0.9)]:
+        sharp = tflite._ResizeForArgmax(True, float(cut))([logits, reference])
+        assert np.mean(np.argmax(exact, -1) == np.argmax(sharp, -1)) >= least
+        assert np.ptp(sharp) <= cut
+
+
+def test_int8_labels_are_closer_with_that_resize(model, photographs, integer_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(tflite, "_integer_layers", lambda *_: tflite._as_convolution)
+    options = {"precision": "int8", "input_size": SIZE, "calibration": photographs}
+    plain = export_tflite(model, tmp_path / "plain.tflite", **options)
+    assert {"REDUCE_MAX", "MAXIMUM"} <= integer_file.operators.keys() - plain.operators.keys()
+    seeds = range(100, 112)
+    assert agreement(integer_file.path, model, seeds) > agreement(plain.path, model, seeds)
+
+
+@keras.saving.register_keras_serializable("tests")
+def _cosine(x):
+    return keras.ops.cos(x)
+
+
+def test_operators_that_stay_in_floating_point_are_refused(photographs, tmp_path):
+    path = tmp_path / "model.tflite"
+    odd = small_model(extra=keras.layers.Activation(_cosine))
+    with pytest.raises(ValueError, match=r"int8.*COS"):
+        export_tflite(odd, path, precision="int8", input_size=SIZE, calibration=photographs[:2])
+    assert not list(tmp_path.iterdir())
+    _, floating = operators(export_tflite(odd, path, input_size=SIZE).path.read_bytes())
+    assert collections.Counter(floating)["COS"] == 1
+
+
+# Calibration ------------------------------------------------------------------------------------------------
+
+
+def write_images(folder, count):
+    folder.mkdir(parents=True)
+    for index in range(count):
+        (folder / f"{index:03d}.png").write_bytes(tf.io.encode_png(np.full((8, 9, 3), index, np.uint8)).numpy())
+
+
+def shades(images):
+    return [int(image[0, 0, 0, 0]) for image in images]
+
+
+def test_a_folder_of_images_is_sampled_evenly(tmp_path):
+    write_images(tmp_path / "photos", 20)
+    assert shades(calibration_images(tmp_path / "photos", (8, 9), 5)) == [0, 4, 8, 12, 16]
+    assert shades(calibration_images(str(tmp_path / "photos"), (8, 9), 100)) == list(range(20))
+
+
+def test_a_data_set_gives_its_training_split_only(tmp_path):
+    write_images(tmp_path / "set" / "images", 20)
+    (tmp_path / "set" / "masks").mkdir()
+    (tmp_path / "set" / "splits").mkdir()
+    (tmp_path / "set" / "classes.txt").write_text("a\nb\n")
+    for index in range(20):
+        mask = tf.io.encode_png(np.zeros((8, 9, 1), np.uint8)).numpy()
+        (tmp_path / "set" / "masks" / f"{index:03d}.png").write_bytes(mask)
+    (tmp_path / "set" / "splits" / "train.txt").write_text("".join(f"{index:03d}\n" for index in range(12)))
+    (tmp_path / "set" / "splits" / "val.txt").write_text("".join(f"{index:03d}\n" for index in range(12, 20)))
+    assert sorted(shades(calibration_images(tmp_path / "set", (8, 9)))) == list(range(12))
+    chosen = shades(calibration_images(data.load(tmp_path / "set", "train"), (8, 9), 4))
+    assert len(set(chosen)) == 4
+    assert chosen == shades(calibration_images(tmp_path / "set", (8, 9), 4))
+
+
+def test_any_iterable_of_images_or_samples_gives_its_first(photographs):
+    endless = ({"image": np.full((8, 9, 3), index, np.uint8)} for index in range(10**9))
+    assert shades(calibration_images(endless, (8, 9), 3)) == [0, 1, 2]
+    dataset = tf.data.Dataset.from_tensor_slices(np.stack([np.full((8, 9, 3), 5, np.uint8)] * 4))
+    assert shades(calibration_images(dataset, (8, 9), 3)) == [5, 5, 5]
+
+
+def test_images_are_padded_with_grey_or_scaled_down_to_fit():
+    small, wide = np.full((4, 6, 3), 10, np.uint8), np.full((8, 32, 3), 20, np.uint8)
+    first, second, third = calibration_images([small, small, wide], (8, 16))
+    assert first.shape == (1, 8, 16, 3)
+    assert first.dtype == np.float32
+    assert (second[0, :4, :6] == 10).all()
+    assert np.unique(second[0, 4:]).tolist() == np.unique(second[0, :4, 6:]).tolist() == [128]
+    assert (third[0, :4] == 20).all()
+    assert np.unique(third[0, 4:]).tolist() == [128]
+    assert (first.min(), first.max()) == (0, 255)  # else the input's scale isn't 1
+
+
+def test_images_that_cannot_be_calibrated_on_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no images"):
+        calibration_images([], (8, 8))
+    with pytest.raises(ValueError, match=r"shape \(H, W, 3\), received \(4, 4\)"):
+        calibration_images([np.zeros((4, 4), np.uint8)], (8, 8))
+    with pytest.raises(FileNotFoundError, match=r"folder .*nowhere does not exist"):
+        calibration_images(tmp_path / "nowhere", (8, 8))
+    with pytest.raises(FileNotFoundError, match=r"holds no image"):
+        calibration_images(tmp_path, (8, 8))
+
+
+# Arguments --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, r"precision must be one of float32, float16, dynamic, int8; received 'int4'"),
+        ({"output": "masks"}, r"output must be one of labels, logits; received 'masks'"),
+        ({"input_type": "int16"}, r"input_type must be one of uint8, float32, int8; received 'int16'"),
+        ({"input_type": "int8"}, r'input_type "int8" needs precision="int8"'),
+        ({"precision": "int8"}, r"int8 needs images .* pass calibration= \(--calibration\)"),
+        ({"calibration": "photos"}, r'calibration is for precision="int8"'),
+        ({"calibration_samples": 0}, r"calibration_samples must be at least 1"),
+        ({"input_size": None}, r"takes any size, a TFLite file only one: pass input_size= \(--input-size\)"),
+        ({"input_size": (65, 0)}, r"input_size must be an int or \(height, width\)"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(options, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_tflite(model, tmp_path / "model.tflite", **{"input_size": SIZE, **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_of_one_size_need_no_input_size_and_nested_ones_allow_no_other(tmp_path):
+    nested = keras.Sequential([keras.Input((40, 48, 3)), keras.models.clone_model(small_model()), keras.layers.ReLU()])
+    assert export_tflite(nested, tmp_path / "model.tflite").input_size == (40, 48)
+    inner = small_model(32)
+    outer = keras.Sequential([keras.Input((32, 32, 3)), inner])
+    with pytest.raises(ValueError, match=r"was built for 32x32 images and can't be brought to 65x81: build it with"):
+        export_tflite(outer, tmp_path / "other.tflite", input_size=SIZE)
+    with pytest.raises(ValueError, match=r"is a folder; give the name of the file"):
+        export_tflite(inner, tmp_path)
+
+
+# Verification -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def source():
+    return data.load("synthetic", split="val", num_examples=4, size=(60, 70))
+
+
+@pytest.fixture(scope="module")
+def synthetic_model(source):
+    """A model that answers for the classes of the synthetic data: no good, but not constant."""
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(source.num_classes, 1)(small_model()(inputs)))
+    random = np.random.default_rng(0)
+    model.layers[-1].set_weights([random.normal(0, 1, weight.shape) for weight in model.layers[-1].get_weights()])
+    return model
+
+
+def test_verification_scores_both_on_the_same_images(synthetic_model, source, tmp_path):
+    path = export_tflite(synthetic_model, tmp_path / "model.tflite", input_size=SIZE).path
+    result = verify(path, synthetic_model, source, limit=3, max_miou_drop=0.0, progress=False)
+    assert result.images == 3
+    assert result.bytes == path.stat().st_size
+    assert result.equal_labels >= 0.9999
+    assert abs(result.miou_drop) < 1e-4
+    from keras_deeplab.evaluate import evaluate
+    from keras_deeplab.predict import predictor
+
+    expected = evaluate(predictor(synthetic_model, SIZE), source, limit=3, progress=False)
+    assert result.model_miou == expected.mean_iou
+    assert f"Keras model {result.model_miou:.4f}, TFLite file {result.file_miou:.4f}" in str(result)
+
+
+def test_a_file_that_lost_too_much_is_not_kept_under_its_name(synthetic_model, source, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"what was here before")
+    # Calibrated on black pictures, the ranges hold nothing else.
+    options = {"precision": "int8", "input_size": SIZE, "calibration": [np.zeros((*SIZE, 3), np.uint8)]}
+    with pytest.raises(RejectedFile, match=r"no good: mIoU on 4 images: Keras model .* \(allowed: -200.00\)") as caught:
+        export_verified(synthetic_model, path, source, max_miou_drop=-2, progress=False, **options)
+    assert path.read_bytes() == b"what was here before"
+    assert caught.value.path == tmp_path / "model.rejected.tflite"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.rejected.tflite", "model.tflite"]
+    written, result = export_verified(synthetic_model, path, source, max_miou_drop=2, progress=False, **options)
+    assert written.path == path
+    assert result.passed
+    assert path.stat().st_size == written.bytes == result.bytes
+
+
+def test_an_error_while_verifying_leaves_no_file(synthetic_model, source, tmp_path):
+    with pytest.raises(ValueError, match=r"larger than the input size"):
+        export_verified(synthetic_model, tmp_path / "model.tflite", source, progress=False, input_size=32)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_score_that_is_no_number_never_passes():
+    nothing = tflite.Verification(0, float("nan"), float("nan"), 1.0, 0, 0.5)
+    assert not nothing.passed
+    assert tflite.Verification(1, 0.7, 0.68, 0.98, 10, None).passed
+    assert tflite.Verification(1, 0.7, 0.68, 0.98, 10, 0.025).passed
+    assert not tflite.Verification(1, 0.7, 0.67, 0.98, 10, 0.025).passed
+
+
+# What the documentation promises ----------------------------------------------------------------------------
+
+
+def test_the_script_in_the_documentation_runs_a_file(integer_file, model, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    page = pathlib.Path(__file__).parents[1] / "docs" / "export.md"
+    (script,) = re.findall(r"```python\n(\"\"\"python segment.py.*?)```", page.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "segment.py").write_text(script)
+    picture = photograph(50, 70, 100)
+    np.save(tmp_path / "pixels.npy", picture)
+    arguments = ["segment.py", str(integer_file.path), "pixels.npy", "labels.npy"]
+    done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    padded = np.full((*SIZE, 3), 128, np.uint8)
+    padded[:50, :70] = picture
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), run(integer_file.path, padded)[:50, :70])
+
+
+@pytest.mark.slow
+def test_the_official_model_exports_within_its_bounds(shared, tmp_path):
+    import keras_deeplab
+    from keras_deeplab.export.saved_model import export_saved_model
+
+    photographs = shared / "data" / "voc_person"
+    official = keras_deeplab.load(shared / "weights" / "deeplabv3_mnv2_pascal_trainval" / "model.ckpt-30000")
+    validation = data.load(photographs, "val")
+
+    exact = export_tflite(official, tmp_path / "float32.tflite", input_size=513)
+    result = verify(exact.path, official, validation, limit=3, progress=False)
+    assert result.equal_labels >= 0.9999
+
+    options = {"precision": "int8", "input_size": 513, "calibration": photographs, "calibration_samples": 8}
+    small = export_tflite(official, tmp_path / "int8.tflite", **options)
+    assert small.bytes <= 2_600_000
+    assert small.operators["DEPTHWISE_CONV_2D"] == 18  # 17 of the network and the normalisation
+    assert verify(small.path, official, validation, limit=6, progress=False).equal_labels >= 0.97
+
+    signature = tf.saved_model.load(str(export_saved_model(official, tmp_path / "1"))).signatures["serving_default"]
+    for sample in validation.dataset().take(2).as_numpy_iterator():
+        labels = signature(images=tf.constant(sample["image"][None]))["labels"].numpy()[0]
+        assert np.mean(labels == keras_logits(official, sample["image"]).argmax(-1)) >= 0.9999
