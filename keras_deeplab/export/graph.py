@@ -137,16 +137,16 @@ def _copy_weights(model, cloned, replaced):
             cloned.get_layer(layer.name).set_weights(layer.get_weights())
 
 
-def logits_function(model, portable=False):
+def logits_function(model, native=True):
     """A model to a function from images (B, H, W, 3) in 0..255, any dtype, to float32 logits (B, H, W, C).
 
     To be called while tracing a tf.function with `autograph=False`. Logits that the model leaves at a smaller size
-    are resized to the images', as the heads do it. `portable` takes dilated depthwise convolutions apart, into
-    operators that exist on every device.
+    are resized to the images', as the heads do it. `native` is that of `layers.export_ops`: how dilated depthwise
+    convolutions are traced.
     """
 
     def logits_of(images):
-        with layers.export_ops(native=not portable):
+        with layers.export_ops(native=native):
             logits = tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
         known, wanted = logits.shape[1:3], images.shape[1:3]
         if known.is_fully_defined() and wanted.is_fully_defined():

@@ -109,7 +109,7 @@ def _signatures(model, portable):
     """The functions of a SavedModel by name."""
     height, width = graph.static_size(model)
     images = tf.TensorSpec((None, height, width, 3), tf.uint8, "images")
-    logits_of = _frozen(graph.logits_function(model, portable), images)
+    logits_of = _frozen(graph.logits_function(model, native=False if portable else None), images)
 
     @tf.function(input_signature=[images], autograph=False)
     def serving_default(images):
