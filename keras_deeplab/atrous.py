@@ -53,7 +53,7 @@ class Grid:
         return self.stride * self.rate
 
 
-def atrous(model, output_stride):
+def atrous(model, output_stride, multi_grid=None):
     """Maps a functional classifier to the same network whose deepest feature map has the given output stride.
 
     Strided convolutions and poolings that would pass `output_stride` get stride 1 and keep the dilation rate of
@@ -69,13 +69,18 @@ def atrous(model, output_stride):
         model: functional `keras.Model` (nested functional and sequential models included), channels last.
         output_stride: int, the stride of the deepest feature map in input pixels: one that the network passes
             through, such as 8, 16 or 32.
+        multi_grid: unit rates such as (1, 2, 4) (v3, section 3.2.1): factors on the dilation rates of the deepest
+            stage's spatial convolutions, those larger than 1x1 that read the network's deepest feature map, in
+            order, from the start again when they run out. They widen the view at every output stride, the network's
+            own included, so the features are other ones and the law above doesn't hold. None for no such factors.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError: the stride is not one of the network's, or a layer can't be computed densely (an upsampling, a
-            flattening, a block that hides its layers, a layer that is used twice); the message names the layer.
+        ValueError: the stride is not one of the network's, a layer can't be computed densely (an upsampling, a
+            flattening, a block that hides its layers, a layer that is used twice; the message names the layer), or
+            the number of convolutions in the deepest stage is no multiple of the number of unit rates.
 
     Example:
 
@@ -85,20 +90,16 @@ def atrous(model, output_stride):
     >>> classifier.output_shape, atrous(classifier, 8).output_shape
     ((None, 2, 2, 1024), (None, 8, 8, 1024))
     """
-    if not _is_graph(model):
-        raise ValueError(
-            f"atrous() rewrites functional keras.Models; received {_describe(model)}. Build the network with "
-            "keras.Model(inputs, outputs) from layers, as keras.applications does."
-        )
+    _graph(model, "atrous")
     if isinstance(output_stride, bool) or not isinstance(output_stride, int | np.integer) or output_stride < 1:
         raise ValueError(f"output_stride must be a positive integer such as 8 or 16; received {output_stride!r}.")
-    return rewrite(model, int(output_stride))
+    return rewrite(model, int(output_stride), multi_grid)
 
 
-def rewrite(model, output_stride, inputs=None, entry=None):
+def rewrite(model, output_stride, multi_grid=None, inputs=None, entry=None):
     """`atrous`, onto given `keras.Input` tensors, with `entry` (tensor to tensor) between them and the network."""
     natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
-    walk = _Walk(model, output_stride)
+    walk = _Walk(model, output_stride, _unit_rates(multi_grid), max(natural, default=1))
     deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
     if deepest != output_stride:
         raise ValueError(
@@ -149,16 +150,36 @@ def taps(model):
     >>> taps(keras.applications.VGG16(weights=None, input_shape=(64, 64, 3)))[32]
     'block5_pool'
     """
-    if not _is_graph(model):
-        raise ValueError(f"taps() reads functional keras.Models; received {_describe(model)}.")
-    walk = _Walk(model, None)
+    walk = _Walk(_graph(model, "taps"), None)
     last = {}
-    for operation in model.operations:
-        for output in keras.tree.flatten(operation.output):
-            grid = walk.grids.get(id(output))
-            if grid is not None and not grid.pads and not isinstance(operation, keras.layers.Cropping2D):
-                last[grid.stride] = operation.name
+    for name, tensor in walk.outputs.items():
+        grid = walk.grids[id(tensor)]
+        if grid is not None and not grid.pads and name not in walk.cropped:
+            last[grid.stride] = name
     return dict(sorted(last.items()))
+
+
+def layer_outputs(model, names):
+    """The Keras tensors that layers of these names put out inside a functional model.
+
+    Raises:
+        ValueError: the model has no layer of a name; the message lists the last ones at each stride.
+    """
+    outputs = _Walk(_graph(model, "layer_outputs"), None).outputs
+    for name in names:
+        if name not in outputs:
+            last = ", ".join(f"{layer} ({stride})" for stride, layer in taps(model).items())
+            raise ValueError(f"{name!r} is no layer of {model.name!r}. Its last layers at each stride: {last}.")
+    return [outputs[name] for name in names]
+
+
+def _graph(model, function):
+    if not _is_graph(model):
+        raise ValueError(
+            f"{function}() takes functional keras.Models; received {_describe(model)}. Build the network with "
+            "keras.Model(inputs, outputs) from layers, as keras.applications does."
+        )
+    return model
 
 
 def _is_graph(layer):
@@ -174,12 +195,18 @@ def _describe(thing):
 class _Walk:
     """One pass over a graph: every tensor's `Grid` (by identity) and every layer's changed class and settings.
 
-    With `output_stride=None` nothing is changed and the grids are the network's own.
+    With `output_stride=None` nothing is changed and the grids are the network's own. `unit_rates` multiply the rates
+    of the spatial convolutions that read feature maps of the natural stride `deepest`.
     """
 
-    def __init__(self, model, output_stride):
+    def __init__(self, model, output_stride, unit_rates=(1,), deepest=None):
         self.output_stride = output_stride
+        self.unit_rates = unit_rates
+        self.deepest = deepest
+        self.units = []  # names of the convolutions that unit rates were given to
         self.grids = {}
+        self.outputs = {}  # name of a layer of the outermost graph -> its first output tensor there
+        self.cropped = set()  # names of the layers among them whose maps are shifted copies
         self.changes = {}
         self.settled = {}  # id of a padding layer -> the padding that its consumer needs
         self.paddings = {}  # id of a padding layer -> (layer, its input's grid)
@@ -190,35 +217,61 @@ class _Walk:
                 padding = [[grid.rate * side for side in axis] for axis in layer.padding]
             if [list(axis) for axis in layer.padding] != padding:
                 self.changes[key] = (type(layer), {**layer.get_config(), "padding": padding})
+        if len(self.units) % len(unit_rates) or (unit_rates != (1,) and not self.units):
+            raise ValueError(
+                f"multi_grid={unit_rates} has {len(unit_rates)} unit rates; the deepest stage of {model.name!r} has "
+                f"{len(self.units)} spatial convolutions ({', '.join(self.units) or 'none'}), which must be a multiple."
+            )
 
     def graph(self, model, input_grids):
         """Walks a model whose inputs stand on `input_grids`; returns its outputs' grids."""
         if isinstance(model, keras.Sequential):
             (grid,) = input_grids
             self.grids[id(model.inputs[0])] = grid
+            level = {}
             for layer in model.layers:
                 grid = self.step(layer, [grid])
                 self.grids[id(layer.output)] = grid
+                level[layer.name] = layer.output
+            self.outputs = level
             return [grid]
+        level = {}
         for tensor, grid in zip(model.inputs, input_grids, strict=True):
             self.grids[id(tensor)] = grid if len(tensor.shape) == 4 else None
         for operation in model.operations:
             if isinstance(operation, keras.layers.InputLayer):
+                level[operation.name] = operation.output
                 continue
-            try:
-                inputs, outputs = operation.input, operation.output
-            except (AttributeError, ValueError) as error:
-                self.refuse(operation, "it is used more than once, so its uses may stand on different grids", error)
-            inputs = [t for t in keras.tree.flatten(inputs) if keras.backend.is_keras_tensor(t)]
-            outputs = keras.tree.flatten(outputs)
-            grids = [self.grids[id(tensor)] for tensor in inputs]
+            inputs, outputs = self.connections(operation)
+            grids = [self.grid_of(tensor) for tensor in inputs]
             if _is_graph(operation):
                 results = self.graph(operation, grids)
             else:
                 results = [self.step(operation, grids)] * len(outputs)
             for tensor, grid in zip(outputs, results, strict=True):
                 self.grids[id(tensor)] = grid if len(tensor.shape) == 4 else None
-        return [self.grids[id(tensor)] for tensor in model.outputs]
+            level[operation.name] = outputs[0]
+        self.outputs = level
+        return [self.grid_of(tensor) for tensor in model.outputs]
+
+    def connections(self, operation):
+        """The Keras tensors that go into an operation of the graph and those that come out, as two lists.
+
+        The public `input` and `output` won't do: of a nested model they are its own ends, not where it is called,
+        and of a layer that several models share they are its first call's, in another graph.
+        """
+        for node in operation._inbound_nodes:
+            if all(id(tensor) in self.grids for tensor in node.input_tensors):
+                return node.input_tensors, node.outputs
+        return self.refuse_reuse(operation)
+
+    def grid_of(self, tensor):
+        if id(tensor) not in self.grids:
+            self.refuse_reuse(tensor._keras_history.operation)
+        return self.grids[id(tensor)]
+
+    def refuse_reuse(self, operation):
+        self.refuse(operation, "it is used more than once, so its uses may stand on different grids")
 
     def step(self, layer, grids):
         """The grid of `layer`'s output, given its inputs'. Notes what must change in the layer."""
@@ -249,6 +302,7 @@ class _Walk:
             if grid.rate > 1:
                 cropping = [[grid.rate * side for side in axis] for axis in layer.cropping]
                 self.changes[id(layer)] = (type(layer), {**layer.get_config(), "cropping": cropping})
+            self.cropped.add(layer.name)
             return Grid(grid.stride, grid.rate)
         if isinstance(layer, tuple(_CONVOLUTIONS)):
             return self.window(layer, grid, layer.kernel_size, layer.strides, layer.dilation_rate)
@@ -270,6 +324,9 @@ class _Walk:
         pads = [self.paddings[key][0].padding for key in grid.pads]
         if any(pad != pads[0] for pad in pads):
             self.refuse(layer, "several different explicit paddings lead to it")
+        if grid.natural_stride == self.deepest and max(kernel) > 1 and isinstance(layer, tuple(_CONVOLUTIONS)):
+            rate *= self.unit_rates[len(self.units) % len(self.unit_rates)]
+            self.units.append(layer.name)
         if not removed and rate == 1:
             self.settle(layer, grid, [list(axis) for axis in pads[0]] if pads else None)
             return after
@@ -353,12 +410,12 @@ class _Walk:
         self.refuse(layer, f"{reach}, and how to dilate a {type(layer).__name__} is not known")
         return None
 
-    def refuse(self, layer, why, cause=None):
+    def refuse(self, layer, why):
         raise ValueError(
             f"The layer {layer.name!r} ({type(layer).__name__}) can't be computed densely: {why}. Cut the network "
             "before it (keras.Model(model.input, earlier_layer.output); include_top=False for keras.applications), or "
             "write it with Conv2D, DepthwiseConv2D, SeparableConv2D and pooling layers."
-        ) from cause
+        )
 
 
 def _dense_padding(axis, span, stride, rate):
@@ -373,13 +430,11 @@ def _dense_padding(axis, span, stride, rate):
 
 
 def _experiment(layer, size=64):
-    """(function, example inputs): the layer or operation alone, on inputs of its own shapes, `size` where free."""
+    """(function, input shapes): the layer or operation alone, on inputs of its own shapes, `size` where free."""
     inputs = keras.tree.flatten(layer.input)
     free = [1] + [size] * 3
     shapes = [[free[min(i, 3)] if d is None else d for i, d in enumerate(t.shape)] for t in inputs]
-    rng = np.random.default_rng(0)
-    arrays = [rng.uniform(0.5, 1.5, shape).astype("float32") for shape in shapes]
-    return keras.Function(inputs, layer.output), arrays
+    return keras.Function(inputs, layer.output), shapes
 
 
 def _size_ratio(layer):
@@ -387,12 +442,12 @@ def _size_ratio(layer):
     outputs = keras.tree.flatten(layer.output)
     if any(len(t.shape) != 4 for t in outputs):
         return None
-    function, arrays = _experiment(layer)
-    shapes = keras.tree.flatten(function.compute_output_spec([keras.KerasTensor(a.shape) for a in arrays]))
-    heights = [a.shape[1] for a in arrays if a.ndim == 4 and a.shape[1:3] != (1, 1)]
-    if not heights or shapes[0].shape[1:3] == (1, 1):
+    function, shapes = _experiment(layer)
+    results = keras.tree.flatten(function.compute_output_spec([keras.KerasTensor(shape) for shape in shapes]))
+    heights = [shape[1] for shape in shapes if len(shape) == 4 and shape[1:3] != [1, 1]]
+    if not heights or results[0].shape[1:3] == (1, 1):
         return None
-    ratio = heights[0] / shapes[0].shape[1]
+    ratio = heights[0] / results[0].shape[1]
     return max(1, round(ratio)) if ratio > 0.75 else ratio
 
 
@@ -401,7 +456,9 @@ def _reach(layer):
     if any(len(t.shape) != 4 for t in keras.tree.flatten(layer.output)):
         return "it gives up the feature map's two dimensions"
     try:
-        function, arrays = _experiment(layer, size=9)
+        function, shapes = _experiment(layer, size=9)
+        rng = np.random.default_rng(0)
+        arrays = [rng.uniform(0.5, 1.5, shape).astype("float32") for shape in shapes]
         before = np.asarray(keras.tree.flatten(function(arrays))[0])
         height, width = before.shape[1:3]
         changed = np.zeros((height, width), bool)
@@ -424,6 +481,19 @@ def _reach(layer):
         return "global"
     changed[centre] = False
     return "it mixes neighbouring positions in a way of its own" if changed.any() else "point"
+
+
+def _unit_rates(multi_grid):
+    """`multi_grid` as a tuple; (1,) for None."""
+    if multi_grid is None:
+        return (1,)
+    rates = tuple(multi_grid) if isinstance(multi_grid, list | tuple) else ()
+    if not rates or any(isinstance(rate, bool) or not isinstance(rate, int | np.integer) or rate < 1 for rate in rates):
+        raise ValueError(
+            f"multi_grid must be None or positive integers such as (1, 2, 4), one unit rate for each spatial "
+            f"convolution of the deepest stage; received {multi_grid!r}."
+        )
+    return rates
 
 
 make_callable(__name__)

@@ -17,6 +17,9 @@ _ARGUMENTS = """
         input_shape: (height, width, channels). None for any height and width; odd, even, not square, all work.
         num_classes: number of classes.
         output_stride: stride of the backbone's deepest feature map: 8 (finer, slower), 16 or 32.
+        multi_grid: unit rates of the deepest stage's convolutions, as `keras_deeplab.atrous` takes them; None takes
+            those that the backbone was published with: (1, 2, 4) on the `resnet_v1_*_beta`, none on others. (1,) is
+            none on any.
         atrous_rates: dilation rates of the pyramid's 3x3 branches; None takes those that go with the output stride.
         separable: whether the head's 3x3 convolutions are depthwise separable.
         image_pooling: whether the pyramid sees the image-level feature.
@@ -46,6 +49,7 @@ def DeepLabV3(
     input_shape=(None, None, 3),
     num_classes=21,
     output_stride=16,
+    multi_grid=None,
     atrous_rates=None,
     separable=False,
     image_pooling=True,
@@ -79,6 +83,7 @@ def DeepLabV3Plus(
     input_shape=(None, None, 3),
     num_classes=21,
     output_stride=16,
+    multi_grid=None,
     atrous_rates=None,
     separable=True,
     image_pooling=True,
@@ -123,6 +128,7 @@ def _build(
     input_shape,
     num_classes,
     output_stride,
+    multi_grid,
     atrous_rates,
     separable,
     image_pooling,
@@ -154,9 +160,10 @@ def _build(
     inputs = keras.Input(input_shape, name="images")
     tapped = [row.low_level if low_level is True else low_level] if low_level else []
     tapped.append(list(_atrous.taps(classifier).values())[-1])
-    outputs = [_output(classifier, layer) for layer in tapped]
-    encoder = keras.Model(classifier.inputs, outputs, name=classifier.name)
-    encoder = _atrous.rewrite(encoder, output_stride, inputs=[inputs], entry=preprocessing.normalise(mode))
+    encoder = keras.Model(classifier.inputs, _atrous.layer_outputs(classifier, tapped), name=classifier.name)
+    unit_rates = row.multi_grid if multi_grid is None else multi_grid
+    entry = preprocessing.normalise(mode)
+    encoder = _atrous.rewrite(encoder, output_stride, unit_rates, inputs=[inputs], entry=entry)
     *finer, x = encoder.outputs
 
     if atrous_rates is None:
@@ -177,14 +184,3 @@ def _build(
 
         load_weights(model, weights, family=family, backbone=backbone)
     return model
-
-
-def _output(classifier, layer_name):
-    names = [operation.name for operation in classifier.operations]
-    if layer_name not in names:
-        raise ValueError(
-            f"low_level={layer_name!r} is no layer of {classifier.name!r}. Its last layers at each stride: "
-            + ", ".join(f"{name} ({stride})" for stride, name in _atrous.taps(classifier).items())
-            + "."
-        )
-    return classifier.operations[names.index(layer_name)].output

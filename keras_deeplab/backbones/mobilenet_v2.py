@@ -35,8 +35,7 @@ def mobilenet_v2(input_shape=(None, None, 3), alpha=1.0, divisible_by=8):
     """
 
     def width(filters):
-        rounded = max(divisible_by, int(filters * alpha + divisible_by / 2) // divisible_by * divisible_by)
-        return rounded if rounded >= 0.9 * filters * alpha else rounded + divisible_by
+        return _rounded(filters * alpha, divisible_by)
 
     inputs = keras.Input(input_shape)
     settings = {"activation": "relu6", "epsilon": EPSILON}
@@ -48,10 +47,16 @@ def mobilenet_v2(input_shape=(None, None, 3), alpha=1.0, divisible_by=8):
             stride = first_stride if repeat == 0 else 1
             shortcut = x
             if expansion > 1:
-                x = conv_bn(x, expansion * x.shape[-1], name=f"{name}_expand", **settings)
+                x = conv_bn(x, _rounded(expansion * x.shape[-1], 8), name=f"{name}_expand", **settings)
             x = depthwise_bn(x, 3, strides=stride, name=f"{name}_depthwise", **settings)
             x = conv_bn(x, width(filters), name=f"{name}_project", activation=None, epsilon=EPSILON)
             if stride == 1 and shortcut.shape[-1] == x.shape[-1]:
                 x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
             block += 1
     return keras.Model(inputs, x, name="mobilenet_v2")
+
+
+def _rounded(filters, divisor):
+    """The nearest multiple of `divisor`, or the next where that takes away more than a tenth."""
+    nearest = max(divisor, int(filters + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * filters else nearest + divisor

@@ -27,8 +27,8 @@ def kind_of(path):
     if path.suffix == ".ckpt" or ".ckpt-" in path.name:
         return "tf1"
     raise ValueError(
-        f"{os.fspath(path)!r} is no checkpoint that can be read: it is {_guess(magic, path)}. What can: a .keras file of "
-        "this package; a TensorFlow 1 DeepLab checkpoint as its prefix, .index file, folder or .tar.gz archive."
+        f"{os.fspath(path)!r} is no checkpoint that can be read: it is {_guess(magic, path)}. What can: a .keras "
+        "file of this package; a TensorFlow 1 DeepLab checkpoint as its prefix, .index file, folder or .tar.gz archive."
     )
 
 

@@ -1,0 +1,30 @@
+"""Strided convolutions whose padding doesn't depend on the input's size.
+
+TensorFlow's `"same"` at stride 2 pads in front of odd sizes only, so the grid moves by a pixel with the input's size.
+slim's `conv2d_same` and its relatives pad as much in front as behind, at every size, which is what keeps the grid of a
+network in place when `keras_deeplab.atrous` takes its strides away.
+"""
+
+import keras
+
+from keras_deeplab import blocks
+
+
+def conv_bn(x, filters, kernel_size=1, *, name, strides=1, activation="relu", epsilon=1e-5):
+    """`blocks.conv_bn`, padded by `kernel_size // 2` on all sides at every stride (odd kernels)."""
+    if strides == 1 or kernel_size == 1:
+        return blocks.conv_bn(
+            x, filters, kernel_size, name=name, strides=strides, activation=activation, epsilon=epsilon
+        )
+    x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    x = keras.layers.Conv2D(filters, kernel_size, strides, use_bias=False, name=name)(x)
+    return blocks.batch_norm(x, name, activation, epsilon)
+
+
+def depthwise_bn(x, kernel_size=3, *, name, strides=1, activation="relu", epsilon=1e-5):
+    """`blocks.depthwise_bn`, padded by `kernel_size // 2` on all sides at every stride (odd kernels)."""
+    if strides == 1:
+        return blocks.depthwise_bn(x, kernel_size, name=name, activation=activation, epsilon=epsilon)
+    x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+    x = keras.layers.DepthwiseConv2D(kernel_size, strides, use_bias=False, name=name)(x)
+    return blocks.batch_norm(x, name, activation, epsilon)

@@ -1,0 +1,21 @@
+"""Weights that make a comparison mean something: fresh ones leave batch norm at 0 and 1, and logits near zero."""
+
+import numpy as np
+
+
+def randomise(model, seed=0):
+    """Fills every weight of `model` from `seed`, scaled so that features keep their size; returns the model."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        name, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
+        if "variance" in name:
+            value = rng.uniform(0.5, 1.5, shape)
+        elif name == "gamma":
+            value = rng.uniform(0.7, 1.3, shape)
+        elif len(shape) >= 2:
+            depthwise = "depthwise" in variable.path and shape[-1] == 1
+            value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:2] if depthwise else shape[:-1]))
+        else:
+            value = rng.standard_normal(shape) * 0.1
+        variable.assign(value.astype("float32"))
+    return model

@@ -1,0 +1,273 @@
+"""The law of the rewrite: the dense network, subsampled, is the classifier."""
+
+import keras
+import numpy as np
+import pytest
+from randomise import randomise
+
+import keras_deeplab
+from keras_deeplab.atrous import atrous, taps
+
+# network -> a size at which the law is exact: any where padding is explicit, and where "same" pads both sides alike
+# (an odd map in front of every strided layer; Xception's stem cuts the border first)
+LAWFUL = {
+    "ResNet50": (97, 129),
+    "ResNet50V2": (90, 129),
+    "MobileNet": (97, 129),
+    "MobileNetV2": (97, 129),
+    "VGG16": (97, 129),
+    "Xception": (103, 135),
+    "DenseNet121": (97, 129),
+    "ConvNeXtTiny": (97, 129),
+}
+# Squeeze and excitation averages over the dense map, and branches cut borders of their own: these only have to build.
+BUILDING = ["EfficientNetV2B0", "MobileNetV3Large", "NASNetMobile", "InceptionV3"]
+
+
+def network(name, **settings):
+    shape = (224, 224, 3) if name.startswith("NASNet") else (None, None, 3)
+    builder = getattr(keras.applications, name)
+    return builder(**{"include_top": False, "weights": None, "input_shape": shape, **settings})
+
+
+def images(height, width, seed=1):
+    return np.random.default_rng(seed).uniform(0, 255, (1, height, width, 3)).astype("float32")
+
+
+def relative_error(dense, natural, step):
+    subsampled = dense[:, ::step, ::step]
+    assert subsampled.shape == natural.shape
+    return np.abs(subsampled - natural).max() / np.abs(natural).max()
+
+
+def call(model, x):
+    return keras.ops.convert_to_numpy(model(x))
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return randomise(network("ResNet50"))
+
+
+@pytest.mark.parametrize("name", LAWFUL)
+def test_the_dense_network_subsampled_is_the_classifier(name):
+    model = randomise(network(name))
+    x = images(*LAWFUL[name])
+    natural = call(model, x)
+    for output_stride in (8, 16):
+        dense = atrous(model, output_stride)
+        assert relative_error(call(dense, x), natural, 32 // output_stride) < 1e-5
+        assert [(v.name, v.path, v.shape) for v in dense.weights] == [(v.name, v.path, v.shape) for v in model.weights]
+
+
+@pytest.mark.parametrize("name", BUILDING)
+def test_networks_with_global_context_or_branches_build_at_every_stride(name):
+    model = network(name)
+    for output_stride in (8, 16, 32):
+        dense = atrous(model, output_stride)
+        assert [(v.name, v.shape) for v in dense.weights] == [(v.name, v.shape) for v in model.weights]
+        assert all(np.array_equal(a, b) for a, b in zip(dense.get_weights(), model.get_weights(), strict=True))
+        assert list(taps(dense))[-1] == output_stride
+        height = dense.compute_output_shape((1, 224, 224, 3))[1]
+        # InceptionV3 pads nothing, so its map is smaller than the image by what its windows need.
+        assert height == (224 // output_stride if name != "InceptionV3" else call(dense, images(224, 224)).shape[1])
+
+
+def test_inception_keeps_the_law_away_from_its_averaged_borders():
+    model = randomise(network("InceptionV3"))
+    # At this size every unpadded stride-2 window leaves nothing over.
+    x = images(267, 267)
+    natural = call(model, x)
+    assert relative_error(call(atrous(model, 16), x), natural, 2) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 65), (70, 99), (33, 128), (7, 5)])
+def test_explicit_padding_keeps_the_law_at_any_size(resnet, size):
+    x = images(*size)
+    natural = call(resnet, x)
+    for output_stride in (4, 8, 16):
+        assert relative_error(call(atrous(resnet, output_stride), x), natural, 32 // output_stride) < 1e-5
+
+
+def test_a_dense_network_can_be_made_denser(resnet):
+    x = images(65, 97)
+    once, twice = atrous(resnet, 8), atrous(atrous(resnet, 16), 8)
+    assert np.abs(call(once, x) - call(twice, x)).max() <= 1e-5 * np.abs(call(once, x)).max()
+
+
+def test_the_law_catches_a_rate_raised_one_convolution_early(resnet):
+    """The mistake it exists for: the first convolution of a dilated stage at the new rate instead of the old."""
+    dense = atrous(resnet, 8)
+
+    def mutate(layer):
+        config = layer.get_config()
+        if layer.name == "conv4_block1_2_conv":
+            assert tuple(config["dilation_rate"]) == (2, 2)
+            config["dilation_rate"] = (4, 4)
+        return type(layer).from_config(config)
+
+    mutated = keras.models.clone_model(dense, clone_function=mutate)
+    mutated.set_weights(dense.get_weights())
+    x = images(97, 129)
+    natural = call(resnet, x)
+    assert relative_error(call(dense, x), natural, 4) < 1e-5
+    assert relative_error(call(mutated, x), natural, 4) > 1e-2
+
+
+def test_rates_and_strides_of_a_dense_resnet(resnet):
+    dense = atrous(resnet, 8)
+    rates = {
+        name: tuple(dense.get_layer(name).dilation_rate)
+        for name in ("conv3_block4_2_conv", "conv4_block1_2_conv", "conv5_block1_2_conv", "conv5_block3_2_conv")
+    }
+    # keras.applications strides in the 1x1 convolution before, so the first 3x3 of a stage already has the new rate.
+    assert list(rates.values()) == [(1, 1), (2, 2), (4, 4), (4, 4)]
+    strided = [layer.name for layer in dense.layers if getattr(layer, "strides", (1, 1))[0] > 1]
+    assert strided == ["conv1_conv", "pool1_pool", "conv3_block1_0_conv", "conv3_block1_1_conv"] or set(strided) == {
+        "conv1_conv",
+        "pool1_pool",
+        "conv3_block1_0_conv",
+        "conv3_block1_1_conv",
+    }
+
+
+def test_the_original_stays_as_it_is(resnet):
+    before = [value.copy() for value in resnet.get_weights()]
+    dense = atrous(resnet, 16)
+    for variable in dense.weights:
+        variable.assign(keras.ops.zeros_like(variable))
+    assert all(np.array_equal(a, b) for a, b in zip(before, resnet.get_weights(), strict=True))
+    assert resnet.compute_output_shape((1, 64, 64, 3)) == (1, 2, 2, 2048)
+
+
+def test_the_padding_may_stand_some_pointwise_layers_before_its_convolution():
+    """As in the torch MobileNetV2 of one source: the zeros pass expansion, batch norm and ReLU6 first."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(8, 3, 2, padding="same")(inputs)
+    for stride in (2, 2, 1):
+        x = keras.layers.ZeroPadding2D(1)(x)
+        x = keras.layers.Conv2D(16, 1)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU(6.0)(x)
+        x = keras.layers.DepthwiseConv2D(3, stride)(x)
+    model = randomise(keras.Model(inputs, x))
+    for size in [(33, 49), (35, 41)]:
+        x = images(*size)
+        natural = call(model, x)
+        assert relative_error(call(atrous(model, 2), x), natural, 4) < 1e-5
+
+
+def test_unusual_windows():
+    """Even kernels, dilations of their own, oblong kernels, poolings of every padding, cropping, nested models."""
+    inputs = keras.Input((None, None, 3))
+    inner_in = keras.Input((None, None, 6))
+    inner = keras.Model(inner_in, keras.layers.Conv2D(6, 5, 2, padding="same")(inner_in), name="inner")
+    x = keras.layers.Conv2D(6, 3, 2, padding="same")(inputs)
+    x = inner(x)
+    x = keras.Sequential([keras.layers.MaxPooling2D(3, 2, padding="same"), keras.layers.Conv2D(6, 4, padding="same")])(
+        x
+    )
+    x = keras.layers.Conv2D(6, (1, 7), padding="same")(x)
+    x = keras.layers.Conv2D(6, 3, dilation_rate=2, padding="same")(x)
+    x = keras.layers.AveragePooling2D(3, 2, padding="same")(x)
+    x = keras.layers.SeparableConv2D(6, 3, padding="same")(x)
+    x = keras.layers.ZeroPadding2D(((2, 1), (0, 3)))(x)
+    x = keras.layers.Cropping2D(((1, 1), (0, 2)))(x)
+    x = keras.layers.AveragePooling2D(2, 1, padding="same")(x)
+    x = keras.layers.MaxPooling2D(2, 1)(x)
+    model = randomise(keras.Model(inputs, x))
+    x = images(97, 129)
+    natural = call(model, x)
+    for output_stride in (2, 4, 8):
+        assert relative_error(call(atrous(model, output_stride), x), natural, 16 // output_stride) < 1e-5
+
+
+def test_taps_name_the_last_map_of_each_stride(resnet):
+    assert taps(resnet) == {
+        1: resnet.layers[0].name,
+        2: "conv1_relu",
+        4: "conv2_block3_out",
+        8: "conv3_block4_out",
+        16: "conv4_block6_out",
+        32: "conv5_block3_out",
+    }
+    assert taps(keras.applications.MobileNet(weights=None))[32] == "conv_pw_13_relu"
+
+
+@keras.saving.register_keras_serializable("tests")
+class Blur(keras.layers.Layer):
+    """A subclassed block that mixes neighbours, which no setting of it can dilate."""
+
+    def call(self, x):
+        return keras.ops.average_pool(x, 3, 1, "same")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gate(keras.layers.Layer):
+    """A subclassed block that looks at one position."""
+
+    def call(self, x):
+        return x * keras.ops.sigmoid(x)
+
+
+def strided_then(*layers):
+    inputs = keras.Input((64, 64, 3))
+    x = keras.layers.Conv2D(4, 3, 2, padding="same")(inputs)
+    x = keras.layers.Conv2D(4, 3, 2, padding="same")(x)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def test_a_custom_pointwise_layer_and_operators_pass():
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, 2, padding="same")(inputs)
+    x = keras.layers.Conv2D(4, 3, 2, padding="same")(x)
+    x = keras.ops.relu(Gate()(x) * 2.0 + 1.0)
+    x = keras.layers.Conv2D(4, 3, padding="same")(x)
+    model = randomise(keras.Model(inputs, x))
+    x = images(65, 65)
+    assert relative_error(call(atrous(model, 1), x), call(model, x), 4) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("model", "output_stride", "message"),
+    [
+        (lambda: strided_then(Blur(name="blurred")), 2, "'blurred'.*mixes neighbouring positions"),
+        (lambda: strided_then(keras.layers.UpSampling2D(name="up")), 2, "'up'.*changes the size"),
+        (lambda: strided_then(keras.layers.Conv2DTranspose(3, 2, 2, name="up")), 2, "'up'.*changes the size"),
+        (lambda: strided_then(keras.layers.Flatten(name="flat")), 2, "'flat'.*gives up the feature map"),
+        (lambda: strided_then(keras.layers.Conv2D(3, 3, (2, 1), name="oblong")), 2, "'oblong'.*differ by axis"),
+        (lambda: strided_then(keras.layers.PReLU(name="slopes")), 2, "slopes.*depends on the size"),
+        (lambda: strided_then(), 8, "can't have output stride 8: its feature maps have strides 1, 2, 4"),
+        (lambda: strided_then(), 3, "output stride 3"),
+        (lambda: strided_then(), 0, "positive integer"),
+        (lambda: strided_then(), "8", "positive integer"),
+        (lambda: keras.layers.Dense(3, name="dense"), 8, "functional keras.Models; received Dense 'dense'"),
+    ],
+)
+def test_what_cannot_be_rewritten_is_refused_by_name(model, output_stride, message):
+    with pytest.raises(ValueError, match=message):
+        atrous(model(), output_stride)
+
+
+def test_a_layer_used_twice_is_refused_by_name():
+    inputs = keras.Input((32, 32, 3))
+    shared = keras.layers.Conv2D(3, 3, padding="same", name="shared")
+    model = keras.Model(inputs, shared(keras.layers.MaxPooling2D()(shared(inputs))))
+    with pytest.raises(ValueError, match=r"'shared'.*more than once"):
+        atrous(model, 1)
+
+
+def test_a_subclassed_model_is_refused():
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="functional"):
+        atrous(Subclassed(), 8)
+
+
+def test_the_module_is_the_function_too():
+    model = strided_then()
+    assert keras_deeplab.atrous(model, 2).output_shape == atrous(model, 2).output_shape == (None, 32, 32, 4)

@@ -1,0 +1,459 @@
+"""Checkpoints of Google's DeepLab for TensorFlow 1: computed as by Google's code, read strictly, in every container."""
+
+import http.server
+import io
+import sys
+import tarfile
+import threading
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from randomise import randomise
+
+import keras_deeplab
+from keras_deeplab.weights import named, tf1
+from keras_deeplab.weights.assign import assign
+
+TOLERANCE = 2e-5
+FIXTURES = [
+    "deeplabv3_mobilenet_v2_official__os16",
+    "deeplabv3_resnet_v1_50_beta_dense__os16",
+    "deeplabv3plus_mobilenet_v2__os16",
+    "deeplabv3plus_resnet_v1_50_beta__os16",
+    "deeplabv3plus_resnet_v1_50_beta__os8",
+    "deeplabv3plus_xception_41__os16",
+    "deeplabv3plus_xception_65__os16",
+    pytest.param("deeplabv3plus_xception_71__os16", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def synth(shared):
+    """The module that reads the reference outputs."""
+    sys.path.insert(0, str(shared / "reference"))
+    import synth
+
+    yield synth
+    sys.path.remove(str(shared / "reference"))
+
+
+def trainable_parameters(model):
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_weights)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_google_s_code_computes_the_same(synth, shared, name):
+    fixture = synth.Fixture(shared / "reference" / f"slim__{name}.npz")
+    model = keras_deeplab.load(
+        fixture.state_dict(), output_stride=fixture.meta["output_stride"], include_preprocessing=False
+    )
+    assert trainable_parameters(model) == fixture.meta["params"]
+    assert fixture.sizes == ["129x161", "128x160", "321x353"]  # odd, even, wider than the largest rate
+    for size in fixture.sizes:
+        assert synth.compare(fixture, size, model(fixture.input(size))) < TOLERANCE, size
+
+
+@pytest.mark.slow
+def test_google_s_code_computes_the_same_with_bounded_activations(synth, shared):
+    from keras_deeplab.backbones.xception import xception_65
+
+    def clone(layer):  # the head's activations are bounded too
+        config = layer.get_config()
+        return type(layer).from_config(
+            {**config, "activation": "relu6"} if config.get("activation") == "relu" else config
+        )
+
+    fixture = synth.Fixture(shared / "reference" / "slim__deeplabv3plus_xception_65_bounded__os16.npz")
+    tap = "entry_flow_block2_separable_conv2_pointwise_clip"
+    model = keras_deeplab.DeepLabV3Plus(xception_65(bounded=True), low_level=tap, include_preprocessing=False)
+    model = keras.models.clone_model(model, clone_function=clone)
+    assign(model, tf1.translate(fixture.state_dict()), "the fixture")
+    for size in fixture.sizes:
+        assert synth.compare(fixture, size, model(fixture.input(size))) < TOLERANCE, size
+
+
+def test_the_official_checkpoint_sees_the_person(shared):
+    model = keras_deeplab.load(shared / "weights/deeplabv3_mnv2_pascal_trainval/model.ckpt-30000")
+    folder = shared / "data/voc_person"
+    image = tf.io.decode_jpeg((folder / "images/2007_000323.jpg").read_bytes())
+    mask = tf.io.decode_png((folder / "masks/2007_000323.png").read_bytes())[:, :, 0].numpy()
+    labels = np.argmax(model(image[None])[0], axis=-1)
+    person, found, known = mask == 15, labels == 15, mask != 255
+    assert person.sum() > 1000
+    assert (person & found & known).sum() / ((person | found) & known).sum() > 0.8
+    assert (labels == mask)[known].mean() > 0.9
+
+
+def google_name(path):
+    """A variable's name in Google's checkpoint, for MobileNetV2 without decoder."""
+    layer, leaf = path.split("/")
+    batch_norm = layer.endswith("_BN")
+    layer = layer.removesuffix("_BN")
+    if layer == "Conv1":
+        scope = "MobilenetV2/Conv"
+    elif layer.startswith("expanded_conv_"):
+        scope = f"MobilenetV2/expanded_conv/{layer.rpartition('_')[2]}"
+    elif layer.startswith("block_"):
+        _, block, part = layer.split("_")
+        scope = f"MobilenetV2/expanded_conv_{block}/{part}"
+    else:
+        scope = "logits/semantic" if layer == "logits" else layer
+    if batch_norm:
+        return f"{scope}/BatchNorm/{leaf}"
+    depthwise = leaf == "kernel" and scope.endswith("depthwise")
+    return scope + ("/depthwise_weights" if depthwise else {"kernel": "/weights", "bias": "/biases"}[leaf])
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small DeepLab with random weights."""
+    return randomise(keras_deeplab.DeepLabV3("mobilenet_v2_dm05", num_classes=4))
+
+
+@pytest.fixture
+def arrays(trained):
+    """What Google's checkpoint of `trained` holds, with the state of its training."""
+    arrays = {google_name(variable.path): variable.numpy() for variable in trained.weights}
+    arrays["global_step"] = np.int64(7)
+    for slot in ("Momentum", "ExponentialMovingAverage", "Adam_1"):
+        arrays[f"MobilenetV2/Conv/weights/{slot}"] = np.zeros(3, "float32")
+    return arrays
+
+
+def write(arrays, folder, name="model.ckpt", version="V2"):
+    """Writes a checkpoint with TensorFlow 1's saver; returns its prefix."""
+    folder.mkdir(exist_ok=True)
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        variables = [
+            v1.Variable(value, name=key, use_resource=False, dtype=np.asarray(value).dtype)
+            for key, value in arrays.items()
+        ]
+        session.run(v1.global_variables_initializer())
+        saver = v1.train.Saver(variables, write_version=getattr(v1.train.SaverDef, version))
+        return Path(saver.save(session, str(folder / name), global_step=7, write_meta_graph=False))
+
+
+FEW = {
+    "scope/Conv/weights": np.arange(6, dtype="float32").reshape(1, 1, 2, 3),
+    "scope/Conv/weights/Momentum": np.ones(2, "float32"),
+    "global_step": np.int64(7),
+}
+
+
+def assert_read(path):
+    found = tf1.read(path)
+    assert list(found) == ["scope/Conv/weights"]
+    np.testing.assert_array_equal(found["scope/Conv/weights"], FEW["scope/Conv/weights"])
+
+
+@pytest.fixture(params=["V1", "V2"])
+def prefix(request, tmp_path):
+    prefix = write(FEW, tmp_path / "checkpoint", version=request.param)
+    assert (request.param == "V2") == Path(f"{prefix}.index").exists()
+    return prefix
+
+
+def pack(folder, archive, mode="w:gz", extra=()):
+    with tarfile.open(archive, mode) as tar:
+        tar.add(folder, folder.name)
+        for name, content in extra:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+def test_a_checkpoint_is_read_from_every_container(prefix, tmp_path):
+    assert_read(prefix)
+    assert_read(str(prefix))
+    assert_read(prefix.parent)
+    assert_read(pack(prefix.parent, tmp_path / "a.tar.gz", extra=[("frozen_inference_graph.pb", b"0" * 99)]))
+    assert_read(pack(prefix.parent, tmp_path / "plain.tar", mode="w"))
+
+
+def test_a_checkpoint_is_read_by_its_index_and_data(tmp_path):
+    prefix = write(FEW, tmp_path / "checkpoint")
+    assert_read(f"{prefix}.index")
+    assert_read(f"{prefix}.data-00000-of-00001")
+
+
+def test_an_archive_that_was_cut_off_is_refused(tmp_path):
+    noise = np.random.default_rng(0).standard_normal((300, 300)).astype("float32")
+    prefix = write({**FEW, "noise": noise}, tmp_path / "checkpoint")
+    archive = pack(prefix.parent, tmp_path / "a.tar.gz")
+    content = archive.read_bytes()
+    for size in (len(content) - 1000, len(content) // 2, 100, 5):
+        archive.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"a\.tar\.gz' is no archive that can be unpacked"):
+            keras_deeplab.load(archive)
+    broken = bytearray(content)
+    broken[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    archive.write_bytes(broken)
+    with pytest.raises(ValueError, match=r"no archive that can be unpacked|holds no checkpoint|can't be read"):
+        keras_deeplab.load(archive)
+
+
+def test_nothing_is_written_outside_by_an_archive(tmp_path):
+    prefix = write(FEW, tmp_path / "checkpoint")
+    name = f"../../{tmp_path.name}_evil"
+    archive = pack(prefix.parent, tmp_path / "text.tar.gz", extra=[(f"{name}.txt", b"evil")])
+    assert_read(archive)  # a member that is no part of a checkpoint is left where it is
+    for evil in (f"{name}.index", f"/{tmp_path}/evil.index"):
+        archive = pack(prefix.parent, tmp_path / "index.tar.gz", extra=[(evil, b"evil")])
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match=r"index\.tar\.gz"):
+            tf1.read(archive)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_link_in_an_archive_is_not_followed(tmp_path):
+    prefix = write(FEW, tmp_path / "checkpoint")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        link = tarfile.TarInfo("model.ckpt-7.index")
+        link.type, link.linkname = tarfile.SYMTYPE, f"{prefix}.index"
+        tar.addfile(link)
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        tf1.read(tmp_path / "a.tar.gz")
+
+
+def test_a_folder_without_a_checkpoint_or_with_two_is_refused(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"There is no checkpoint .* it holds nothing"):
+        keras_deeplab.load(folder)
+    (folder / "notes.txt").write_text("none")
+    with pytest.raises(FileNotFoundError, match=r"it holds notes\.txt"):
+        keras_deeplab.load(folder)
+    write(FEW, folder, "first.ckpt")
+    write(FEW, folder, "second.ckpt", version="V1")
+    with pytest.raises(ValueError, match=r"several checkpoints: first\.ckpt-7, second\.ckpt-7\. Give the path of one"):
+        keras_deeplab.load(folder)
+
+
+def test_files_that_are_no_checkpoint_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no checkpoint .*model\.ckpt-8"):
+        keras_deeplab.load(tmp_path / "model.ckpt-8")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz"):
+        pass
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        keras_deeplab.load(tmp_path / "a.tar.gz")
+    (tmp_path / "model.ckpt-9.index").write_bytes(b"not an index at all")
+    with pytest.raises(ValueError, match="can't be read as a TensorFlow checkpoint"):
+        keras_deeplab.load(tmp_path / "model.ckpt-9")
+
+
+def test_a_loaded_model_computes_what_the_saved_one_did(trained, arrays, tmp_path):
+    prefix = write(arrays, tmp_path / "checkpoint")
+    model = keras_deeplab.load(pack(prefix.parent, tmp_path / "a.tar.gz"), output_stride=16)
+    image = np.random.default_rng(0).integers(0, 256, (1, 65, 50, 3)).astype("uint8")
+    np.testing.assert_allclose(model(image), trained(image), atol=1e-6)
+
+
+def test_arrays_that_do_not_fit_are_all_listed(arrays):
+    del arrays["MobilenetV2/expanded_conv_3/expand/weights"], arrays["aspp0/BatchNorm/gamma"]
+    arrays["MobilenetV2/Conv_1/weights"] = np.zeros((1, 1, 2, 3), "float32")
+    arrays["decoder/unheard_of"] = np.zeros(2, "float32")
+    arrays["MobilenetV2/expanded_conv_4/project/weights"] = np.zeros((1, 1, 5, 16), "float32")
+    arrays["MobilenetV2/expanded_conv_5/project/BatchNorm/beta"][3] = np.nan
+    with pytest.raises(ValueError, match="the given mapping don't fit") as caught:
+        keras_deeplab.load(arrays)
+    message = str(caught.value)
+    for line in [
+        "Missing from the file (2):",
+        "block_3_expand/kernel (1, 1, 12, 72)",
+        "aspp0_BN/gamma (256,)",
+        "Left over in the file (2):",
+        "MobilenetV2/Conv_1/weights (1, 1, 2, 3)",
+        "decoder/unheard_of (2,)",
+        "Of another shape (1):",
+        "block_4_project/kernel: (1, 1, 5, 16), the model has (1, 1, 96, 16)",
+        "Holding values that are not finite (1):",
+        "block_5_project_BN/beta",
+    ]:
+        assert line in message
+
+
+def test_nothing_is_assigned_unless_everything_fits(trained, arrays):
+    model = keras.models.clone_model(trained)
+    before = [variable.numpy() for variable in model.weights]
+    del arrays["logits/semantic/biases"]
+    with pytest.raises(ValueError, match="logits/bias"):
+        assign(model, tf1.translate(arrays), "arrays")
+    for variable, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "its arrays are in nothing"),
+        (["MobilenetV3/Conv/weights"], r"its arrays are in MobilenetV3\. Backbones that can, .*xception_41"),
+        (["resnet_v1_101/conv1/weights"], "one 7x7 convolution as its stem, which is not the beta variant"),
+        (["MobilenetV2/Conv/weights", "MobilenetV2/Conv_1/weights"], "has no 'logits/semantic/weights'"),
+        (
+            ["xception_65/entry_flow/conv1_1/weights", "logits/semantic/weights", "aspp1/weights", "aspp2/weights"],
+            "has 2 atrous branches",
+        ),
+    ],
+)
+def test_checkpoints_of_other_networks_are_refused(names, message):
+    with pytest.raises(ValueError, match=message):
+        keras_deeplab.load({name: np.zeros((1, 1, 2, 3), "float32") for name in names})
+
+
+def plan(**shapes):
+    """The plan for arrays of these shapes, with "__" for "/"."""
+    base = {"xception_71/entry_flow/conv1_1/weights": (3, 3, 3, 32), "logits/semantic/weights": (1, 1, 128, 9)}
+    shapes = {name.replace("__", "/"): shape for name, shape in shapes.items()}
+    return tf1.recognise({name: np.zeros(shape) for name, shape in {**base, **shapes}.items()}, "it")
+
+
+def test_heads_are_recognised():
+    bare = plan()
+    assert (bare.backbone, bare.num_classes, bare.decoder, bare.atrous) == ("xception_71", 9, False, False)
+    assert bare.settings == {"separable": False, "image_pooling": False, "filters": 256}
+    plain = plan(aspp0__weights=(1, 1, 2048, 128), **{f"aspp{i}__weights": (3, 3, 2048, 128) for i in (1, 2, 3)})
+    assert plain.atrous
+    assert plain.settings == {"separable": False, "image_pooling": False, "filters": 128}
+    full = plan(
+        image_pooling__weights=(1, 1, 2048, 256),
+        decoder__feature_projection0__weights=(1, 1, 256, 32),
+        **{f"aspp{i}_depthwise__depthwise_weights": (3, 3, 2048, 1) for i in (1, 2, 3)},
+    )
+    assert full.decoder
+    assert full.settings == {"separable": True, "image_pooling": True, "filters": 256, "low_level_filters": 32}
+
+
+@pytest.mark.parametrize(("alpha", "divisible_by"), [(0.5, 1), (0.5, 8), (0.35, 1), (0.35, 8), (1.4, 8), (0.75, 1)])
+def test_the_width_of_mobilenet_v2_is_recognised(alpha, divisible_by):
+    from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
+
+    backbone = mobilenet_v2(alpha=alpha, divisible_by=divisible_by)
+    arrays = {google_name(variable.path): np.zeros(variable.shape) for variable in backbone.weights}
+    arrays["logits/semantic/weights"] = np.zeros((1, 1, 256, 21))
+    settings = tf1.recognise(arrays, "it").backbone_settings
+    rebuilt = mobilenet_v2(**settings)
+    assert [v.shape for v in rebuilt.weights] == [v.shape for v in backbone.weights]
+
+
+def test_a_plain_head_with_a_decoder_round_trips():
+    """`--aspp_with_separable_conv=false --decoder_use_separable_conv=false`: no fixture has it."""
+    model = randomise(keras_deeplab.DeepLabV3Plus("mobilenet_v2_dm05", separable=False, low_level_filters=16))
+    arrays = {}
+    for variable in model.weights:
+        name = google_name(variable.path)
+        if name.startswith("decoder_conv"):
+            index = int(name[len("decoder_conv")])
+            name = name.replace(f"decoder_conv{index}", f"decoder/decoder_conv0/decoder_conv0_{index + 1}")
+        elif name.startswith("feature_projection0"):
+            name = f"decoder/{name}"
+        arrays[name] = variable.numpy()
+    loaded = keras_deeplab.load(arrays)
+    x = np.random.default_rng(0).integers(0, 256, (1, 65, 65, 3)).astype("float32")
+    np.testing.assert_allclose(loaded(x), model(x), atol=1e-6)
+
+
+def test_another_number_of_classes_keeps_everything_but_the_last_layer(trained, arrays):
+    with pytest.warns(UserWarning, match=r"has 4 classes and 6 were asked for: the last layer \('logits'\)"):
+        model = keras_deeplab.load(arrays, num_classes=6)
+    assert model.output_shape[-1] == 6
+    assert model.get_layer("logits").kernel.shape == (1, 1, 256, 6)
+    kept = [(v, w) for v, w in zip(model.weights, trained.weights, strict=True) if not v.path.startswith("logits")]
+    assert len(kept) == len(model.weights) - 2
+    for variable, expected in kept:
+        np.testing.assert_array_equal(variable.numpy(), expected.numpy())
+    assert np.ptp(model.get_layer("logits").kernel.numpy()) > 0
+
+
+# Published weights by name --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty Keras home; no proxy between this process and its own server."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("no_proxy", "*")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder, and the address that serves it."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{serving.server_port}/"
+        serving.shutdown()
+        thread.join()
+
+
+DM05 = "deeplabv3_mnv2_dm05_pascal_trainaug_2018_10_01.tar.gz"
+
+
+def test_published_weights_are_fetched_once_and_loaded(home, server, tmp_path):
+    folder, address = server
+    published = randomise(keras_deeplab.DeepLabV3("mobilenet_v2_dm05"))
+    arrays = {google_name(variable.path): variable.numpy() for variable in published.weights}
+    prefix = write(arrays, tmp_path / "checkpoint")
+    noise = np.random.default_rng(0).bytes(4_500_000)  # the published size, as with its frozen graph
+    pack(prefix.parent, folder / DM05, extra=[("frozen_inference_graph.pb", noise)])
+    path = named.fetch("pascal_voc_train_aug", backbone="mobilenet_v2_dm05", address=address)
+    assert path == home / "models" / DM05
+    (folder / DM05).unlink()
+    assert named.fetch("pascal_voc_train_aug", backbone="mobilenet_v2_dm05", address=address) == path
+    model = keras_deeplab.DeepLabV3("mobilenet_v2_dm05", weights="pascal_voc_train_aug")
+    image = np.random.default_rng(0).integers(0, 256, (1, 65, 65, 3)).astype("uint8")
+    np.testing.assert_allclose(model(image), published(image), atol=1e-6)
+
+
+def test_an_archive_of_another_size_is_refused(home, server):
+    folder, address = server
+    (folder / DM05).write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match=r"has 0\.0 MB, 7\.6 MB are published.*Remove it and try again"):
+        named.fetch("pascal_voc_train_aug", backbone="mobilenet_v2_dm05", address=address)
+
+
+def test_without_a_connection_the_message_says_where_the_file_goes(home):
+    with pytest.raises(ValueError, match=r"can't be downloaded from http://127\.0\.0\.1:9/") as caught:
+        named.fetch("pascal_voc", address="http://127.0.0.1:9/")
+    target = home / "models" / "deeplabv3_mnv2_pascal_trainval_2018_01_29.tar.gz"
+    assert f"put it at {target}" in str(caught.value)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "archive"),
+    [
+        ({}, "deeplabv3_mnv2_pascal_trainval_2018_01_29"),
+        ({"backbone": "mobilenet_v2_dm05"}, "deeplabv3_mnv2_dm05_pascal_trainval_2018_10_01"),
+        ({"backbone": "xception"}, "deeplabv3_pascal_trainval_2018_01_04"),
+        ({"backbone": "xception_65", "family": "deeplabv3plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
+        ({"family": "deeplabv3plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
+    ],
+)
+def test_a_name_stands_for_the_archive_of_the_backbone(home, settings, archive):
+    with pytest.raises(ValueError, match=f"{archive}.tar.gz"):
+        named.fetch("pascal_voc", address="http://127.0.0.1:9/", **settings)
+
+
+def test_weights_that_are_not_published_are_refused():
+    with pytest.raises(ValueError, match=r"No weights 'ade20k' are published for deeplabv3 on xception_71\. "):
+        named.fetch("ade20k", "deeplabv3", "xception_71")
+
+
+def test_every_published_name_has_a_registered_backbone():
+    for _, family, backbone in named._ARCHIVES:
+        assert backbone in keras_deeplab.BACKBONES
+        assert family in ("deeplabv3", "deeplabv3plus")
