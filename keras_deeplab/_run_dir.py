@@ -1,0 +1,136 @@
+"""A training run's folder: checkpoints that survive a kill at any moment, the history, and the settings."""
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+_STATE, _ARRAYS = "training/state.json", "training/arrays.npz"
+
+
+class RunDirectory:
+    """The files of one training run.
+
+    | file | what |
+    |---|---|
+    | `last.keras` | the model at the last checkpoint, with the state of the training beside it in the archive |
+    | `previous.keras` | the checkpoint before, should `last.keras` be damaged |
+    | `best.keras` | the model of the best validation |
+    | `history.jsonl` | one JSON object a line: step, loss, learning rate, scores |
+    | `config.json` | the settings, to look at; the checkpoints hold them too |
+
+    Each is written under another name and renamed, so a kill or a full disk leaves the old file.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path).expanduser()
+        self.last, self.previous, self.best = (self.path / f"{name}.keras" for name in ("last", "previous", "best"))
+        self.history, self.config = self.path / "history.jsonl", self.path / "config.json"
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"run_dir {self.path} is a file; name a folder, which is made if needed")
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self):
+        """A context in which no other process trains into this folder; the system ends it with the process."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"another process is training into {self.path}: wait for it, end it, or choose another run_dir"
+                ) from None
+            yield
+
+    def clear(self):
+        """Removes the files of the run, and no others."""
+        for file in (self.last, self.previous, self.best, self.history, self.config):
+            file.unlink(missing_ok=True)
+
+    def write_config(self, config):
+        _replace(self.config, (json.dumps(config, indent=2) + "\n").encode())
+
+    def write_history(self, records):
+        _replace(self.history, "".join(json.dumps(record) + "\n" for record in records).encode())
+
+    def save_best(self, model):
+        with _temporary(self.best) as temporary:
+            model.save(temporary)
+            os.replace(temporary, self.best)
+
+    def save_checkpoint(self, model, state, arrays):
+        """Makes `last.keras` of the model, a JSON-able state and a dict of arrays; the old one becomes previous."""
+        with _temporary(self.last) as temporary:
+            model.save(temporary)
+            buffer = io.BytesIO()
+            np.savez(buffer, **arrays)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(_ARRAYS, buffer.getvalue())
+                archive.writestr(_STATE, json.dumps(state))
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            if self.last.exists():
+                os.replace(self.last, self.previous)
+            os.replace(temporary, self.last)
+
+    def read_checkpoint(self, log):
+        """The newest checkpoint that is whole, as (path, state, arrays), or None where there is none.
+
+        Raises:
+            ValueError: if there are checkpoints and all are damaged.
+        """
+        problems = []
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                state, arrays = _read(path)
+            # What zipfile and numpy raise for damaged bytes depends on where the damage is.
+            except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError) as error:
+                problems.append(f"{path} is damaged ({error})")
+                continue
+            for problem in problems:
+                log(f"{problem}; going on from {path}, step {state['step']}, instead")
+            return path, state, arrays
+        if problems:
+            raise ValueError(
+                f"{'; '.join(problems)}. Nothing is left to go on from: restart=True (--restart) begins anew and "
+                "overwrites, another run_dir leaves the files as they are"
+            )
+        return None
+
+
+def _read(path):
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+        if broken:
+            raise zipfile.BadZipFile(f"the checksum of its part {broken} is wrong")
+        state = json.loads(archive.read(_STATE))
+        with np.load(io.BytesIO(archive.read(_ARRAYS)), allow_pickle=False) as arrays:
+            return state, dict(arrays)
+
+
+def _replace(path, data):
+    with _temporary(path) as temporary:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _temporary(path):
+    """A name beside `path`, with its suffix; what is left there at the end is removed."""
+    temporary = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,409 @@
+"""The command line: `keras-deeplab <command>`, and the same commands as scripts in `tools/`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from keras_deeplab._version import __version__
+
+_MODEL = "a .keras file, or any checkpoint that keras_deeplab.load reads (TF1 prefix, folder, .tar.gz, published name)"
+_DATA = "folder with images/, masks/, splits/; VOC devkit; tfds:NAME; or synthetic"
+
+
+def main(arguments=None):
+    """Runs a command and returns its exit status: 0, or 1 after an error, which is told in words on stderr."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError, ImportError) as error:
+        if options.traceback:
+            raise
+        print(f"keras-deeplab {options.command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"keras-deeplab {options.command}: interrupted. {interrupt}".rstrip(), file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser("keras-deeplab", description="DeepLab semantic segmentation for Keras 3.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name, run, text):
+        sub = commands.add_parser(
+            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        sub.set_defaults(run=run)
+        sub.add_argument("--traceback", action="store_true", help="show where an error arose")
+        return sub
+
+    _add_train(command("train", _train, "Train a DeepLab on a data set; the same command continues a killed run."))
+    _add_evaluate(command("evaluate", _evaluate, "Score a model on a data set: IoU of each class and the mean."))
+    _add_predict(command("predict", _predict, "Segment photographs: label PNGs and colour overlays."))
+    _add_saved_model(command("export-saved-model", _export_saved_model, "Write a SavedModel for TensorFlow Serving."))
+    _add_tflite(command("export-tflite", _export_tflite, "Write a TFLite file and compare it with the model."))
+    quickstart = command("quickstart", _quickstart, "Train, evaluate and export a small model on drawn images.")
+    quickstart.add_argument("--output", default="quickstart", help="folder for everything it writes")
+    quickstart.add_argument("--steps", type=_positive, default=None, help="training steps; by default enough")
+    return parser
+
+
+# Argument types and groups ----------------------------------------------------------------------------------
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, received {value}")
+    return value
+
+
+def _size(text):
+    """`513` to 513, `321x513` to (321, 513)."""
+    parts = [_positive(part) for part in text.lower().split("x")]
+    if len(parts) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor HEIGHTxWIDTH")
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def _numbers(text):
+    return tuple(float(part) for part in text.split(","))
+
+
+def _add_data(parser, split):
+    parser.add_argument("data", metavar="DATA", help=_DATA)
+    parser.add_argument("--split", default=split, help="which split of it")
+    _add_data_options(parser)
+
+
+def _add_data_options(parser):
+    group = parser.add_argument_group("how masks are read (where the data set's files don't tell)")
+    group.add_argument("--num-classes", type=_positive, help="number of classes, without a classes.txt")
+    group.add_argument("--mask-encoding", choices=["auto", "grey", "palette", "rgb"], help="what the mask files are")
+    group.add_argument("--colors", metavar="FILE", help="text file of the colours of RGB masks: R G B a line, by class")
+    group.add_argument("--ignore-label", type=int, help="number in the masks to ignore, besides 255")
+    group.add_argument("--label-offset", type=int, help="added to the masks' numbers, e.g. -1 where they start at 1")
+    group.add_argument("--data-dir", help="where TensorFlow Datasets keeps its data")
+
+
+def _load_data(options, name, split):
+    from keras_deeplab import data
+
+    names = ("num_classes", "mask_encoding", "ignore_label", "label_offset", "data_dir")
+    given = {key: getattr(options, key) for key in names if getattr(options, key) is not None}
+    if options.colors:
+        rows = [line.split()[:3] for line in Path(options.colors).read_text("utf-8").splitlines() if line.strip()]
+        try:
+            given["colors"] = [tuple(int(value) for value in row) for row in rows]
+        except ValueError as error:
+            raise ValueError(f"{options.colors} must hold three numbers a line (R G B): {error}") from error
+    try:
+        return data.load(name, split=split, **given)
+    except TypeError as error:
+        flags = ", ".join("--" + key.replace("_", "-") for key in given)
+        raise ValueError(f"{name} doesn't take all of {flags}: {error}") from error
+
+
+def _add_model(parser):
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
+    parser.add_argument("--output-stride", type=_positive, help="for checkpoints: 8, 16 (their default) or 32")
+
+
+def _load_model(options):
+    import keras_deeplab
+
+    settings = {} if options.output_stride is None else {"output_stride": options.output_stride}
+    if settings and options.model.endswith(".keras"):
+        raise ValueError("--output-stride is for checkpoints; a .keras file has its own")
+    return keras_deeplab.load(options.model, **settings)
+
+
+def _class_names(model_path, classes_file, num_classes):
+    """Names of a model's classes: a file's, those its training run noted, VOC's where the number fits, or None."""
+    if classes_file:
+        names = Path(classes_file).read_text("utf-8").split("\n")
+        names = [name.strip() for name in names if name.strip()]
+        if len(names) != num_classes:
+            raise ValueError(f"{classes_file} names {len(names)} classes, the model has {num_classes}")
+        return names
+    config = Path(model_path).parent / "config.json"
+    if config.is_file():
+        names = json.loads(config.read_text("utf-8")).get("classes", [])
+        if len(names) == num_classes:
+            return names
+    if num_classes == 21:
+        from keras_deeplab.data.voc import CLASSES
+
+        return list(CLASSES)
+    return None
+
+
+# train ------------------------------------------------------------------------------------------------------
+
+
+def _add_train(parser):
+    _add_data(parser, "train")
+    parser.add_argument("--val-split", default="val", help="split to validate on; none: no validation")
+    parser.add_argument("--run-dir", required=True, help="folder of the run: checkpoints, history, settings")
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", choices=["deeplabv3", "deeplabv3plus"], default="deeplabv3plus", help="architecture")
+    model.add_argument("--backbone", default="mobilenet_v2", help="registered backbone")
+    model.add_argument("--output-stride", type=_positive, default=16, help="stride of the features: 8, 16 or 32")
+    model.add_argument("--backbone-weights", help="'imagenet' (downloaded) or the path of ImageNet weights")
+    model.add_argument(
+        "--weights", help="checkpoint to start from; of a TF1 one with other classes all but the last layer is kept"
+    )
+    model.add_argument("--dtype-policy", default="float32", help="or mixed_float16, mixed_bfloat16")
+    run = parser.add_argument_group("training")
+    run.add_argument("--crop-size", type=_size, default=513, help="N or HEIGHTxWIDTH of the training crops")
+    run.add_argument("--batch-size", type=_positive, default=16, help="crops in a step")
+    run.add_argument("--steps", type=_positive, help="optimizer steps; or --epochs")
+    run.add_argument("--epochs", type=float, help="passes over the data set, instead of --steps")
+    run.add_argument("--optimizer", choices=["sgd", "adam", "adamw"], default="sgd", help="optimizer")
+    run.add_argument("--learning-rate", type=float, help="at the start; by default 0.007 for sgd, else 0.0005")
+    run.add_argument("--weight-decay", type=float, help="by default 4e-5, 0.01 for adamw")
+    run.add_argument("--power", type=float, default=0.9, help="of the polynomial decay")
+    run.add_argument("--warmup-steps", type=int, default=0, help="steps of linear warm-up")
+    run.add_argument("--scale-range", type=_numbers, default=(0.5, 2.0), metavar="LOW,HIGH", help="random scaling")
+    run.add_argument("--scale-step", type=float, default=0.25, help="step of the scales; 0: any between")
+    run.add_argument("--no-flip", action="store_true", help="don't mirror images at random")
+    run.add_argument("--colour-jitter", type=float, default=0.0, help="brightness, contrast, saturation, e.g. 0.2")
+    run.add_argument("--class-weights", type=_numbers, metavar="W,W,...", help="weight of each class in the loss")
+    run.add_argument("--top-k-fraction", type=float, default=1.0, help="share of hardest pixels that are learnt")
+    run.add_argument("--freeze-batch-norm", action="store_true", help="keep statistics: for batches under about 8")
+    run.add_argument("--head-multiplier", type=float, default=1.0, help="factor on the head's learning rate")
+    run.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+    run.add_argument("--validation-every", type=_positive, help="steps between validations; by default ten in a run")
+    run.add_argument("--validation-limit", type=_positive, help="images of a validation; by default all")
+    run.add_argument("--input-size", type=_size, help="validation images are padded to it; by default not at all")
+    run.add_argument("--checkpoint-every", type=_positive, default=200, help="steps between checkpoints")
+    run.add_argument("--restart", action="store_true", help="begin anew where the folder holds a run")
+    run.add_argument("--check-data", action=argparse.BooleanOptionalAction, default=True, help="read every mask first")
+
+
+def _train(options):
+    if (options.steps is None) == (options.epochs is None):
+        raise ValueError("give --steps or --epochs: how long to train")
+    if options.weights and options.backbone_weights:
+        raise ValueError("--weights holds the backbone too: give it or --backbone-weights, not both")
+    source = _load_data(options, options.data, options.split)
+    validation = None
+    if options.val_split.lower() != "none":
+        validation = _load_data(options, options.data, options.val_split)
+    if options.check_data and options.data != "synthetic":
+        for part in filter(None, (source, validation)):
+            counts = part.check()
+            absent = [name for name, count in zip(part.classes, counts, strict=False) if not count]
+            print(f"{part.name}: {part.num_examples} samples read" + (f"; none of {', '.join(absent)}" * bool(absent)))
+    steps = options.steps or max(1, round(options.epochs * source.num_examples / options.batch_size))
+
+    import keras
+
+    import keras_deeplab
+
+    keras.utils.set_random_seed(options.seed)
+    keras.config.set_dtype_policy(options.dtype_policy)
+    if options.weights:
+        model = keras_deeplab.load(options.weights, output_stride=options.output_stride, num_classes=source.num_classes)
+    else:
+        builder = keras_deeplab.DeepLabV3 if options.model == "deeplabv3" else keras_deeplab.DeepLabV3Plus
+        model = builder(
+            options.backbone,
+            num_classes=source.num_classes,
+            output_stride=options.output_stride,
+            backbone_weights=options.backbone_weights,
+        )
+    print(f"{model.name}: {model.count_params():,} parameters; {source.num_examples} samples, {steps} steps")
+    multipliers = None
+    if options.head_multiplier != 1.0:
+        head = "^(image_pooling|aspp|concat_projection|feature_projection|decoder|logits)"
+        multipliers = {head: options.head_multiplier}
+    result = keras_deeplab.train(
+        model,
+        source,
+        options.run_dir,
+        steps=steps,
+        crop_size=options.crop_size,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        power=options.power,
+        warmup_steps=options.warmup_steps,
+        learning_rate_multipliers=multipliers,
+        scale_range=options.scale_range,
+        scale_step=options.scale_step,
+        flip=not options.no_flip,
+        brightness=options.colour_jitter,
+        contrast=options.colour_jitter,
+        saturation=options.colour_jitter,
+        class_weights=options.class_weights,
+        top_k_fraction=options.top_k_fraction,
+        freeze_batch_norm=options.freeze_batch_norm,
+        validation=validation,
+        validation_every=options.validation_every,
+        validation_limit=options.validation_limit,
+        validation_input_size=options.input_size,
+        checkpoint_every=options.checkpoint_every,
+        seed=options.seed,
+        restart=options.restart,
+    )
+    best = result["best"]
+    if best is not None:
+        print(f"best: mIoU {best['mean_iou']:.4f} at step {best['step']}: {result['best_model']}")
+    print(f"last: {result['last']}")
+
+
+# evaluate ---------------------------------------------------------------------------------------------------
+
+
+def _add_predictor(parser):
+    parser.add_argument("model", metavar="MODEL", help=_MODEL + ", .tflite file, or SavedModel folder")
+    parser.add_argument("--output-stride", type=_positive, help="for checkpoints: 8, 16 (their default) or 32")
+    parser.add_argument("--input-size", type=_size, help="pad images to N or HEIGHTxWIDTH, at the bottom and right")
+    parser.add_argument("--scales", type=_numbers, default=(1.0,), metavar="S,S,...", help="average over image scales")
+    parser.add_argument("--flip", action="store_true", help="average over the mirrored image too")
+
+
+def _make_predictor(options):
+    from keras_deeplab.predict import predictor
+
+    return predictor(options.model, options.input_size, options.output_stride, scales=options.scales, flip=options.flip)
+
+
+def _add_evaluate(parser):
+    _add_predictor(parser)
+    _add_data(parser, "val")
+    parser.add_argument("--limit", type=_positive, help="number of images; by default all")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to a file too")
+
+
+def _evaluate(options):
+    from keras_deeplab.data.masks import write_whole
+    from keras_deeplab.evaluate import evaluate
+
+    source = _load_data(options, options.data, options.split)
+    matrix = evaluate(_make_predictor(options), source, limit=options.limit)
+    print(matrix.table(source.classes))
+    if options.json:
+        write_whole(options.json, json.dumps(matrix.to_dict(), indent=1).encode())
+
+
+# predict ----------------------------------------------------------------------------------------------------
+
+
+def _add_predict(parser):
+    _add_predictor(parser)
+    parser.add_argument("inputs", metavar="IMAGE", nargs="+", help="image files, folders, or patterns")
+    parser.add_argument("--output-dir", default="predictions", help="folder for the label and overlay PNGs")
+    parser.add_argument("--classes", metavar="FILE", help="text file of class names, for the legend")
+    parser.add_argument("--alpha", type=float, default=0.5, help="weight of the colours in the overlay")
+
+
+def _predict(options):
+    from keras_deeplab.predict import segment_files
+
+    predict = _make_predictor(options)
+    classes = _class_names(options.model, options.classes, predict.num_classes) if predict.num_classes else None
+    written, failures = segment_files(predict, options.inputs, options.output_dir, classes=classes, alpha=options.alpha)
+    print(f"{len(written)} images segmented into {options.output_dir}")
+    if failures:
+        print(f"{len(failures)} failed, each told above", file=sys.stderr)
+    return 1 if failures else 0
+
+
+# export -----------------------------------------------------------------------------------------------------
+
+
+def _add_saved_model(parser):
+    _add_model(parser)
+    parser.add_argument(
+        "output", metavar="OUT", help="folder of the model's versions, e.g. savedmodels/voc; a new version is added"
+    )
+    parser.add_argument("--version", type=_positive, help="the version's number; by default the next")
+    parser.add_argument("--overwrite", action="store_true", help="replace that version")
+    parser.add_argument("--classes", metavar="FILE", help="text file of class names to put beside the model")
+    parser.add_argument("--portable", action="store_true", help="for GPUs and processors other than x86; slower")
+
+
+def _export_saved_model(options):
+    from keras_deeplab.export.saved_model import export_saved_model, next_version
+
+    model = _load_model(options)
+    target = Path(options.output) / str(options.version) if options.version else next_version(options.output)
+    classes = _class_names(options.model, options.classes, model.output_shape[-1])
+    path = export_saved_model(model, target, classes=classes, overwrite=options.overwrite, portable=options.portable)
+    print(f"SavedModel: {path} (signatures serving_default, logits, encoded)")
+
+
+def _add_tflite(parser):
+    _add_model(parser)
+    parser.add_argument("output", metavar="OUT.tflite", help="file to write")
+    parser.add_argument(
+        "--precision", choices=["float32", "float16", "dynamic", "int8"], default="float32", help="kind"
+    )
+    parser.add_argument("--input-size", type=_size, help="N or HEIGHTxWIDTH of the images on the device")
+    parser.add_argument(
+        "--calibration", metavar="FOLDER", help="for int8: a data set (its training split) or a folder of photographs"
+    )
+    parser.add_argument("--calibration-samples", type=_positive, default=100, help="images to calibrate on")
+    parser.add_argument("--output-kind", choices=["labels", "logits"], default="labels", help="what the file returns")
+    parser.add_argument(
+        "--input-type",
+        choices=["uint8", "float32", "int8"],
+        help="type of its input; by default uint8 for int8, else float32",
+    )
+    parser.add_argument(
+        "--evaluate", metavar="DATA", help="data set to compare on; by default the --calibration one if it has masks"
+    )
+    parser.add_argument("--split", default="val", help="split of it to compare on")
+    parser.add_argument("--limit", type=_positive, help="images to compare on; by default all")
+    parser.add_argument(
+        "--max-miou-drop", type=float, metavar="SHARE", help="refuse a file that loses more mIoU, e.g. 0.025"
+    )
+    _add_data_options(parser)
+
+
+def _export_tflite(options):
+    from keras_deeplab.export.tflite import export_tflite, export_verified
+
+    model = _load_model(options)
+    settings = {
+        "precision": options.precision,
+        "input_size": options.input_size,
+        "calibration": options.calibration,
+        "calibration_samples": options.calibration_samples,
+        "output": options.output_kind,
+        "input_type": options.input_type,
+    }
+    data = options.evaluate
+    if data is None and options.calibration and (Path(options.calibration) / "masks").is_dir():
+        data = options.calibration
+    if data is None and options.max_miou_drop is not None:
+        raise ValueError("--max-miou-drop needs labelled images to compare on: give --evaluate DATA")
+    if data is None:
+        written, verification = export_tflite(model, options.output, **settings), None
+    else:
+        source = _load_data(options, data, options.split)
+        written, verification = export_verified(
+            model, options.output, source, limit=options.limit, max_miou_drop=options.max_miou_drop, **settings
+        )
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(written.operators.items()))
+    print(f"{written.path}: {written.bytes:,} bytes, {written.precision}, input {written.input_size}\n  {kinds}")
+    print(verification or "not compared with the model: give --evaluate DATA, a data set with masks")
+
+
+def _quickstart(options):
+    from keras_deeplab.quickstart import quickstart
+
+    settings = {} if options.steps is None else {"steps": options.steps}
+    quickstart(options.output, **settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,571 @@
+"""Training: a model and a data set to a run directory of checkpoints, which the same call continues after a kill."""
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+import signal
+import threading
+import time
+
+import keras
+
+from keras_deeplab import data
+from keras_deeplab._callable import make_callable
+from keras_deeplab._progress import Progress, duration
+from keras_deeplab._run_dir import RunDirectory
+from keras_deeplab.data import pipeline
+from keras_deeplab.evaluate import evaluate
+from keras_deeplab.losses import SparseCategoricalCrossentropy
+from keras_deeplab.metrics import MeanIoU
+from keras_deeplab.predict import ends_in_softmax, predictor
+from keras_deeplab.schedules import Poly
+
+# optimizer: (class, learning rate where none is given). 0.007 is DeepLab v3's, for batches of 16 (section 4).
+OPTIMIZERS = {
+    "sgd": (keras.optimizers.SGD, 0.007),
+    "adam": (keras.optimizers.Adam, 0.0005),
+    "adamw": (keras.optimizers.AdamW, 0.0005),
+}
+
+
+def train(
+    model,
+    source,
+    run_dir,
+    *,
+    steps,
+    crop_size,
+    batch_size=16,
+    optimizer="sgd",
+    learning_rate=None,
+    momentum=0.9,
+    weight_decay=None,
+    power=0.9,
+    warmup_steps=0,
+    learning_rate_multipliers=None,
+    scale_range=(0.5, 2.0),
+    scale_step=0.25,
+    flip=True,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    class_weights=None,
+    top_k_fraction=1.0,
+    freeze_batch_norm=False,
+    batch_norm_momentum=None,
+    validation=None,
+    validation_every=None,
+    validation_limit=None,
+    validation_input_size=None,
+    checkpoint_every=200,
+    seed=0,
+    restart=False,
+    jit_compile=False,
+    progress=True,
+    log=print,
+):
+    """Trains `model` (images to logits) on `source` for `steps` steps, and leaves it with the weights of the last.
+
+    Everything goes to `run_dir` (see `_run_dir.RunDirectory`): `last.keras`, `best.keras`, `history.jsonl`,
+    `config.json`. The same call on a run that was killed at any moment goes on from its last checkpoint: the same
+    batches, learning rates, optimizer state and dropout as if nothing had happened. On a finished run it only loads
+    the weights. To make the first weights repeatable too, call `keras.utils.set_random_seed` before building the
+    model.
+
+    Args:
+        model: functional `keras.Model`, images (B, H, W, 3) in 0..255 to logits (B, H, W, source.num_classes).
+        source: a `keras_deeplab.data` source to learn from.
+        run_dir: folder of the run; made if needed.
+        steps: number of optimizer steps of the whole run.
+        crop_size: int or (height, width) of the training crops.
+        batch_size: crops in a step.
+        optimizer: "sgd", "adam", "adamw", or a `keras.optimizers.Optimizer`, which brings its own learning rate and
+            weight decay.
+        learning_rate: at the start of the polynomial decay; None for 0.007 with "sgd", else 0.0005.
+        momentum: of "sgd".
+        weight_decay: of the kernels of dense, ordinary and pointwise convolutions; biases, batch normalisation and
+            depthwise kernels have none, as in the TF1 code. "sgd" and "adam" have `weight_decay / 2 * sum(kernel^2)`
+            in the loss, "adamw" has it decoupled. None for 4e-5, or 0.01 with "adamw".
+        power: of the polynomial decay.
+        warmup_steps: steps of linear warm-up.
+        learning_rate_multipliers: dict of regular expressions to factors: a variable's update is multiplied by that
+            of the first expression found in its path, e.g. {"logits": 10.0} or {"^backbone": 0.1}.
+        scale_range, scale_step, flip, brightness, contrast, saturation: of `data.pipeline.training`.
+        class_weights, top_k_fraction: of `losses.SparseCategoricalCrossentropy`.
+        freeze_batch_norm: whether batch normalisation keeps its statistics, scale and offset (the papers' second
+            stage, or batches under about 8). The layers are saved frozen.
+        batch_norm_momentum: how much of batch normalisation's moving statistics a step keeps, saved with the layers.
+            None takes the layers' own, but at most 1 - 10 / steps, so that statistics keep up with a short run:
+            at 30000 steps that is the TF1 code's 0.9997, which at 1000 would mostly leave the values of the start.
+        validation: a source to evaluate whole images of, or None.
+        validation_every: steps between validations; None for ten in a run. The last step always has one.
+        validation_limit: number of images of a validation; None for all.
+        validation_input_size: int or (height, width) images are padded to in validation; None for their own size.
+        checkpoint_every: steps between checkpoints; every validation makes one as well.
+        seed: of the order and augmentation of the data.
+        restart: whether to begin anew where `run_dir` holds a run; its files are removed.
+        jit_compile: whether XLA compiles the step; on CPUs that makes depthwise convolutions far slower.
+        progress: whether to show a progress line.
+        log: called with each line of text to print.
+
+    Returns:
+        dict: "step"; "history", a list of dicts as in `history.jsonl`; "best", a dict of "step" and "mean_iou", or
+        None without validation; "seconds" of training; "last" and "best_model", paths (the latter None without
+        validation).
+
+    Raises:
+        ValueError: if an argument doesn't fit, `run_dir` holds a run with other settings (they are listed), its
+            checkpoints are damaged, or the loss stops being a finite number (the last checkpoint is kept).
+        KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; a second Ctrl-C doesn't wait for it.
+    """
+    crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+    settings = {
+        "steps": steps,
+        "crop_size": crop_size,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "power": power,
+        "warmup_steps": warmup_steps,
+        "learning_rate_multipliers": learning_rate_multipliers,
+        "class_weights": None if class_weights is None else [float(weight) for weight in class_weights],
+        "top_k_fraction": top_k_fraction,
+        "freeze_batch_norm": freeze_batch_norm,
+        "batch_norm_momentum": batch_norm_momentum,
+        "seed": seed,
+    }
+    augmentation = {
+        "scale_range": tuple(scale_range),
+        "scale_step": scale_step,
+        "flip": flip,
+        "brightness": brightness,
+        "contrast": contrast,
+        "saturation": saturation,
+    }
+    validation_every = validation_every or max(1, steps // 10)
+    _check_arguments(model, source, validation, settings, validation_every, checkpoint_every)
+    for layer in _layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            if freeze_batch_norm:
+                layer.trainable = False
+            elif batch_norm_momentum is None:
+                layer.momentum = min(layer.momentum, max(0.0, 1.0 - 10.0 / steps))
+            else:
+                layer.momentum = batch_norm_momentum
+    settings["optimizer"] = optimizer if isinstance(optimizer, str) else None
+    optimizer, decayed, decay = _make_optimizer(model, optimizer, settings)
+    factors = _factors(model, learning_rate_multipliers)
+    loss = SparseCategoricalCrossentropy(source.ignore_label, class_weights, top_k_fraction)
+    # Plain JSON values, so that a config read from a file compares equal.
+    config = json.loads(json.dumps(settings | augmentation | _describe(model, source)))
+
+    run = RunDirectory(run_dir)
+    with run.locked():
+        if restart:
+            run.clear()
+        trainer = _Trainer(model, optimizer, loss, source, decayed, decay, factors, jit_compile)
+        state = trainer.begin(run, config, log)
+        if state["step"] >= steps:
+            log(f"{run.path} holds a finished run of {steps} steps; restart=True (--restart) would begin anew")
+            return _result(run, state)
+        batches = pipeline.training(
+            source, batch_size=batch_size, crop_size=crop_size, seed=seed, start_step=state["step"], **augmentation
+        )
+        validate = None
+        if validation is not None:
+            scoring = {"source": validation.name, "limit": validation_limit, "input_size": validation_input_size}
+            scoring = json.loads(json.dumps(scoring))
+            if state["best"] and state["scoring"] != scoring:
+                log(f"validation was {state['scoring']} and is {scoring} now: the best model is chosen anew")
+                state["best"] = None
+            state["scoring"] = scoring
+            predict = predictor(model, validation_input_size)
+
+            def validate():
+                return evaluate(predict, validation, limit=validation_limit, progress=progress)
+
+        trainer.loop(run, state, batches, steps, validate, validation_every, checkpoint_every, progress, log)
+    return _result(run, state)
+
+
+class _Trainer:
+    """A model with its optimizer, loss and running score: what a step changes and a checkpoint holds."""
+
+    def __init__(self, model, optimizer, loss, source, decayed, decay, factors, jit_compile):
+        self.model, self.optimizer = model, optimizer
+        self.ignore_label, self.num_classes = source.ignore_label, source.num_classes
+        self.metric = MeanIoU(source.num_classes, source.ignore_label)
+        optimizer.build(model.trainable_variables)
+        self.step = self._make_step(loss, decayed, decay, factors, jit_compile)
+
+    def _make_step(self, loss, decayed, decay, factors, jit_compile):
+        import tensorflow as tf
+
+        model, optimizer, metric, ignore_label = self.model, self.optimizer, self.metric, self.ignore_label
+        variables = model.trainable_variables
+        scaled_down = [(variable, factor) for variable, factor in zip(variables, factors, strict=True) if factor != 1.0]
+
+        @tf.function(autograph=False, jit_compile=jit_compile)
+        def step(images, labels):
+            """One step: (loss, greatest label that is not ignored)."""
+            with tf.GradientTape() as tape:
+                logits = model(images, training=True)
+                value = loss(labels, logits)
+                total = value + sum(model.losses)
+                if decay:
+                    total += decay * tf.add_n([tf.nn.l2_loss(variable.value) for variable in decayed])
+                total = optimizer.scale_loss(total)
+            gradients = tape.gradient(total, variables)
+            before = [tf.identity(variable.value) for variable, _ in scaled_down]
+            optimizer.apply(gradients, variables)
+            # Scaling the update instead of the gradient holds for Adam too, whose update doesn't follow its size.
+            for (variable, factor), old in zip(scaled_down, before, strict=True):
+                variable.assign(old + factor * (variable.value - old))
+            metric.update_state(labels, logits)
+            labels = tf.cast(labels, tf.int32)
+            return value, tf.reduce_max(tf.where(labels == ignore_label, -1, labels))
+
+        return step
+
+    def begin(self, run, config, log):
+        """The state to go on from: that of the run's checkpoint, which is loaded, or of step 0."""
+        found = run.read_checkpoint(log)
+        if found is None:
+            run.write_config(config)
+            run.write_history([])
+            return {"step": 0, "config": config, "history": [], "best": None, "scoring": None, "seconds": 0.0}
+        path, state, arrays = found
+        _compare(config, state["config"], run.path)
+        self.model.load_weights(path)
+        for prefix, variables in self._other_variables().items():
+            for index, variable in enumerate(variables):
+                variable.assign(arrays[f"{prefix}{index}"])
+        # Lines of steps after the checkpoint, and one cut short by a kill, go; what is not the run's own text too.
+        run.write_config(config)
+        run.write_history(state["history"])
+        log(f"going on from {path} at step {state['step']}")
+        return state
+
+    def _other_variables(self):
+        """What the model file doesn't hold: the optimizer's variables, and the states of random layers."""
+        weights = {id(variable) for variable in self.model.weights}
+        random = [variable for variable in self.model.non_trainable_variables if id(variable) not in weights]
+        return {"optimizer": self.optimizer.variables, "random": random}
+
+    def save(self, run, state):
+        arrays = {
+            f"{prefix}{index}": variable.numpy()
+            for prefix, variables in self._other_variables().items()
+            for index, variable in enumerate(variables)
+        }
+        run.save_checkpoint(self.model, state, arrays)
+
+    def loop(self, run, state, batches, steps, validate, validation_every, checkpoint_every, progress, log):
+        losses, began = [], time.monotonic()
+        first, earlier = state["step"], state["seconds"]
+        with (
+            _deferred_interrupt(log) as interrupted,
+            Progress(steps, "train", enabled=progress, start=first) as bar,
+            data.readable_errors(),
+        ):
+            batches = iter(batches)
+            self.metric.reset_state()
+            for step in range(first + 1, steps + 1):
+                images, labels = next(batches)
+                rate = float(self.optimizer.learning_rate)
+                loss, greatest = self.step(images, labels)
+                losses.append(float(loss))
+                self._check_loss(losses[-1], int(greatest), step, rate, run, state)
+                if bar.due():
+                    recent = losses[-20:]
+                    text = f"loss {sum(recent) / len(recent):.4f}, learning rate {rate:.2g}"
+                    bar.update(step, f"{text}, mIoU {float(self.metric.result()):.4f}")
+                validating = validate is not None and (step % validation_every == 0 or step == steps)
+                if not (validating or step % checkpoint_every == 0 or step == steps or interrupted.is_set()):
+                    continue
+                bar.clear()
+                record = {
+                    "step": step,
+                    "learning_rate": rate,
+                    "loss": sum(losses) / len(losses),
+                    "mean_iou": _or_none(float(self.metric.result())),
+                }
+                self._check_weights(step, rate, run, state)
+                if validating:
+                    record |= _scores(validate())
+                    best = state["best"]
+                    score = record["validation_mean_iou"]
+                    if score is not None and (best is None or score > best["mean_iou"]):
+                        run.save_best(self.model)
+                        state["best"] = {"step": step, "mean_iou": score}
+                state["step"] = step
+                state["seconds"] = earlier + time.monotonic() - began
+                record["seconds"] = round(state["seconds"], 1)
+                state["history"].append(record)
+                run.write_history(state["history"])
+                self.save(run, state)
+                log(_line(record, steps, state))
+                losses = []
+                self.metric.reset_state()
+                if interrupted.is_set() and step < steps:
+                    raise KeyboardInterrupt(
+                        f"stopped at step {step} of {steps}, saved in {run.path}; the same call goes on from it"
+                    )
+
+    def _check_loss(self, loss, greatest, step, rate, run, state):
+        if greatest >= self.num_classes:
+            raise ValueError(
+                f"step {step}: a label map holds {greatest}, which is neither one of the classes "
+                f"0..{self.num_classes - 1} nor the ignored label {self.ignore_label}. {_kept(run, state)}"
+            )
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} at step {step}, learning rate {rate:.3g}. {_kept(run, state)} A lower "
+                "learning_rate or a longer warm-up (warmup_steps) usually helps; start it with restart=True "
+                "(--restart) or in another run_dir"
+            )
+
+    def _check_weights(self, step, rate, run, state):
+        """A loss can be finite when the step it led to is not; such weights must not become a checkpoint."""
+        for variable in self.model.weights:
+            if not bool(keras.ops.all(keras.ops.isfinite(variable))):
+                raise ValueError(
+                    f"{variable.path} is no longer finite after step {step}, learning rate {rate:.3g}. "
+                    f"{_kept(run, state)} A lower learning_rate or a longer warm-up (warmup_steps) usually helps; "
+                    "start it with restart=True (--restart) or in another run_dir"
+                )
+
+
+def _check_arguments(model, source, validation, settings, validation_every, checkpoint_every):
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"training needs the TensorFlow backend and this is {keras.backend.backend()}: set KERAS_BACKEND=tensorflow"
+        )
+    counts = {"validation_every": validation_every, "checkpoint_every": checkpoint_every}
+    for name in ("steps", "batch_size"):
+        counts[name] = settings[name]
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, received {value}")
+    momentum = settings["batch_norm_momentum"]
+    if momentum is not None and not 0.0 <= momentum < 1.0:
+        raise ValueError(f"batch_norm_momentum must be at least 0 and less than 1, received {momentum}")
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 4:
+        raise ValueError(
+            f"the model must map one batch of images to one of logits (B, H, W, classes), but it maps "
+            f"{[tuple(tensor.shape) for tensor in model.inputs]} to {[tuple(tensor.shape) for tensor in model.outputs]}"
+        )
+    if ends_in_softmax(model):
+        raise ValueError(
+            "the model returns probabilities; training needs logits: build it with classifier_activation=None"
+        )
+    classes = model.outputs[0].shape[-1]
+    if classes != source.num_classes:
+        raise ValueError(
+            f"the model has {classes} classes but the data has {source.num_classes} ({', '.join(source.classes)}): "
+            f"build the model with num_classes={source.num_classes}"
+        )
+    if validation is not None and list(validation.classes) != list(source.classes):
+        raise ValueError(
+            f"the validation data has the classes {list(validation.classes)}, the training data {list(source.classes)}"
+        )
+    for side, fixed in zip(settings["crop_size"], model.inputs[0].shape[1:3], strict=True):
+        if fixed is not None and fixed != side:
+            raise ValueError(
+                f"the model takes images of {tuple(model.inputs[0].shape[1:3])} only, but crop_size is "
+                f"{settings['crop_size']}: use that size, or build the model with input_shape=(None, None, 3)"
+            )
+    if not model.trainable_variables:
+        raise ValueError("the model has no trainable variables: set trainable = True on the layers to train")
+
+
+def _layers(model):
+    """The layers of a model, with those of the models nested in it in their place."""
+    return [
+        inner for layer in model.layers for inner in (_layers(layer) if isinstance(layer, keras.Model) else [layer])
+    ]
+
+
+def _make_optimizer(model, optimizer, settings):
+    """The optimizer, the variables whose squares go into the loss, and their factor; completes `settings`."""
+    decayed, decay = [], 0.0
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} or an instance, received {optimizer!r}")
+        make, default_rate = OPTIMIZERS[optimizer]
+        if settings["learning_rate"] is None:
+            settings["learning_rate"] = default_rate
+        if settings["weight_decay"] is None:
+            settings["weight_decay"] = 0.01 if optimizer == "adamw" else 4e-5
+        schedule = Poly(
+            settings["learning_rate"],
+            settings["steps"],
+            power=settings["power"],
+            warmup_steps=settings["warmup_steps"],
+        )
+        decayed = _decayed_variables(model)
+        if optimizer == "sgd":
+            optimizer, decay = make(schedule, momentum=settings["momentum"]), settings["weight_decay"]
+        elif optimizer == "adam":
+            optimizer, decay = make(schedule), settings["weight_decay"]
+        else:
+            optimizer = make(schedule, weight_decay=settings["weight_decay"])
+            kept = {id(variable) for variable in decayed}
+            rest = [variable for variable in model.trainable_variables if id(variable) not in kept]
+            optimizer.exclude_from_weight_decay(var_list=rest)
+    elif isinstance(optimizer, keras.optimizers.Optimizer):
+        for name in ("learning_rate", "weight_decay"):
+            if settings[name] is not None:
+                raise ValueError(f"{name} can't be given along with an optimizer that is already made: give it there")
+        # A fresh copy: one that has been used would bring its momentum and step count with it.
+        settings["optimizer"] = keras.saving.serialize_keras_object(optimizer)
+        optimizer = keras.saving.deserialize_keras_object(settings["optimizer"])
+        # Keras numbers names afresh in every process.
+        settings["optimizer"]["config"].pop("name")
+    else:
+        raise ValueError(
+            f"optimizer must be one of {', '.join(OPTIMIZERS)} or a keras.optimizers.Optimizer, received {optimizer!r}"
+        )
+    half = any(layer.compute_dtype == "float16" for layer in _layers(model))
+    if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer, decayed, float(decay)
+
+
+def _decayed_variables(model):
+    """The trainable kernels of convolutions and dense layers, without depthwise ones."""
+    depthwise = {id(layer.kernel) for layer in _layers(model) if isinstance(layer, keras.layers.DepthwiseConv2D)}
+    kernels = [variable for variable in model.trainable_variables if variable.name in ("kernel", "pointwise_kernel")]
+    return [variable for variable in kernels if id(variable) not in depthwise]
+
+
+def _factors(model, multipliers):
+    """The learning-rate factor of each trainable variable."""
+    variables = model.trainable_variables
+    factors = [1.0] * len(variables)
+    used = set()
+    for index, variable in enumerate(variables):
+        for pattern, factor in (multipliers or {}).items():
+            if re.search(pattern, variable.path):
+                factors[index] = float(factor)
+                used.add(pattern)
+                break
+    unused = set(multipliers or {}) - used
+    if unused:
+        paths = [variable.path for variable in variables]
+        raise ValueError(
+            f"learning_rate_multipliers: {sorted(unused)} is found in no variable's path, or only where an earlier "
+            f"pattern is. Paths run from {', '.join(paths[:3])} to {', '.join(paths[-3:])}"
+        )
+    return factors
+
+
+def _describe(model, source):
+    """What a run depends on besides its settings, as plain values."""
+    layers = []
+    for layer in _layers(model):
+        settings = {
+            name: value
+            for name, value in layer.get_config().items()
+            # Keras numbers names afresh in every process; nested dicts hold initial values and such names.
+            if name not in ("name", "trainable") and not isinstance(value, dict)
+        }
+        shapes = [tuple(variable.shape) for variable in layer.weights]
+        layers.append([type(layer).__name__, layer.compute_dtype, shapes, settings])
+    digest = hashlib.sha256(json.dumps(layers, sort_keys=True, default=_plain).encode()).hexdigest()
+    return {
+        "model": {
+            "layers": len(layers),
+            "parameters": model.count_params(),
+            "trainable_parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
+            "architecture": digest[:12],
+        },
+        "source": source.name,
+        "num_examples": source.num_examples,
+        "classes": list(source.classes),
+        "ignore_label": source.ignore_label,
+    }
+
+
+def _plain(value):
+    # Only numbers and text tell one architecture from another; an object's repr may hold its address.
+    return type(value).__name__
+
+
+def _compare(config, saved, path):
+    names = [name for name in {**saved, **config} if saved.get(name) != config.get(name)]
+    if names:
+        lines = [f"  {name}: {saved.get(name)!r} there, {config.get(name)!r} now" for name in names]
+        raise ValueError(
+            f"{path} holds a run with other settings:\n" + "\n".join(lines) + "\nGive the same settings to go on, "
+            "another run_dir to train beside it, or restart=True (--restart) to remove it and begin anew"
+        )
+
+
+@contextlib.contextmanager
+def _deferred_interrupt(log):
+    """An event that the first Ctrl-C sets, instead of raising in the middle of something; the second one raises."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(signum, frame):
+        if event.is_set():
+            raise KeyboardInterrupt("stopped without a checkpoint")
+        event.set()
+        log("stopping after this step; press Ctrl-C again not to wait")
+
+    usual = signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def _kept(run, state):
+    if state["step"] == 0:
+        return f"No checkpoint was written yet in {run.path}."
+    return f"The checkpoint of step {state['step']} is kept in {run.path}."
+
+
+def _scores(matrix):
+    return {
+        "validation_mean_iou": _or_none(matrix.mean_iou),
+        "validation_pixel_accuracy": _or_none(matrix.pixel_accuracy),
+        "validation_iou": [_or_none(float(value)) for value in matrix.iou],
+    }
+
+
+def _or_none(value):
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _line(record, steps, state):
+    text = f"step {record['step']}/{steps}  loss {record['loss']:.4f}  learning rate {record['learning_rate']:.2g}"
+    if record["mean_iou"] is not None:
+        text += f"  mIoU {record['mean_iou']:.4f}"
+    if "validation_mean_iou" in record:
+        score = record["validation_mean_iou"]
+        text += "  validation mIoU " + ("undefined" if score is None else f"{score:.4f}")
+        if state["best"] and state["best"]["step"] == record["step"]:
+            text += " (best)"
+    return f"{text}  {duration(record['seconds'])}"
+
+
+def _result(run, state):
+    return {
+        "step": state["step"],
+        "history": state["history"],
+        "best": state["best"],
+        "seconds": state["seconds"],
+        "last": str(run.last),
+        "best_model": str(run.best) if state["best"] else None,
+    }
+
+
+make_callable(__name__)

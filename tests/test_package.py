@@ -1,0 +1,129 @@
+"""The package as a whole: light import, public names, the direction of imports, registration with Keras."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_deeplab
+
+PACKAGE = Path(keras_deeplab.__file__).parent
+# Each module may import from its own layer and those before it.
+LAYERS = [
+    {"_callable", "_opencv", "_progress", "_run_dir", "_version", "registry", "schedules"},
+    {"layers", "losses", "metrics", "_registration"},
+    {"atrous", "blocks"},
+    {"backbones", "heads", "data"},
+    {"models"},
+    {"weights"},
+    {"predict"},
+    {"evaluate", "export"},
+    {"train"},
+    {"quickstart"},
+    {"cli"},
+]
+# The builders' own `weights=` and `backbone_weights=`, which load when they are used.
+UPWARD = {("models", "weights")}
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def home(module):
+    """The part of the package that `keras_deeplab.weights.tf1` belongs to: `weights`."""
+    return module.split(".")[1] if "." in module else None
+
+
+def imported_parts(path):
+    """Parts of the package that a file imports at any depth of its code, and where."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").startswith("keras_deeplab"):
+            if node.module == "keras_deeplab":
+                yield from ((alias.name, node.lineno) for alias in node.names)
+            else:
+                yield home(node.module), node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("keras_deeplab."):
+                    yield home(alias.name), node.lineno
+
+
+def test_imports_point_one_way():
+    rank = {part: index for index, layer in enumerate(LAYERS) for part in layer}
+    parts = {path.stem if path.parent == PACKAGE else path.parent.name for path in PACKAGE.rglob("*.py")}
+    assert parts - {"__init__", "keras_deeplab"} == set(rank)
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        part = path.stem if path.parent == PACKAGE else path.relative_to(PACKAGE).parts[0]
+        if part == "__init__":
+            continue
+        wrong += [
+            f"{path.relative_to(PACKAGE)}:{line} imports {other}"
+            for other, line in imported_parts(path)
+            if other in rank and rank[other] > rank[part] and (part, other) not in UPWARD
+        ]
+    assert wrong == []
+
+
+def test_models_know_no_data():
+    for name in ("models.py", "heads.py", "blocks.py", "atrous.py", "layers.py"):
+        assert "data" not in {part for part, _ in imported_parts(PACKAGE / name)}
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, keras_deeplab, keras_deeplab.cli\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'cv2', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", keras_deeplab.__all__)
+def test_every_public_name_is_there(name):
+    value = getattr(keras_deeplab, name)
+    assert callable(value) or name in ("__version__", "BACKBONES")
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(AttributeError, match="DeepLabV3Plus"):
+        _ = keras_deeplab.DeepLabV9
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import keras_deeplab, keras",
+        "import keras, keras_deeplab",
+        "import keras_deeplab, tensorflow as tf; keras = tf.keras",
+    ],
+)
+def test_saved_models_reload_without_custom_objects(imports, saved_model_file):
+    code = f"{imports}\nmodel = keras.models.load_model({str(saved_model_file)!r})\nprint(model.count_params())"
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[-1]) > 0
+
+
+@pytest.fixture(scope="module")
+def saved_model_file(tmp_path_factory):
+    import keras
+
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, 2, padding="same")(inputs)
+    x = keras.layers.Conv2D(4, 3, 2, padding="same")(x)
+    x = keras.layers.SeparableConv2D(4, 3, 2, padding="same")(x)
+    x = keras.layers.AveragePooling2D(2)(x)
+    classifier = keras.Model(inputs, keras.layers.Conv2D(4, 3, padding="same")(x))
+    model = keras_deeplab.DeepLabV3Plus(classifier, output_stride=8, filters=4, num_classes=2)
+    model.compile(
+        keras.optimizers.SGD(keras_deeplab.schedules.Poly(0.1, 10)),
+        keras_deeplab.losses.SparseCategoricalCrossentropy(),
+    )
+    model.save(path)
+    return path

@@ -1,0 +1,451 @@
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_deeplab import data
+from keras_deeplab.evaluate import evaluate
+from keras_deeplab.predict import predictor
+from keras_deeplab.train import train
+
+CLASSES = 6
+
+
+def tiny(num_classes=CLASSES, seed=0, dropout=0.2, filters=6, size=None, momentum=0.8, **last):
+    """A segmentation network with all that a checkpoint must hold: batch statistics, dropout, depthwise kernels."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((size, size, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
+    x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name="backbone_conv")(x)
+    x = keras.layers.BatchNormalization(momentum=momentum, name="backbone_bn")(x)
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    x = keras.layers.Dropout(dropout)(x)
+    x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits", **last)(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return data.load("synthetic", size=32, num_examples=12)
+
+
+@pytest.fixture(scope="module")
+def validation():
+    return data.load("synthetic", split="val", size=40, num_examples=4)
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """A run that nothing interrupted."""
+    model = tiny()
+    run(model, source, tmp_path_factory.mktemp("whole"))
+    return model
+
+
+def run(model, source, run_dir, **options):
+    options = {"steps": 6, "batch_size": 2, "crop_size": 24, "learning_rate": 0.05, "checkpoint_every": 1} | options
+    options = {"progress": False, "log": lambda line: None} | options
+    return train(model, source, run_dir, **options)
+
+
+class Killed(Exception):
+    pass
+
+
+def killer(step):
+    """A log function that ends the run when it hears of `step`, which is just after that checkpoint."""
+
+    def log(line):
+        if line.startswith(f"step {step}/"):
+            raise Killed
+
+    return log
+
+
+def assert_equal_weights(ours, theirs, tolerance=1e-6):
+    for mine, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=0, atol=tolerance, err_msg=mine.path)
+
+
+def without_seconds(history):
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
+
+
+def test_learns_the_synthetic_data(tmp_path, validation):
+    source = data.load("synthetic", size=48)
+    model = tiny(filters=16, dropout=0.0)
+    before = evaluate(predictor(model), validation, progress=False).mean_iou
+    options = {"steps": 120, "batch_size": 8, "learning_rate": 0.1, "checkpoint_every": 40, "weight_decay": 0.0}
+    result = run(model, source, tmp_path / "run", validation=validation, validation_every=60, **options)
+    losses = [record["loss"] for record in result["history"]]
+    assert losses[-1] < 0.8 * losses[0]
+    after = evaluate(predictor(model), validation, progress=False)
+    assert after.mean_iou > before + 0.1
+    # The last line of the history is about the very weights that the model is left with.
+    assert result["history"][-1]["validation_mean_iou"] == pytest.approx(after.mean_iou)
+    assert [record["step"] for record in result["history"]] == [40, 60, 80, 120]
+    best = max((record for record in result["history"] if "validation_mean_iou" in record), key=_score)
+    assert result["best"] == {"step": best["step"], "mean_iou": best["validation_mean_iou"]}
+    assert evaluate(result["best_model"], validation, progress=False).mean_iou == pytest.approx(_score(best))
+    assert_equal_weights(keras.saving.load_model(result["last"]), model, 0)
+
+
+def _score(record):
+    return record["validation_mean_iou"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "instance", "float16"])
+def test_a_run_that_is_killed_and_started_again_equals_one_that_is_not(tmp_path, source, optimizer):
+    options = {"optimizer": optimizer, "warmup_steps": 2}
+    if optimizer == "instance":
+        options |= {"optimizer": keras.optimizers.Nadam(0.02), "learning_rate": None, "warmup_steps": 0}
+    if optimizer == "float16":
+        options["optimizer"] = "sgd"
+        keras.config.set_dtype_policy("mixed_float16")
+    try:
+        whole, first, second = tiny(), tiny(), tiny(seed=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    expected = run(whole, source, tmp_path / "whole", **options)
+    with pytest.raises(Killed):
+        run(first, source, tmp_path / "parts", log=killer(3), **options)
+    lines = []
+    result = run(second, source, tmp_path / "parts", log=lines.append, **options)
+    assert re.search(r"going on from .*last\.keras at step 3", lines[0])
+    assert_equal_weights(whole, second)
+    assert [record["step"] for record in result["history"]] == [1, 2, 3, 4, 5, 6]
+    for mine, other in zip(without_seconds(result["history"]), without_seconds(expected["history"]), strict=True):
+        assert mine == pytest.approx(other, rel=1e-5)
+
+
+def test_each_part_of_the_state_matters_for_going_on(tmp_path, source, whole):
+    """Were the state of the optimizer or of dropout lost, the test above would have to see it."""
+    for name in ("optimizer1", "random0"):
+        with pytest.raises(Killed):
+            run(tiny(), source, tmp_path / name, log=killer(3))
+        _rewrite_array(tmp_path / name / "last.keras", name)
+        model = tiny()
+        run(model, source, tmp_path / name)
+        with pytest.raises(AssertionError):
+            assert_equal_weights(whole, model)
+
+
+def _rewrite_array(path, name):
+    """Replaces one array of a checkpoint by zeros."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    path.with_suffix(".npz").write_bytes(parts["training/arrays.npz"])
+    with np.load(path.with_suffix(".npz")) as arrays:
+        arrays = dict(arrays)
+    arrays[name] = np.zeros_like(arrays[name])
+    np.savez(path.with_suffix(".npz"), **arrays)
+    parts["training/arrays.npz"] = path.with_suffix(".npz").read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_train import data, run, tiny
+here, count = {here!r}, 0
+usual = os.replace
+def replace(source, target):
+    # Killed with the checkpoint of step 4 half put in place: the old one is renamed, the new one isn't there.
+    global count
+    if str(target).endswith("last.keras"):
+        count += 1
+        if count == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+    usual(source, target)
+if here == "save":
+    os.replace = replace
+def log(line):
+    if here == "step" and line.startswith("step 3/"):
+        os.kill(os.getpid(), signal.SIGKILL)
+run(tiny(), data.load("synthetic", size=32, num_examples=12), {run_dir!r}, log=log)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which this system doesn't have")
+@pytest.mark.parametrize("here", ["step", "save"])
+def test_goes_on_after_sigkill(tmp_path, source, whole, here):
+    script = SCRIPT.format(tests=str(Path(__file__).parent), here=here, run_dir=str(tmp_path / "run"))
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    files = {file.name for file in (tmp_path / "run").iterdir()}
+    assert ("last.keras" in files) == (here == "step")
+    # The history may be ahead of the checkpoint: its last line is then written a second time, not twice.
+    lines = []
+    model = tiny()
+    result = run(model, source, tmp_path / "run", log=lines.append)
+    assert "at step 3" in lines[0]
+    assert_equal_weights(whole, model)
+    written = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in written] == [1, 2, 3, 4, 5, 6]
+    assert written == result["history"]
+    assert not [file for file in (tmp_path / "run").iterdir() if "unfinished" in file.name]
+
+
+def test_a_finished_run_is_left_alone(tmp_path, source):
+    model, again, lines = tiny(), tiny(seed=1), []
+    result = run(model, source, tmp_path)
+    files = {file.name: file.stat().st_mtime_ns for file in tmp_path.glob("*.keras")}
+    history = (tmp_path / "history.jsonl").read_text()
+    (tmp_path / "history.jsonl").unlink()
+    assert run(again, source, tmp_path, log=lines.append) == result
+    # The checkpoint holds the history too.
+    assert (tmp_path / "history.jsonl").read_text() == history
+    assert "holds a finished run of 6 steps" in lines[-1]
+    assert_equal_weights(model, again, 0)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.glob("*.keras")} == files
+
+
+def test_another_configuration_is_refused_with_the_differences_and_restart_begins_anew(tmp_path, source):
+    run(tiny(), source, tmp_path, steps=2)
+    other = data.load("synthetic", size=32, num_examples=11)
+    with pytest.raises(ValueError, match="holds a run with other settings") as error:
+        run(tiny(filters=7), other, tmp_path, steps=2, crop_size=(24, 32))
+    for part in ("crop_size: [24, 24] there, [24, 32] now", "num_examples: 12 there, 11 now", "model: ", "--restart"):
+        assert part in str(error.value)
+    assert "batch_size" not in str(error.value)
+    result = run(tiny(filters=7), other, tmp_path, steps=2, crop_size=(24, 32), restart=True)
+    assert [record["step"] for record in result["history"]] == [1, 2]
+
+
+def test_the_same_architecture_under_other_layer_names_goes_on_but_another_stride_does_not(tmp_path, source):
+    def build(rate):
+        inputs = keras.Input((None, None, 3))
+        x = keras.layers.Conv2D(4, 3, padding="same", dilation_rate=rate)(inputs)
+        return keras.Model(inputs, keras.layers.Conv2D(CLASSES, 1)(x))
+
+    first, second = build(1), build(1)
+    assert first.layers[1].name != second.layers[1].name
+    run(first, source, tmp_path, steps=1)
+    run(second, source, tmp_path, steps=1)
+    assert_equal_weights(first, second, 0)
+    with pytest.raises(ValueError, match=r"model: .*architecture"):
+        run(build(2), source, tmp_path, steps=1)
+
+
+def test_a_damaged_checkpoint_falls_back_on_the_one_before_and_says_so(tmp_path, source, whole):
+    model, lines = tiny(), []
+    with pytest.raises(Killed):
+        run(tiny(), source, tmp_path / "run", log=killer(4))
+    last = tmp_path / "run" / "last.keras"
+    last.write_bytes(last.read_bytes()[:-2000])
+    run(model, source, tmp_path / "run", log=lines.append)
+    assert "last.keras is damaged" in lines[0]
+    assert "step 3, instead" in lines[0]
+    assert_equal_weights(whole, model)
+
+
+@pytest.mark.parametrize("damage", ["flipped byte", "empty", "a model without a training state"])
+def test_when_every_checkpoint_is_damaged_nothing_is_overwritten_unasked(tmp_path, source, damage):
+    run(tiny(), source, tmp_path, steps=1)
+    last = tmp_path / "last.keras"
+    if damage == "flipped byte":
+        content = bytearray(last.read_bytes())
+        content[len(content) // 2] ^= 255
+        last.write_bytes(content)
+    elif damage == "empty":
+        last.write_bytes(b"")
+    else:
+        tiny().save(last)
+    content = last.read_bytes()
+    with pytest.raises(ValueError, match=r"last\.keras is damaged .*restart=True"):
+        run(tiny(), source, tmp_path, steps=1)
+    assert last.read_bytes() == content
+    assert run(tiny(), source, tmp_path, steps=1, restart=True)["step"] == 1
+
+
+def test_a_failed_save_keeps_the_checkpoint_before(tmp_path, source, monkeypatch):
+    with pytest.raises(Killed):
+        run(tiny(), source, tmp_path, log=killer(2))
+    content = (tmp_path / "last.keras").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(tiny(), source, tmp_path)
+    assert (tmp_path / "last.keras").read_bytes() == content
+    assert run(tiny(), source, tmp_path)["step"] == 6
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, source):
+    with pytest.raises(ValueError, match=r"step \d+, learning rate \d\.\d+e\+") as error:
+        run(tiny(), source, tmp_path, learning_rate=1e30, weight_decay=0.0)
+    assert "restart=True" in str(error.value)
+    for path in tmp_path.glob("*.keras"):
+        for weight in keras.saving.load_model(path).weights:
+            assert np.isfinite(weight.numpy()).all()
+
+
+def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path, source):
+    """The loss of the step that ruins them is still finite."""
+    options = {"steps": 1, "learning_rate": 1e38, "weight_decay": 0.0, "learning_rate_multipliers": {"": 1e30}}
+    with pytest.raises(ValueError, match=r"no longer finite after step 1, .* No checkpoint was written yet"):
+        run(tiny(), source, tmp_path, **options)
+    assert not list(tmp_path.glob("*.keras"))
+
+
+def test_a_label_that_is_no_class_is_named(tmp_path):
+    from keras_deeplab.data.source import indexed
+
+    def read(index):
+        return np.zeros((24, 24, 3), np.uint8), np.full((24, 24), 17, np.uint8), "sample"
+
+    with pytest.raises(ValueError, match=r"step 1: a label map holds 17, which is neither one of the classes 0..5"):
+        run(tiny(), indexed("bad", [str(index) for index in range(6)], 4, read), tmp_path, scale_range=(1, 1))
+
+
+def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(tmp_path, source, whole, monkeypatch):
+    from keras_deeplab.train import _Trainer
+
+    model = tiny()
+    usual_check = _Trainer._check_loss
+
+    def check(self, loss, greatest, step, *rest):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        usual_check(self, loss, greatest, step, *rest)
+
+    usual = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Trainer, "_check_loss", check)
+        with pytest.raises(KeyboardInterrupt, match="stopped at step 3 of 6, saved in"):
+            run(tiny(), source, tmp_path / "run", checkpoint_every=2)
+    assert signal.getsignal(signal.SIGINT) is usual
+    lines = []
+    run(model, source, tmp_path / "run", checkpoint_every=2, log=lines.append)
+    assert "at step 3" in lines[0]
+    assert_equal_weights(whole, model)
+
+
+def test_one_folder_takes_one_run_at_a_time(tmp_path, source):
+    pytest.importorskip("fcntl")
+
+    def log(line):
+        if line.startswith("step 1/"):
+            with pytest.raises(ValueError, match="another process is training into"):
+                run(tiny(), source, tmp_path)
+
+    assert run(tiny(), source, tmp_path, log=log)["step"] == 6
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_weight_decay_shrinks_kernels_and_spares_depthwise_ones_and_biases(tmp_path, source, optimizer):
+    """One step with and without decay differs by rate * decay * kernel where there is decay, else by nothing."""
+    start, plain, decayed = tiny(), tiny(), tiny()
+    for model, decay in ((plain, 0.0), (decayed, 0.5)):
+        options = {"optimizer": optimizer, "weight_decay": decay, "learning_rate": 0.1}
+        run(model, source, tmp_path / str(decay), steps=1, **options)
+    kinds = {"backbone_conv/kernel": True, "logits/kernel": True, "depthwise/kernel": False, "logits/bias": False}
+    for weight, without, with_decay in zip(start.weights, plain.weights, decayed.weights, strict=True):
+        expected = 0.1 * 0.5 * weight.numpy() if kinds.get(weight.path, False) else 0.0 * weight.numpy()
+        np.testing.assert_allclose(without.numpy() - with_decay.numpy(), expected, atol=1e-6, err_msg=weight.path)
+    assert set(kinds) <= {weight.path for weight in start.weights}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_learning_rate_multipliers_scale_the_update_of_any_optimizer(tmp_path, source, optimizer):
+    start, plain, scaled = tiny(), tiny(), tiny()
+    options = {"steps": 1, "optimizer": optimizer, "weight_decay": 0.0}
+    run(plain, source, tmp_path / "plain", **options)
+    run(scaled, source, tmp_path / "scaled", learning_rate_multipliers={"^backbone": 0.25, "bias$": 2.0}, **options)
+    for weight, one, other in zip(
+        start.trainable_weights, plain.trainable_weights, scaled.trainable_weights, strict=True
+    ):
+        factor = 0.25 if weight.path.startswith("backbone") else 2.0 if weight.path.endswith("bias") else 1.0
+        update, scaled_update = one.numpy() - weight.numpy(), other.numpy() - weight.numpy()
+        assert np.abs(update).max() > 0
+        np.testing.assert_allclose(scaled_update, factor * update, atol=1e-6, err_msg=weight.path)
+
+
+def test_frozen_batch_norm_keeps_its_statistics(tmp_path, source):
+    free, frozen, start = tiny(), tiny(), tiny()
+    run(free, source, tmp_path / "free", steps=2)
+    run(frozen, source, tmp_path / "frozen", steps=2, freeze_batch_norm=True)
+    names = [weight.path for weight in start.weights if "backbone_bn" in weight.path]
+    assert len(names) == 4
+    for model, moved in ((free, True), (frozen, False)):
+        for weight, before in zip(model.weights, start.weights, strict=True):
+            if weight.path in names:
+                assert (np.abs(weight.numpy() - before.numpy()).max() > 0) == moved, weight.path
+
+
+@pytest.mark.parametrize(("momentum", "settled"), [(None, True), (0.9997, False)])
+def test_batch_statistics_keep_up_with_a_short_run(tmp_path, source, momentum, settled):
+    """By the end the moving mean must be that of the data, or the network predicts with another one than it learnt."""
+    model = tiny(momentum=0.9997)
+    options = {"learning_rate": 0.0, "weight_decay": 0.0, "batch_size": 12, "scale_range": (1, 1), "crop_size": 32}
+    run(model, source, tmp_path, steps=30, checkpoint_every=30, batch_norm_momentum=momentum, **options)
+    images = np.stack([sample["image"] for sample in source.dataset().as_numpy_iterator()]).astype(np.float32)
+    layer = model.get_layer("backbone_bn")
+    features = np.asarray(keras.Model(model.input, layer.input)(images))
+    expected, found = features.mean((0, 1, 2)), layer.moving_mean.numpy()
+    assert (np.abs(found - expected).max() < 0.1 * np.abs(expected).max()) == settled
+    assert keras.saving.load_model(tmp_path / "last.keras").get_layer("backbone_bn").momentum == layer.momentum
+
+
+def test_changing_the_validation_only_chooses_the_best_anew(tmp_path, source, validation):
+    options = {"validation": validation, "validation_every": 1}
+    with pytest.raises(Killed):
+        run(tiny(), source, tmp_path, log=killer(3), **options)
+    lines = []
+    result = run(tiny(), source, tmp_path, validation_limit=2, log=lines.append, **options)
+    assert any("the best model is chosen anew" in line for line in lines)
+    assert result["best"]["step"] > 3
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ({"num_classes": 4}, {}, r"model has 4 classes but the data has 6 \(background, .*num_classes=6"),
+        ({"size": 32}, {}, r"takes images of \(32, 32\) only, but crop_size is \(24, 24\)"),
+        ({"activation": "softmax"}, {}, "returns probabilities"),
+        ({}, {"optimizer": "sdg"}, "one of sgd, adam, adamw or an instance, received 'sdg'"),
+        ({}, {"optimizer": keras.optimizers.SGD(0.1)}, "learning_rate can't be given along with an optimizer"),
+        ({}, {"batch_norm_momentum": 1.0}, "batch_norm_momentum must be at least 0 and less than 1, received 1.0"),
+        ({}, {"steps": 0}, "steps must be at least 1, received 0"),
+        ({}, {"learning_rate_multipliers": {"head/": 2.0}}, r"\['head/'\] is found in no variable's path"),
+        ({}, {"class_weights": [1.0]}, "1 entries but the logits have 6 classes"),
+    ],
+)
+def test_refuses_what_does_not_fit(tmp_path, source, model, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(tiny(**model), source, tmp_path, **options)
+    assert not list(tmp_path.glob("*.keras"))
+
+
+def test_refuses_validation_data_of_other_classes_and_a_file_as_run_dir(tmp_path, source):
+    other = data.load("synthetic", size=32, num_examples=2)
+    other.classes = ["background", *"abcde"]
+    with pytest.raises(ValueError, match="the validation data has the classes"):
+        run(tiny(), source, tmp_path, validation=other)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file; name a folder"):
+        run(tiny(), source, tmp_path / "file")
+
+
+def test_the_module_is_called_like_its_function(tmp_path, source):
+    import keras_deeplab
+
+    options = {"steps": 1, "batch_size": 2, "crop_size": 24, "progress": False, "log": lambda line: None}
+    assert keras_deeplab.train(tiny(), source, tmp_path, **options)["step"] == 1
+    shutil.rmtree(tmp_path)
