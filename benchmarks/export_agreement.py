@@ -43,7 +43,11 @@ def main():
         matrices = {name: ConfusionMatrix(source.num_classes, source.ignore_label) for name in predictors}
         equal, pixels, images = dict.fromkeys(predictors, 0), 0, 0
         for sample in source.dataset().take(options.limit or -1).as_numpy_iterator():
-            labels = {name: np.asarray(predict(sample["image"])) for name, predict in predictors.items()}
+            # The same bytes for all: padded with 128 here, where Keras models would have 127.5, bytes can't be.
+            padded = np.full((options.input_size, options.input_size, 3), 128, np.uint8)
+            height, width = sample["label"].shape
+            padded[:height, :width] = sample["image"]
+            labels = {name: np.asarray(predict(padded))[:height, :width] for name, predict in predictors.items()}
             for name, prediction in labels.items():
                 matrices[name].update(sample["label"], prediction)
                 equal[name] += int((prediction == labels["Keras"]).sum())

@@ -792,12 +792,13 @@ class ResizeBilinear(keras.layers.Layer):
 
 def _interpolation(size, new_size, align_corners, dtype):
     """The (new_size, size) matrix of bilinear weights."""
-    positions = ops.arange(new_size, dtype=dtype)
+    # Before the sizes become tensors: under JAX's jit an arange needs plain ones.
+    positions, sources = ops.arange(new_size, dtype=dtype), ops.arange(size, dtype=dtype)
     size, new_size = ops.cast(size, dtype), ops.cast(new_size, dtype)
     if align_corners:
         positions = positions * (size - 1) / ops.maximum(new_size - 1, 1)
     else:
         positions = (positions + 0.5) * size / new_size - 0.5
     positions = ops.clip(positions, 0, size - 1)
-    distances = ops.abs(positions[:, None] - ops.arange(size, dtype=dtype))
+    distances = ops.abs(positions[:, None] - sources)
     return ops.maximum(1 - distances, 0)

@@ -110,7 +110,7 @@ def test_the_same_command_continues_and_says_when_it_is_finished(trained, folder
         (["train", "FOLDER", "--run-dir", "RUN"], "--steps or --epochs"),
         (["train", "nowhere", "--run-dir", "RUN", "--steps", "1"], "nowhere"),
         (["train", "FOLDER", "--run-dir", "RUN", "--steps", "1", "--backbone", "resnet"], "Unknown backbone 'resnet'"),
-        (["train", "FOLDER", "--run-dir", "RUN", "--steps", "1", "--num-classes", "2"], "label"),
+        (["train", "FOLDER", "--run-dir", "RUN", "--steps", "1", "--num-classes", "2"], "classes.txt has 6 classes"),
         (["train", "synthetic", "--run-dir", "RUN", "--steps", "1", "--num-classes", "2"], "doesn't take"),
         (["export-tflite", "MODEL", "OUT", "--precision", "int8", "--input-size", "33"], "--calibration"),
         (["export-tflite", "MODEL", "OUT"], "--input-size"),

@@ -37,8 +37,7 @@ def read(
         colors, ignore_label, label_offset: as in `folder.read`. `oxford_iiit_pet`'s labels 1, 2, 3 need
             `label_offset=-1, num_classes=3`.
         download: whether to download and prepare a data set that is not prepared yet.
-        shuffle_buffer: int; a shuffled epoch draws from so many encoded samples at a time, by `Dataset.shuffle`,
-            so the order depends on `tf.random.set_seed` too.
+        shuffle_buffer: int; a shuffled epoch draws from so many encoded samples at a time.
 
     Raises:
         ValueError: the data set's features don't say which are the image, the label and the classes; it lists them.
@@ -68,8 +67,14 @@ def read(
     def examples(shuffle_seed, epoch):
         if shuffle_seed is None:
             return dataset
-        pair = tf.stack([tf.cast(shuffle_seed, tf.int64), tf.cast(epoch, tf.int64)])
-        seed = tf.random.stateless_uniform([], pair, minval=None, maxval=None, dtype=tf.int64)
+        keys = tf.stack([tf.cast(shuffle_seed, tf.int64), tf.cast(epoch, tf.int64)])
+        return tf.data.Dataset.from_tensors(keys).flat_map(shuffled)
+
+    def shuffled(keys):
+        # Dataset.shuffle mixes in tf.random.set_seed's number, which the order must not depend on (and fails on 0 where
+        # its own seed is a tensor). Inside this function's graph that number can be set.
+        tf.compat.v1.get_default_graph().seed = 1
+        seed = tf.random.stateless_uniform([], keys, minval=None, maxval=None, dtype=tf.int64)
         return dataset.shuffle(min(shuffle_buffer, num_examples), seed=seed, reshuffle_each_iteration=False)
 
     def read_record(image, label, record):
