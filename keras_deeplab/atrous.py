@@ -97,7 +97,7 @@ def atrous(model, output_stride, multi_grid=None):
 
 
 def rewrite(model, output_stride, multi_grid=None, inputs=None, entry=None):
-    """`atrous`, onto given `keras.Input` tensors, with `entry` (tensor to tensor) between them and the network."""
+    """`atrous`, onto given `keras.Input` tensors, with `entry` (tensor to tensor, no weights) before the network."""
     natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
     walk = _Walk(model, output_stride, _unit_rates(multi_grid), max(natural, default=1))
     deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
@@ -125,8 +125,7 @@ def rewrite(model, output_stride, multi_grid=None, inputs=None, entry=None):
         if isinstance(model, keras.Sequential):
             model = keras.Model(model.inputs, model.outputs, name=model.name)
     dense = keras.models.clone_model(model, clone_function=clone, recursive=True, **settings)
-    own = dense.weights[len(dense.weights) - len(model.weights) :]
-    for old, new in zip(model.weights, own, strict=True):
+    for old, new in zip(model.weights, dense.weights, strict=True):
         if old.shape != new.shape:
             raise ValueError(
                 f"{model.name!r} can't be computed densely: the shape of its variable {old.path!r} depends on the "
@@ -332,7 +331,6 @@ class _Walk:
             return after
         spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         natural = self.natural_padding(layer, spans)
-        dense = []
         if pads and all(before == behind == 0 for before, behind in natural):
             # The padding stands in front as its own layer: that one changes, this layer stays "valid".
             pad = [_dense_padding(axis, span, stride, rate) for axis, span in zip(pads[0], spans, strict=True)]
