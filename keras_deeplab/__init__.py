@@ -10,12 +10,21 @@ from keras_deeplab._version import __version__
 
 _HOMES = {
     "BACKBONES": "backbones",
+    "DeepLabV1": "models",
+    "DeepLabV2": "models",
     "DeepLabV3": "models",
     "DeepLabV3Plus": "models",
+    "FLAVOURS": "heads.flavours",
+    "MODELS": "published",
+    "convert_fully_connected": "heads.large_fov",
+    "count_parameters": "summary",
     "export_saved_model": "export.saved_model",
     "export_tflite": "export.tflite",
     "load": "weights",
+    "multiply_adds": "summary",
     "predictor": "predict",
+    "receptive_field": "summary",
+    "summary_table": "summary",
 }
 _MODULES = ("atrous", "evaluate", "train")  # each callable as the function of its name
 __all__ = ["__version__", *_HOMES, *_MODULES]

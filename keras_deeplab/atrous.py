@@ -53,7 +53,7 @@ class Grid:
         return self.stride * self.rate
 
 
-def atrous(model, output_stride, multi_grid=None):
+def atrous(model, output_stride, multi_grid=None, strided_rate="old", contracted=(), multi_grid_from=None):
     """Maps a functional classifier to the same network whose deepest feature map has the given output stride.
 
     Strided convolutions and poolings that would pass `output_stride` get stride 1 and keep the dilation rate of
@@ -73,14 +73,23 @@ def atrous(model, output_stride, multi_grid=None):
             stage's spatial convolutions, those larger than 1x1 that read the network's deepest feature map, in
             order, from the start again when they run out. They widen the view at every output stride, the network's
             own included, so the features are other ones and the law above doesn't hold. None for no such factors.
+        strided_rate: the rate at which a convolution runs that lost its stride. `"old"` is that of the stage it
+            ends, which is what keeps the law above (slim, torchvision's `previous_dilation`); `"new"` that of the
+            stage it begins, whose first unit it then is for `multi_grid` too (jfzhang95, segmentation_models.pytorch,
+            Detectron2).
+        contracted: names of layers that run at half their rate (never below 1), for networks that were trained so:
+            DeepLab v1's pool5, MMSegmentation's `contract_dilation`. The law doesn't hold behind them.
+        multi_grid_from: the stride at which the classifier's unit rates begin, where more stages than the deepest
+            have them: 32 for the cascade of v3, section 3.2. None for the deepest alone.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
         ValueError: the stride is not one of the network's, a layer can't be computed densely (an upsampling, a
-            flattening, a block that hides its layers, a layer that is used twice; the message names the layer), or
-            the number of convolutions in the deepest stage is no multiple of the number of unit rates.
+            flattening, a block that hides its layers, a layer that is used twice; the message names the layer), the
+            number of convolutions in the stages with unit rates is no multiple of the number of these, or
+            `contracted` names a layer that isn't there.
 
     Example:
 
@@ -93,22 +102,51 @@ def atrous(model, output_stride, multi_grid=None):
     _graph(model, "atrous")
     if isinstance(output_stride, bool) or not isinstance(output_stride, int | np.integer) or output_stride < 1:
         raise ValueError(f"output_stride must be a positive integer such as 8 or 16; received {output_stride!r}.")
-    return rewrite(model, int(output_stride), multi_grid)
+    return rewrite(
+        model,
+        int(output_stride),
+        multi_grid=multi_grid,
+        strided_rate=strided_rate,
+        contracted=contracted,
+        multi_grid_from=multi_grid_from,
+    )
 
 
-def rewrite(model, output_stride, multi_grid=None, inputs=None, entry=None):
-    """`atrous`, onto given `keras.Input` tensors, with `entry` (tensor to tensor, no weights) before the network."""
-    natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
-    walk = _Walk(model, output_stride, _unit_rates(multi_grid), max(natural, default=1))
-    deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
-    if deepest != output_stride:
-        raise ValueError(
-            f"{model.name!r} can't have output stride {output_stride}: its feature maps have strides "
-            f"{', '.join(map(str, sorted(natural)))}. Ask for one of these."
-        )
+def rewrite(
+    model,
+    output_stride,
+    *,
+    multi_grid=None,
+    strided_rate="old",
+    contracted=(),
+    multi_grid_from=None,
+    inputs=None,
+    entry=None,
+    fresh=False,
+):
+    """`atrous`, onto given `keras.Input` tensors, with `entry` (tensor to tensor, no weights) before the network.
+
+    With `output_stride=None` the network stays as it is, whatever layers it has. With `fresh=True` the variables are
+    initialised anew instead of copied.
+    """
+    if strided_rate not in ("old", "new"):
+        raise ValueError(f"strided_rate must be 'old' or 'new'; received {strided_rate!r}.")
+    changes = {}
+    if output_stride is not None:
+        natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
+        if multi_grid_from is None:
+            multi_grid_from = max(natural, default=1)
+        walk = _Walk(model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted)
+        deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
+        if deepest != output_stride:
+            raise ValueError(
+                f"{model.name!r} can't have output stride {output_stride}: its feature maps have strides "
+                f"{', '.join(map(str, sorted(natural)))}. Ask for one of these."
+            )
+        changes = walk.changes
 
     def clone(layer):
-        cls, config = walk.changes.get(id(layer)) or (type(layer), layer.get_config())
+        cls, config = changes.get(id(layer)) or (type(layer), layer.get_config())
         return cls.from_config(config)
 
     settings = {}
@@ -132,7 +170,8 @@ def rewrite(model, output_stride, multi_grid=None, inputs=None, entry=None):
                 f"size of the feature map ({tuple(old.shape)} becomes {tuple(new.shape)}). Remove that layer, for "
                 "keras.applications with include_top=False."
             )
-        new.assign(old)
+        if not fresh:
+            new.assign(old)
         # Names that Keras counts up ("variable_3") or takes from an enclosing scope would differ; there is no setter.
         new._name, new._path = old.name, old.path
     return dense
@@ -195,13 +234,15 @@ class _Walk:
     """One pass over a graph: every tensor's `Grid` (by identity) and every layer's changed class and settings.
 
     With `output_stride=None` nothing is changed and the grids are the network's own. `unit_rates` multiply the rates
-    of the spatial convolutions that read feature maps of the natural stride `deepest`.
+    of the spatial convolutions of the stages whose natural stride is `unit_rates_from` or larger.
     """
 
-    def __init__(self, model, output_stride, unit_rates=(1,), deepest=None):
+    def __init__(self, model, output_stride, unit_rates=(1,), unit_rates_from=None, strided_rate="old", contracted=()):
         self.output_stride = output_stride
         self.unit_rates = unit_rates
-        self.deepest = deepest
+        self.unit_rates_from = unit_rates_from
+        self.strided_rate = strided_rate
+        self.contracted = dict.fromkeys(contracted, False)  # whether the layer was met
         self.units = []  # names of the convolutions that unit rates were given to
         self.grids = {}
         self.outputs = {}  # name of a layer of the outermost graph -> its first output tensor there
@@ -216,10 +257,17 @@ class _Walk:
                 padding = [[grid.rate * side for side in axis] for axis in layer.padding]
             if [list(axis) for axis in layer.padding] != padding:
                 self.changes[key] = (type(layer), {**layer.get_config(), "padding": padding})
+        unknown = [name for name, met in self.contracted.items() if not met]
+        if unknown:
+            raise ValueError(
+                f"contracted names {', '.join(map(repr, unknown))}; {model.name!r} has no convolution or pooling of "
+                "that name."
+            )
         if len(self.units) % len(unit_rates) or (unit_rates != (1,) and not self.units):
             raise ValueError(
-                f"multi_grid={unit_rates} has {len(unit_rates)} unit rates; the deepest stage of {model.name!r} has "
-                f"{len(self.units)} spatial convolutions ({', '.join(self.units) or 'none'}), which must be a multiple."
+                f"multi_grid={unit_rates} has {len(unit_rates)} unit rates; the stages of {model.name!r} that have "
+                f"them hold {len(self.units)} spatial convolutions ({', '.join(self.units) or 'none'}), which must "
+                "be a multiple."
             )
 
     def graph(self, model, input_grids):
@@ -281,6 +329,10 @@ class _Walk:
         spatial = [grid for grid in grids if grid is not None]
         if not spatial:
             return None
+        if isinstance(layer, (dilated.ResizeBilinear, dilated.UpsampleNearest)):
+            if any(each.rate > 1 for each in spatial):
+                self.refuse(layer, "it brings maps of different strides together")
+            return grids[1]  # of the reference
         grid = Grid(spatial[0].stride, spatial[0].rate, frozenset().union(*(g.pads for g in spatial)))
         if any((g.stride, g.rate) != (grid.stride, grid.rate) for g in spatial):
             self.refuse(
@@ -293,6 +345,9 @@ class _Walk:
         if isinstance(layer, _GLOBAL_POOLINGS):
             return None
         if isinstance(layer, _POINTWISE) or (isinstance(layer, keras.layers.Concatenate) and layer.axis in (-1, 3)):
+            return grid
+        if grid.pads and isinstance(layer, keras.layers.Conv2D) and _is_pointwise(layer):
+            # The zeros pass it on their way to the window that they are meant for (VainF, jfzhang95).
             return grid
         if isinstance(layer, keras.layers.ZeroPadding2D):
             self.paddings[id(layer)] = (layer, Grid(grid.stride, grid.rate))
@@ -323,10 +378,21 @@ class _Walk:
         pads = [self.paddings[key][0].padding for key in grid.pads]
         if any(pad != pads[0] for pad in pads):
             self.refuse(layer, "several different explicit paddings lead to it")
-        if grid.natural_stride == self.deepest and max(kernel) > 1 and isinstance(layer, tuple(_CONVOLUTIONS)):
-            rate *= self.unit_rates[len(self.units) % len(self.unit_rates)]
+        convolution = isinstance(layer, tuple(_CONVOLUTIONS)) and max(kernel) > 1
+        begins = convolution and self.strided_rate == "new"
+        if removed and begins:
+            rate = after.rate
+        stage = (after if begins else grid).natural_stride
+        if convolution and self.unit_rates_from is not None and stage >= self.unit_rates_from:
+            unit_rate = self.unit_rates[len(self.units) % len(self.unit_rates)]
             self.units.append(layer.name)
-        if not removed and rate == 1:
+            if stride > 1 and not removed and unit_rate > 1:
+                self.refuse(layer, f"multi_grid gives it the rate {unit_rate} and it keeps its stride {stride}")
+            rate *= unit_rate
+        if layer.name in self.contracted:
+            self.contracted[layer.name] = True
+            rate = max(1, rate // 2)
+        if not removed and rate == 1 and grid.rate == 1:
             self.settle(layer, grid, [list(axis) for axis in pads[0]] if pads else None)
             return after
         spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
@@ -416,14 +482,19 @@ class _Walk:
         )
 
 
+def _is_pointwise(convolution):
+    """Whether a convolution sees one position only and leaves every position where it is."""
+    return max(convolution.kernel_size) == max(convolution.strides) == 1 and isinstance(convolution.padding, str)
+
+
 def _dense_padding(axis, span, stride, rate):
     """The (before, behind) that a window of `span + 1` needs on the dense grid, from its natural (before, behind).
 
-    A window that kept the size (rounded up or down) keeps it on the dense grid, aligned in front; one that cut the
-    border cuts it there too, so the positions stay the same.
+    A window that kept the size (rounded up or down, or up by one more as Caffe's poolings do) keeps it on the dense
+    grid, aligned in front; one that cut the border cuts it there too, so the positions stay the same.
     """
     before, behind = axis
-    keeps_size = span + 1 - stride <= before + behind <= span
+    keeps_size = span + 1 - stride <= before + behind <= span + stride - 1
     return [rate * before, rate * (span - before) if keeps_size else rate * behind]
 
 

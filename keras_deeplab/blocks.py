@@ -15,9 +15,11 @@ def batch_norm(x, name, activation=None, epsilon=1e-5):
     return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
 
 
-def conv_bn(x, filters, kernel_size=1, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5):
-    """Convolution without bias, padded as `"same"`, then batch norm, then activation."""
-    settings = {"padding": "same", "use_bias": False, "name": name}
+def conv_bn(
+    x, filters, kernel_size=1, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5, use_bias=False
+):
+    """Convolution, padded as `"same"`, then batch norm, then activation."""
+    settings = {"padding": "same", "use_bias": use_bias, "name": name}
     if dilation_rate == 1:
         x = keras.layers.Conv2D(filters, kernel_size, strides, **settings)(x)
     else:
@@ -25,21 +27,33 @@ def conv_bn(x, filters, kernel_size=1, *, name, strides=1, dilation_rate=1, acti
     return batch_norm(x, name, activation, epsilon)
 
 
-def depthwise_bn(x, kernel_size=3, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5):
-    """Depthwise convolution without bias, padded as `"same"`, then batch norm, then activation."""
+def depthwise_conv(x, kernel_size=3, *, name, strides=1, dilation_rate=1):
+    """Depthwise convolution without bias, padded as `"same"`."""
     settings = {"padding": "same", "use_bias": False, "name": name}
     if dilation_rate == 1:
-        x = keras.layers.DepthwiseConv2D(kernel_size, strides, **settings)(x)
-    else:
-        x = layers.DilatedDepthwiseConv2D(kernel_size, dilation_rate=dilation_rate, **settings)(x)
+        return keras.layers.DepthwiseConv2D(kernel_size, strides, **settings)(x)
+    return layers.DilatedDepthwiseConv2D(kernel_size, dilation_rate=dilation_rate, **settings)(x)
+
+
+def depthwise_bn(x, kernel_size=3, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5):
+    """Depthwise convolution without bias, padded as `"same"`, then batch norm, then activation."""
+    x = depthwise_conv(x, kernel_size, name=name, strides=strides, dilation_rate=dilation_rate)
     return batch_norm(x, name, activation, epsilon)
 
 
-def separable_conv_bn(x, filters, kernel_size=3, *, name, dilation_rate=1, activation="relu", epsilon=1e-5):
+def separable_conv_bn(
+    x, filters, kernel_size=3, *, name, dilation_rate=1, activation="relu", epsilon=1e-5, depthwise_norm=True
+):
     """Atrous separable convolution of v3+: depthwise and pointwise, each with batch norm and activation.
+
+    With `depthwise_norm=False` only the pointwise one has them.
 
     Source: DeepLab v3+, section 3.1; `split_separable_conv2d` in research/deeplab/model.py.
     """
     settings = {"activation": activation, "epsilon": epsilon}
-    x = depthwise_bn(x, kernel_size, name=f"{name}_depthwise", dilation_rate=dilation_rate, **settings)
+    depthwise = {"dilation_rate": dilation_rate, "name": f"{name}_depthwise"}
+    if depthwise_norm:
+        x = depthwise_bn(x, kernel_size, **depthwise, **settings)
+    else:
+        x = depthwise_conv(x, kernel_size, **depthwise)
     return conv_bn(x, filters, name=f"{name}_pointwise", **settings)

@@ -47,6 +47,8 @@ def _parser():
     _add_predict(command("predict", _predict, "Segment photographs: label PNGs and colour overlays."))
     _add_saved_model(command("export-saved-model", _export_saved_model, "Write a SavedModel for TensorFlow Serving."))
     _add_tflite(command("export-tflite", _export_tflite, "Write a TFLite file and compare it with the model."))
+    _add_receptive_field(command("receptive-field", _receptive_field, "Print what each layer of a network sees."))
+    _add_models(command("models", _models, "List the published models: their cost here and accuracy there."))
     quickstart = command("quickstart", _quickstart, "Train, evaluate and export a small model on drawn images.")
     quickstart.add_argument("--output", default="quickstart", help="folder for everything it writes")
     quickstart.add_argument("--steps", type=_positive, default=None, help="training steps; by default enough")
@@ -396,6 +398,42 @@ def _export_tflite(options):
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(written.operators.items()))
     print(f"{written.path}: {written.bytes:,} bytes, {written.precision}, input {written.input_size}\n  {kinds}")
     print(verification or "not compared with the model: give --evaluate DATA, a data set with masks")
+
+
+# receptive-field, models --------------------------------------------------------------------------------------
+
+
+def _add_receptive_field(parser):
+    parser.add_argument(
+        "network",
+        metavar="NETWORK",
+        help="a registered backbone, a published model (see the command models), or a .keras file",
+    )
+    parser.add_argument(
+        "--output-stride", type=_positive, help="for backbones and published models; by default their own"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+
+
+def _receptive_field(options):
+    from keras_deeplab.summary import field_table, open_network, receptive_field
+
+    print(field_table(receptive_field(open_network(options.network, options.output_stride)), options.markdown))
+
+
+def _add_models(parser):
+    parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="", help="part of a name or backbone")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table, with all accuracies")
+    parser.add_argument(
+        "--counts", action="store_true", help="compare published parameters and multiply-adds with the code's instead"
+    )
+
+
+def _models(options):
+    from keras_deeplab.summary import comparison_table, summary_table
+
+    table = comparison_table if options.counts else summary_table
+    print(table(options.pattern, options.markdown, progress=True))
 
 
 def _quickstart(options):

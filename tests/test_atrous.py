@@ -178,6 +178,72 @@ def test_unusual_windows():
         assert relative_error(call(atrous(model, output_stride), x), natural, 16 // output_stride) < 1e-5
 
 
+def staged(stages=(2, 2, 2)):
+    """A stem at stride 2, then stages of three 3x3 convolutions whose first has the stride, as torch networks do."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, 2, padding="same", name="stem")(inputs)
+    for stage, stride in enumerate(stages, start=1):
+        for unit in range(3):
+            x = keras.layers.ZeroPadding2D(1)(x)
+            x = keras.layers.Conv2D(4, 3, stride if unit == 0 else 1, name=f"stage{stage}_{unit}")(x)
+    return randomise(keras.Model(inputs, x))
+
+
+def rates(model, stage):
+    return [model.get_layer(f"stage{stage}_{unit}").dilation_rate[0] for unit in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # stages 2 and 3 lose a stride of 2 each
+        ({}, ([1, 2, 2], [2, 4, 4])),
+        ({"strided_rate": "new"}, ([2, 2, 2], [4, 4, 4])),
+        # Of the old stage, the strided convolution of stage 3 has no unit rate, so two units are left.
+        ({"multi_grid": (1, 2)}, ([1, 2, 2], [2, 4, 8])),
+        ({"strided_rate": "new", "multi_grid": (1, 2, 4)}, ([2, 2, 2], [4, 8, 16])),
+        ({"strided_rate": "new", "multi_grid": (1, 2, 4), "multi_grid_from": 8}, ([2, 4, 8], [4, 8, 16])),
+        ({"contracted": ("stage3_0", "stage3_1", "stage2_0")}, ([1, 2, 2], [1, 2, 4])),
+    ],
+)
+def test_flavours_of_dilation(settings, expected):
+    model = staged()
+    dense = atrous(model, 4, **settings)
+    assert (rates(dense, 2), rates(dense, 3)) == expected
+    x = images(40, 51)
+    assert call(dense, x).shape == (1, 10, 13, 4)  # whatever the rates, the padding goes with them
+    lawful = settings == {}
+    assert (relative_error(call(dense, x), call(model, x), 4) < 1e-5) == lawful
+
+
+def test_unit_rates_of_a_stage_that_keeps_its_stride():
+    dense = atrous(staged(), 16, multi_grid=(1, 2, 4), strided_rate="new")
+    assert rates(dense, 3) == [1, 2, 4]
+    with pytest.raises(ValueError, match=r"'stage3_0'.*rate 2 and it keeps its stride 2"):
+        atrous(staged(), 16, multi_grid=(2, 2, 2), strided_rate="new")
+
+
+def test_a_pooling_that_rounds_up_keeps_its_grid():
+    """Caffe's 3x3 pooling rounds the size up; without its stride it keeps the size, as in DeepLab v1."""
+    inputs = keras.Input((None, None, 3))
+    x = inputs
+    for _ in range(3):
+        x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+        x = keras.layers.ZeroPadding2D(((1, 2), (1, 2)))(x)
+        x = keras.layers.MaxPooling2D(3, 2)(x)
+    model = randomise(keras.Model(inputs, x))
+    for size in [(33, 49), (32, 50), (31, 35)]:
+        x = images(*size)
+        dense = call(atrous(model, 2), x)
+        natural = call(model, x)
+        assert dense.shape[1:3] == tuple(n // 2 + 1 for n in size)
+        assert natural.shape[1:3] == tuple(((n // 2 + 1) // 2 + 1) // 2 + 1 for n in size)
+        step = dense[:, ::4, ::4]
+        common = natural[:, : step.shape[1], : step.shape[2]]
+        # A row that rounding up added looks beyond the dense map's border; all others are the same.
+        assert np.abs(step - common)[:, :-1, :-1].max() <= 1e-5 * np.abs(natural).max()
+
+
 def test_taps_name_the_last_map_of_each_stride(resnet):
     assert taps(resnet) == {
         1: resnet.layers[0].name,
@@ -245,6 +311,19 @@ def test_a_custom_pointwise_layer_and_operators_pass():
 def test_what_cannot_be_rewritten_is_refused_by_name(model, output_stride, message):
     with pytest.raises(ValueError, match=message):
         atrous(model(), output_stride)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strided_rate": "newer"}, "must be 'old' or 'new'; received 'newer'"),
+        ({"contracted": ["stage3_0", "stage9_0"]}, "contracted names 'stage9_0'"),
+        ({"multi_grid": (1, 2, 4)}, "3 unit rates; .* hold 2 spatial convolutions"),
+    ],
+)
+def test_flavours_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        atrous(staged(), 4, **settings)
 
 
 def test_a_layer_used_twice_is_refused_by_name():

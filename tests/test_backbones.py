@@ -1,11 +1,14 @@
 """The backbones: the law of the rewrite, the rates of the papers' sheets, parameters and multiply-adds as published."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
 from randomise import randomise
 
 import keras_deeplab
+from keras_deeplab._unallocated import unallocated
 from keras_deeplab.atrous import atrous, taps
 from keras_deeplab.backbones import BACKBONES, resolve
 
@@ -57,11 +60,26 @@ def classifiers():
 
 
 @pytest.mark.parametrize("name", DISTINCT)
-def test_the_dense_backbone_subsampled_is_the_classifier(classifiers, name):
-    model, x = classifiers(name), images(97, 129)
+def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_4(name):
+    row = BACKBONES[name]
+    x = images(65, 97)
+    # Where there is no law to keep, because its dense form is another network, there is nothing to compute.
+    with nullcontext() if row.output_strides is None else unallocated():
+        model = row.build((None, None, 3))
+    tap = keras.Model(model.input, model.get_layer(row.low_level).output)
+    # Unpadded stems cut up to two positions.
+    assert tap.compute_output_shape((None, *x.shape[1:]))[1:3] in [(17, 25), (16, 24), (15, 23)]
+    if row.output_strides is not None:
+        return
+    randomise(model)
+    for layer in model.layers:
+        # A gate by the image's averages differs on the denser map; without its inputs it is the same constant.
+        if getattr(layer, "activation", None) is keras.activations.hard_sigmoid:
+            layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
     natural = call(model, x)
-    assert natural.shape[1:3] == (4, 5)
-    assert relative_error(call(atrous(model, 8), x), natural, 4) < 1e-5
+    stride = list(taps(model))[-1]
+    step = stride // 8 if stride > 8 else 2
+    assert relative_error(call(atrous(model, stride // step), x), natural, step) < 1e-5
 
 
 def test_padding_in_front_as_behind_keeps_the_law_at_every_size(classifiers):
@@ -214,15 +232,6 @@ def extra(backbone, family):
 def test_output_stride_32_builds(backbone):
     model = keras_deeplab.DeepLabV3Plus(backbone, output_stride=32, upsample_logits=False)
     assert model(images(97, 129)).shape == (1, 25, 33, 21)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_the_tap_is_a_map_of_stride_4(classifiers, name):
-    row = BACKBONES[name]
-    model = classifiers("xception_65" if name == "xception" else name)
-    tap = keras.Model(model.input, model.get_layer(row.low_level).output)
-    assert tap.compute_output_shape((None, 97, 129, 3))[1:3] == (25, 33)
-    assert list(taps(model)) == [1, 2, 4, 8, 16, 32]
 
 
 def test_xception_is_xception_65(classifiers):

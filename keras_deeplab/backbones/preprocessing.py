@@ -4,6 +4,7 @@ import keras
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet in 0..255, BGR
+DEEPLAB_CAFFE_MEAN = (104.008, 116.669, 122.675)  # the same, as DeepLab v1's and v2's Caffe networks subtract it
 
 # What the documentation of keras.applications asks for, by the start of the model's name (the longest that fits).
 # None: the network has its own first layers for it.
@@ -36,7 +37,8 @@ def normalise(mode):
     """A function from a Keras tensor of RGB pixels in 0..255 to a normalised one.
 
     Args:
-        mode: `"tf"` (to [-1, 1]), `"torch"` (ImageNet mean and deviation), `"caffe"` (BGR minus the mean) or None.
+        mode: `"tf"` (to [-1, 1]), `"torch"` (ImageNet mean and deviation), `"caffe"` (BGR minus the mean),
+            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2) or None.
 
     Raises:
         ValueError: any other mode.
@@ -49,7 +51,10 @@ def normalise(mode):
         scale = [1 / (255 * std) for std in STD]
         offset = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
         return keras.layers.Rescaling(scale, offset, name="preprocessing")
-    if mode == "caffe":
-        subtract = keras.layers.Rescaling(1.0, [-mean for mean in CAFFE_MEAN], name="preprocessing")
+    if mode in ("caffe", "caffe_deeplab"):
+        mean = CAFFE_MEAN if mode == "caffe" else DEEPLAB_CAFFE_MEAN
+        subtract = keras.layers.Rescaling(1.0, [-channel for channel in mean], name="preprocessing")
         return lambda x: subtract(keras.ops.flip(x, axis=-1))
-    raise ValueError(f"include_preprocessing is True, False, 'tf', 'torch' or 'caffe'; received {mode!r}.")
+    raise ValueError(
+        f"include_preprocessing is True, False, 'tf', 'torch', 'caffe' or 'caffe_deeplab'; received {mode!r}."
+    )

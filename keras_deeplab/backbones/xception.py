@@ -62,15 +62,26 @@ def xception_65(input_shape=(None, None, 3), bounded=False):
     return _xception(TABLE_65, input_shape, bounded, "xception_65")
 
 
+def xception_65_bonlime(input_shape=(None, None, 3)):
+    """`xception_65` as bonlime's keras-deeplab-v3-plus has it (model.py): its first convolution is padded as `"same"`.
+
+    So it is the same network at odd sizes, and at even ones its input stands a pixel elsewhere.
+
+    Returns:
+        A functional `keras.Model` named `xception_65_bonlime`.
+    """
+    return _xception(TABLE_65, input_shape, False, "xception_65_bonlime", stem=blocks.conv_bn)
+
+
 def xception_71(input_shape=(None, None, 3), bounded=False):
     """Images in [-1, 1], (B, H, W, C), to 2048 feature maps at stride 32: modified aligned Xception, 71 layers."""
     return _xception(TABLE_71, input_shape, bounded, "xception_71")
 
 
-def _xception(table, input_shape, bounded, name):
+def _xception(table, input_shape, bounded, name, stem=conv_bn):
     relu = "relu6" if bounded else "relu"
     inputs = keras.Input(input_shape)
-    x = conv_bn(inputs, 32, 3, strides=2, activation=relu, epsilon=EPSILON, name="entry_flow_conv1_1")
+    x = stem(inputs, 32, 3, strides=2, activation=relu, epsilon=EPSILON, name="entry_flow_conv1_1")
     x = conv_bn(x, 64, 3, activation=relu, epsilon=EPSILON, name="entry_flow_conv1_2")
     for block, filters, shortcut, stride in table:
         x = _module(x, filters, shortcut, stride, relu, name=block)

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_deeplab import models
 from keras_deeplab.backbones import BACKBONES
-from keras_deeplab.heads import atrous_rates
+from keras_deeplab.heads.aspp import atrous_rates
 
 # scope of a convolution in the checkpoint -> name of the layer, whose words are joined by "_" for "/"
 _SCOPES = [

@@ -1,0 +1,74 @@
+"""How the public repositories build DeepLab's heads, where they differ and weights alone don't absorb it."""
+
+from dataclasses import dataclass, replace
+
+from keras_deeplab.registry import Registry
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One repository's choices, all of them properties of its checkpoints.
+
+    `align_corners`: convention of every bilinear resize (half-pixel centres where False). `separable`: whether v3+'s
+    3x3 convolutions are depthwise separable (v3's are dense everywhere), `separable_norm`: whether batch norm and
+    activation stand between their two halves. `head_conv`: a 3x3 convolution between v3's pyramid and its
+    classifier. `aspp_conv`: a 3x3 convolution between v3+'s pyramid and its decoder. `decoder_convs`: how many 3x3
+    convolutions the decoder has, `decoder_dropouts`: the rates of the dropouts behind them. `use_bias`: whether
+    convolutions before batch norm have a bias. `dropout`: rate behind the pyramid. `atrous_rates`: the pyramid's
+    rates at every output stride; None where they go with it. `strided_rate`: as `keras_deeplab.atrous` takes it,
+    for backbones that were published with both. `activation`: of all convolutions.
+    """
+
+    align_corners: bool
+    separable: bool = False
+    separable_norm: bool = True
+    head_conv: bool = False
+    aspp_conv: bool = False
+    decoder_convs: int = 2
+    decoder_dropouts: tuple[float, ...] = ()
+    use_bias: bool = False
+    dropout: float = 0.1
+    atrous_rates: tuple[int, ...] | None = None
+    strided_rate: str | None = None
+    activation: str = "relu"
+
+
+_TF = Flavour(align_corners=True, separable=True)
+
+FLAVOURS = Registry(
+    "flavour",
+    {
+        # research/deeplab/model.py; "tf_bounded" with --use_bounded_activation.
+        "tf": _TF,
+        "tf_bounded": replace(_TF, activation="relu6"),
+        # bonlime/keras-deeplab-v3-plus, model.py: its resize became half-pixel, its weights are research/deeplab's.
+        "bonlime": replace(_TF, align_corners=False),
+        # VainF/DeepLabV3Plus-Pytorch, network/_deeplab.py; "vainf_separable" after its convert_to_separable_conv.
+        "vainf": Flavour(align_corners=False, head_conv=True, decoder_convs=1),
+        "vainf_separable": Flavour(
+            align_corners=False, head_conv=True, decoder_convs=1, separable=True, separable_norm=False
+        ),
+        # torchvision/models/segmentation/deeplabv3.py
+        "torchvision": Flavour(align_corners=False, head_conv=True, dropout=0.5, atrous_rates=(12, 24, 36)),
+        # jfzhang95/pytorch-deeplab-xception, modeling/{aspp,decoder}.py
+        "jfzhang95": Flavour(align_corners=True, dropout=0.5, decoder_dropouts=(0.5, 0.1), strided_rate="new"),
+        # kazuto1011/deeplab-pytorch, libs/models/deeplabv3{,plus}.py
+        "kazuto1011": Flavour(align_corners=False, dropout=0.0),
+        # fregu856/deeplabv3, model/aspp.py
+        "fregu856": Flavour(
+            align_corners=False, use_bias=True, dropout=0.0, atrous_rates=(6, 12, 18), strided_rate="new"
+        ),
+        # segmentation_models_pytorch/decoders/deeplabv3/decoder.py
+        "smp": Flavour(
+            align_corners=True,
+            separable=True,
+            separable_norm=False,
+            head_conv=True,
+            aspp_conv=True,
+            decoder_convs=1,
+            dropout=0.5,
+            atrous_rates=(12, 24, 36),
+            strided_rate="new",
+        ),
+    },
+)

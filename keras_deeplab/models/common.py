@@ -1,0 +1,159 @@
+"""What all DeepLab builders share: pixels to a dense backbone's maps, and scores to the model that returns them."""
+
+from contextlib import nullcontext
+
+import keras
+
+from keras_deeplab import atrous as _atrous
+from keras_deeplab._unallocated import unallocated
+from keras_deeplab.backbones import BACKBONES, preprocessing, resolve
+from keras_deeplab.layers import ResizeBilinear
+
+# The arguments of every builder, for their docstrings; `{}` takes the builder's own.
+ARGUMENTS = """
+
+    Args:
+        backbone: a registry key (`keras_deeplab.BACKBONES`) or any functional classifier, such as those of
+            `keras.applications`, with its weights; it is copied, and its classification top is left out.
+        weights: None (fresh), the path of a checkpoint of this very network (whatever `keras_deeplab.load` reads),
+            or the name of published weights, such as `"pascal_voc"`, which are downloaded.
+        input_shape: (height, width, channels). None for any height and width; odd, even, not square, all work.
+        num_classes: number of classes.
+        output_stride: stride of the backbone's deepest feature map: 8 (finer, slower), 16 or 32.
+{}        backbone_weights: None, `"imagenet"` or the path of ImageNet weights for a registered backbone.
+        include_preprocessing: whether the model takes RGB pixels in 0..255 (uint8 or float) and normalises them
+            itself. False leaves that to the caller; `"tf"`, `"torch"`, `"caffe"` or `"caffe_deeplab"` names the
+            normalisation for a classifier that isn't from `keras.applications`, which otherwise gets the pixels as
+            they are.
+        upsample_logits: whether the logits are resized to the input's size; False leaves them at the head's stride.
+        classifier_activation: None for logits, `"softmax"` for probabilities.
+        name: name of the model.
+
+    Returns:
+        A functional `keras.Model` from (B, H, W, channels) to float32 (B, H, W, num_classes), whatever the dtype
+        policy.
+
+    Raises:
+        ValueError: an unknown backbone, an output stride that the backbone doesn't pass through, a layer that can't
+            be computed densely, weights that don't fit.
+"""
+
+
+def document(builder, arguments=""):
+    """Puts the arguments that all builders share, and its own, into a builder's docstring."""
+    builder.__doc__ = builder.__doc__.replace("\n\n    Example:", ARGUMENTS.format(arguments) + "\n    Example:")
+    return builder
+
+
+def encode(
+    backbone,
+    *,
+    input_shape,
+    num_classes,
+    output_stride,
+    include_preprocessing,
+    backbone_weights=None,
+    taps=(),
+    multi_grid=None,
+    strided_rate=None,
+    cascade_blocks=None,
+):
+    """Builds the dense backbone on a new input of pixels.
+
+    Args:
+        taps: layers whose maps are wanted: their names, fields of the `Backbone` row that name one (`"low_level"`,
+            `"auxiliary"`), or functions from the classifier to a name.
+        multi_grid: as `keras_deeplab.atrous` takes it; None for the backbone's own.
+        strided_rate: likewise, for a backbone that has none of its own.
+        cascade_blocks: number of replicas of the last block behind it, for a backbone that has that option.
+
+    Returns:
+        (inputs, list of the tapped maps, deepest map, classifier, its `Backbone` row)
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes must be a positive integer; received {num_classes!r}.")
+    if len(input_shape) != 3 or input_shape[2] is None:
+        raise ValueError(f"input_shape must be (height or None, width or None, channels); received {input_shape!r}.")
+    # A classifier that nothing is loaded into is a plan of the network and needs no memory of its own.
+    fresh = isinstance(backbone, str) and backbone_weights is None
+    with unallocated() if fresh else nullcontext():
+        classifier, row = resolve(backbone, input_shape, output_stride, cascade_blocks=cascade_blocks or None)
+    if classifier.inputs[0].shape[-1] != input_shape[2]:
+        raise ValueError(
+            f"The backbone {classifier.name!r} takes {classifier.inputs[0].shape[-1]} channels and input_shape "
+            f"{tuple(input_shape)} has {input_shape[2]}. Give both the same number."
+        )
+    if backbone_weights is not None:
+        from keras_deeplab.weights import load_backbone
+
+        load_backbone(classifier, backbone_weights, name=backbone)
+    mode = row.preprocessing if include_preprocessing is True else include_preprocessing or None
+    inputs = keras.Input(input_shape, name="images")
+    names = []
+    for tap in taps:
+        name = tap(classifier) if callable(tap) else tap
+        if name in ("low_level", "auxiliary"):
+            name = getattr(row, name)
+        if name is None:
+            raise ValueError(
+                f"The backbone {classifier.name!r} has no layer known as its {tap} one. Those of BACKBONES that have: "
+                f"{', '.join(key for key, known in BACKBONES.items() if getattr(known, tap))}."
+            )
+        names.append(name)
+    if isinstance(backbone, str):
+        deepest = classifier.outputs[0]
+    else:
+        (deepest,) = _atrous.layer_outputs(classifier, [list(_atrous.taps(classifier).values())[-1]])
+    outputs = [*_atrous.layer_outputs(classifier, names), deepest]
+    encoder = keras.Model(classifier.inputs, outputs, name=classifier.name)
+    encoder = _atrous.rewrite(
+        encoder,
+        None if row.output_strides is not None else output_stride,
+        multi_grid=row.multi_grid if multi_grid is None else multi_grid,
+        multi_grid_from=32 if cascade_blocks else None,
+        strided_rate=(row.cascade_strided_rate if cascade_blocks else row.strided_rate) or strided_rate or "old",
+        contracted=row.contracted,
+        inputs=[inputs],
+        entry=preprocessing.normalise(mode),
+        fresh=fresh,
+    )
+    *tapped, features = encoder.outputs
+    return inputs, tapped, features, classifier, row
+
+
+def finish(
+    inputs,
+    logits,
+    *,
+    align_corners,
+    upsample_logits,
+    classifier_activation,
+    name,
+    weights,
+    family,
+    backbone,
+):
+    """Logits at the head's stride to the model that returns them as asked for, with its weights.
+
+    Args:
+        logits: a float32 map, or a list of them for a model of several outputs.
+        family: `"deeplabv3"` and the like, which with the backbone tells what published weights belong to it.
+    """
+    several = isinstance(logits, list)
+    outputs = []
+    for index, x in enumerate(logits if several else [logits]):
+        prefix = "auxiliary_" if index else ""
+        if upsample_logits:
+            x = ResizeBilinear(align_corners, dtype="float32", name=f"{prefix}upsample_logits")([x, inputs])
+        if classifier_activation is not None:
+            activation = keras.layers.Activation(
+                classifier_activation, dtype="float32", name=f"{prefix}classifier_activation"
+            )
+            x = activation(x)
+        outputs.append(x)
+    model = keras.Model(inputs, outputs if several else outputs[0], name=name)
+    if weights is not None:
+        from keras_deeplab.weights import load_weights
+
+        load_weights(model, weights, family=family, backbone=backbone)
+    return model

@@ -1,0 +1,99 @@
+"""DeepLab v2."""
+
+import keras
+
+from keras_deeplab.heads import large_fov
+from keras_deeplab.layers import ResizeBilinear, ScaleBilinear
+from keras_deeplab.models.common import document, encode, finish
+
+# Smaller scales than 1 that the network sees the image at (section 4.1.2, "MSC").
+SCALES = (0.75, 0.5)
+VGG_FILTERS = 1024
+
+
+def DeepLabV2(
+    backbone="resnet101_caffe",
+    weights=None,
+    input_shape=(None, None, 3),
+    num_classes=21,
+    output_stride=8,
+    atrous_rates=None,
+    multi_scale=False,
+    filters=None,
+    dropout=0.5,
+    align_corners=True,
+    backbone_weights=None,
+    include_preprocessing=True,
+    upsample_logits=True,
+    classifier_activation=None,
+    name=None,
+):
+    """DeepLab v2: images to class logits by atrous spatial pyramid pooling whose branches each score and are summed.
+
+    Source: "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected
+    CRFs" (arXiv 1606.00915), figures 4 and 7.
+
+    Example:
+
+    >>> import keras_deeplab
+    >>> model = keras_deeplab.DeepLabV2("vgg11_caffe", num_classes=3, filters=32, atrous_rates=(2, 4, 8, 12))
+    >>> model.get_layer("fc6_3").dilation_rate, model.compute_output_shape((1, 65, 97, 3))
+    ((8, 8), (1, 65, 97, 3))
+    """
+    inputs, _, x, network, _ = encode(
+        backbone,
+        input_shape=(None, None, input_shape[-1]) if multi_scale else input_shape,
+        num_classes=num_classes,
+        output_stride=output_stride,
+        include_preprocessing=include_preprocessing,
+        backbone_weights=backbone_weights,
+        multi_grid=(1,),
+    )
+    if atrous_rates is None:
+        atrous_rates = [large_fov.scale_rate(rate, output_stride) for rate in large_fov.ATROUS_RATES]
+    if filters is None and network.name.startswith("vgg"):
+        filters = VGG_FILTERS
+    logits = large_fov.summed_pyramid(x, num_classes, rates=atrous_rates, filters=filters, dropout=dropout)
+    if multi_scale:
+        inputs, logits = _multi_scale(inputs, logits, input_shape, align_corners)
+    return finish(
+        inputs,
+        logits,
+        align_corners=align_corners,
+        upsample_logits=upsample_logits,
+        classifier_activation=classifier_activation,
+        name=name or f"deeplabv2_{network.name}",
+        weights=weights,
+        family="deeplabv2",
+        backbone=backbone,
+    )
+
+
+_ARGUMENTS = """\
+        atrous_rates: dilation rates of the branches; None for (6, 12, 18, 24) at output stride 8, which the paper
+            calls ASPP-L on VGG16 and has on ResNet-101, and half of them at 16. (2, 4, 8, 12) is ASPP-S; (12,) is
+            LargeFOV, one branch.
+        multi_scale: whether the network also sees the image at 0.75 and half its size, with the same weights, and
+            the largest of the three scores counts ("MSC"). It is then the model's layer `"network"`.
+        filters: width of the two layers that a branch has before its classifier; None for 1024 on VGG and for none on
+            others, where a branch is one 3x3 convolution to the classes.
+        dropout: rate of the dropouts behind these two layers.
+        align_corners: convention of every bilinear resize; True as in the authors' Caffe, False for the half-pixel
+            centres of kazuto1011/deeplab-pytorch.
+"""
+document(DeepLabV2, _ARGUMENTS)
+
+
+def _multi_scale(inputs, logits, input_shape, align_corners):
+    """A network on all scales: its input and scores to new ones, by the pixelwise maximum over the scales."""
+    network = keras.Model(inputs, logits, name="network")
+    images = keras.Input(input_shape, name="images")
+    logits = network(images)
+    terms = [logits]
+    for scale in SCALES:
+        percent = round(100 * scale)
+        # In float32 whatever the policy, because these are pixels and half precision rounds them.
+        scaled = ScaleBilinear(scale, align_corners, dtype="float32", name=f"images_{percent}")(images)
+        resize = ResizeBilinear(align_corners, dtype="float32", name=f"logits_{percent}_resize")
+        terms.append(resize([network(scaled), logits]))
+    return images, keras.layers.Maximum(dtype="float32", name="logits_max")(terms)

@@ -1,0 +1,211 @@
+"""DeepLab v3 and v3+."""
+
+from keras_deeplab.backbones import registered
+from keras_deeplab.heads.aspp import aspp, atrous_rates, auxiliary, classifier, head_conv
+from keras_deeplab.heads.decoder import decoder
+from keras_deeplab.heads.flavours import FLAVOURS
+from keras_deeplab.heads.lite_raspp import crop_window, lite_raspp, low_level_layer
+from keras_deeplab.models.common import document, encode, finish
+
+FILTERS, LITE_FILTERS = 256, 128
+_HEADS = ("aspp", "image_pooling", "lite_raspp")
+_PYRAMID = """\
+        multi_grid: unit rates of the deepest stage's convolutions, as `keras_deeplab.atrous` takes them; None takes
+            those that the backbone was published with: (1, 2, 4) on the `resnet_v1_*_beta`, none on others. (1,) is
+            none on any.
+        atrous_rates: dilation rates of the pyramid's 3x3 branches; None takes those that go with the output stride,
+            or those that the flavour has at all of them.
+        separable: whether the head's 3x3 convolutions are depthwise separable; None for what the flavour has.
+        image_pooling: whether the pyramid sees the image-level feature.
+        filters: width of the head; None for 256, or 128 for lite R-ASPP.
+        dropout: rate of the dropout behind the pyramid; None for what the flavour has.
+        flavour: whose head it is, a key of `keras_deeplab.FLAVOURS`: `"tf"` is research/deeplab's, which the papers
+            describe.
+"""
+
+
+def DeepLabV3(
+    backbone="mobilenet_v2",
+    weights=None,
+    input_shape=(None, None, 3),
+    num_classes=21,
+    output_stride=16,
+    multi_grid=None,
+    atrous_rates=None,
+    separable=False,
+    image_pooling=True,
+    filters=None,
+    dropout=None,
+    flavour="tf",
+    head=None,
+    cascade_blocks=0,
+    auxiliary_head=False,
+    backbone_weights=None,
+    include_preprocessing=True,
+    upsample_logits=True,
+    classifier_activation=None,
+    name=None,
+):
+    """DeepLab v3: images to class logits by atrous spatial pyramid pooling, or by the cascade.
+
+    Source: "Rethinking Atrous Convolution for Semantic Image Segmentation" (arXiv 1706.05587), figure 5, and figure 3
+    for the cascade.
+
+    Example:
+
+    >>> import keras_deeplab
+    >>> model = keras_deeplab.DeepLabV3(backbone="mobilenet_v2", num_classes=7, output_stride=8)
+    >>> model.compute_output_shape((1, 65, 96, 3))
+    (1, 65, 96, 7)
+    """
+    row = FLAVOURS[flavour]
+    if head is None:
+        known = registered(backbone)
+        head = "aspp" if known is None else known.v3_head
+    if head not in _HEADS:
+        raise ValueError(f"head must be None or one of {', '.join(map(repr, _HEADS))}; received {head!r}.")
+    lite = head == "lite_raspp"
+    taps = [low_level_layer] if lite else []
+    inputs, tapped, x, network, _ = encode(
+        backbone,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        output_stride=output_stride,
+        include_preprocessing=include_preprocessing,
+        backbone_weights=backbone_weights,
+        taps=[*taps, "auxiliary"] if auxiliary_head else taps,
+        multi_grid=multi_grid,
+        strided_rate=row.strided_rate,
+        cascade_blocks=cascade_blocks,
+    )
+    if lite:
+        logits = lite_raspp(
+            x,
+            tapped[0],
+            num_classes,
+            filters=filters or LITE_FILTERS,
+            pooling_window=crop_window(output_stride),
+            align_corners=row.align_corners,
+        )
+    else:
+        if cascade_blocks:
+            rates, image_pooling = (), False
+        else:
+            rates = _rates(atrous_rates, row, output_stride) if atrous_rates is not None or head == "aspp" else ()
+        x = _pyramid(x, rates, row, filters or FILTERS, separable, image_pooling, dropout)
+        if row.head_conv:
+            x = head_conv(x, filters or FILTERS, row, separable=separable, name="head_conv")
+        logits = classifier(x, num_classes)
+    if auxiliary_head:
+        logits = [logits, auxiliary(tapped[-1], num_classes)]
+    return finish(
+        inputs,
+        logits,
+        align_corners=row.align_corners,
+        upsample_logits=upsample_logits,
+        classifier_activation=classifier_activation,
+        name=name or f"deeplabv3_{network.name}",
+        weights=weights,
+        family="deeplabv3",
+        backbone=backbone,
+    )
+
+
+def DeepLabV3Plus(
+    backbone="mobilenet_v2",
+    weights=None,
+    input_shape=(None, None, 3),
+    num_classes=21,
+    output_stride=16,
+    multi_grid=None,
+    atrous_rates=None,
+    separable=None,
+    image_pooling=True,
+    filters=FILTERS,
+    dropout=None,
+    flavour="tf",
+    low_level=None,
+    low_level_filters=48,
+    backbone_weights=None,
+    include_preprocessing=True,
+    upsample_logits=True,
+    classifier_activation=None,
+    name=None,
+):
+    """DeepLab v3+: images to class logits by the pyramid of v3 and a decoder that sharpens it with a finer map.
+
+    Source: "Encoder-Decoder with Atrous Separable Convolution" (arXiv 1802.02611), figure 2. The decoder's finer map
+    is the backbone's own at stride 4, or the output of the layer that `low_level` names, projected to
+    `low_level_filters` channels.
+
+    Example:
+
+    >>> import keras, keras_deeplab
+    >>> classifier = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(None, None, 3))
+    >>> model = keras_deeplab.DeepLabV3Plus(classifier, num_classes=3)
+    >>> model.compute_output_shape((1, 64, 81, 3))
+    (1, 64, 81, 3)
+    """
+    row = FLAVOURS[flavour]
+    inputs, (finer,), x, network, _ = encode(
+        backbone,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        output_stride=output_stride,
+        include_preprocessing=include_preprocessing,
+        backbone_weights=backbone_weights,
+        taps=[low_level or "low_level"],
+        multi_grid=multi_grid,
+        strided_rate=row.strided_rate,
+    )
+    separable = row.separable if separable is None else separable
+    rates = _rates(atrous_rates, row, output_stride)
+    x = _pyramid(x, rates, row, filters, separable, image_pooling, dropout)
+    x = decoder(x, finer, flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable)
+    return finish(
+        inputs,
+        classifier(x, num_classes),
+        align_corners=row.align_corners,
+        upsample_logits=upsample_logits,
+        classifier_activation=classifier_activation,
+        name=name or f"deeplabv3plus_{network.name}",
+        weights=weights,
+        family="deeplabv3plus",
+        backbone=backbone,
+    )
+
+
+_CASCADE = """\
+        head: `"aspp"`, `"image_pooling"` (the pyramid without atrous branches unless `atrous_rates` asks for them, as
+            the official models on MobileNetV2 have it) or `"lite_raspp"` (arXiv 1905.02244, section 6.4; it takes a
+            map of stride 8 too, and of the pyramid's arguments only `filters`). None for what the backbone has.
+        cascade_blocks: how many replicas of the backbone's last block follow it, at rates that grow
+            (block5 to block7 are 3); they replace the pyramid, of which only the 1x1 convolution stays. The registered
+            ResNets have them. `multi_grid` is then that of every block from the last of the backbone on.
+        auxiliary_head: whether the model has a second output, the logits of an inner map, as torchvision trains it.
+            It then returns the list [logits, auxiliary logits].
+"""
+document(DeepLabV3, _PYRAMID + _CASCADE)
+_DECODER = """\
+        low_level: name of the layer whose map the decoder takes; None for the backbone's own.
+        low_level_filters: number of channels that map is projected to.
+"""
+document(DeepLabV3Plus, _PYRAMID + _DECODER)
+
+
+def _rates(given, flavour, output_stride):
+    if given is not None:
+        return tuple(given)
+    return flavour.atrous_rates or atrous_rates(output_stride)
+
+
+def _pyramid(x, rates, flavour, filters, separable, image_pooling, dropout):
+    return aspp(
+        x,
+        rates=rates,
+        flavour=flavour,
+        filters=filters,
+        separable=separable,
+        image_pooling=image_pooling,
+        dropout=flavour.dropout if dropout is None else dropout,
+    )
