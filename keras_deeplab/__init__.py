@@ -20,6 +20,7 @@ _HOMES = {
     "count_parameters": "summary",
     "export_saved_model": "export.saved_model",
     "export_tflite": "export.tflite",
+    "export_weights": "weights.writers",
     "load": "weights",
     "multiply_adds": "summary",
     "predictor": "predict",

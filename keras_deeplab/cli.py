@@ -8,7 +8,8 @@ from pathlib import Path
 
 from keras_deeplab._version import __version__
 
-_MODEL = "a .keras file, or any checkpoint that keras_deeplab.load reads (TF1 prefix, folder, .tar.gz, published name)"
+_CHECKPOINT = "checkpoint that keras_deeplab.load reads (TF1 prefix, folder, .tar.gz, .pth, .h5, ..., published name)"
+_MODEL = f"a .keras file, or any {_CHECKPOINT}"
 _DATA = "folder with images/, masks/, splits/; VOC devkit; tfds:NAME; or synthetic"
 
 
@@ -47,6 +48,9 @@ def _parser():
     _add_predict(command("predict", _predict, "Segment photographs: label PNGs and colour overlays."))
     _add_saved_model(command("export-saved-model", _export_saved_model, "Write a SavedModel for TensorFlow Serving."))
     _add_tflite(command("export-tflite", _export_tflite, "Write a TFLite file and compare it with the model."))
+    _add_inspect(command("inspect", _inspect, "Print what a file of weights holds; nothing in it is run."))
+    _add_convert(command("convert", _convert, "Turn a checkpoint of other code into a file of Keras."))
+    _add_export_weights(command("export-weights", _export_weights, "Write a model's weights as other code has them."))
     _add_receptive_field(command("receptive-field", _receptive_field, "Print what each layer of a network sees."))
     _add_models(command("models", _models, "List the published models: their cost here and accuracy there."))
     quickstart = command("quickstart", _quickstart, "Train, evaluate and export a small model on drawn images.")
@@ -398,6 +402,70 @@ def _export_tflite(options):
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(written.operators.items()))
     print(f"{written.path}: {written.bytes:,} bytes, {written.precision}, input {written.input_size}\n  {kinds}")
     print(verification or "not compared with the model: give --evaluate DATA, a data set with masks")
+
+
+# inspect, convert, export-weights ----------------------------------------------------------------------------
+
+
+def _add_source(parser):
+    parser.add_argument(
+        "--source", default="auto", help="who wrote it: tf1, vainf, torchvision, ...; by default its names tell"
+    )
+
+
+def _add_inspect(parser):
+    parser.add_argument("file", metavar="FILE", help=_MODEL)
+    parser.add_argument("--names", action="store_true", help="list all arrays: name, shape, type")
+    _add_source(parser)
+
+
+def _inspect(options):
+    from keras_deeplab.weights.describe import describe
+
+    print(describe(options.file, options.source, names=options.names))
+
+
+def _add_convert(parser):
+    parser.add_argument("checkpoint", metavar="IN", help=f"any {_CHECKPOINT}")
+    parser.add_argument("output", metavar="OUT", help="file to write: .keras, or .weights.h5 for the weights alone")
+    _add_source(parser)
+    parser.add_argument("--output-stride", type=_positive, help="8, 16 or 32; by default the source's own")
+    parser.add_argument("--num-classes", type=_positive, help="other than the checkpoint's: the last layer starts anew")
+    parser.add_argument("--no-preprocessing", action="store_true", help="the model takes normalised images, not pixels")
+
+
+def _convert(options):
+    from keras_deeplab import load
+    from keras_deeplab.weights.describe import describe
+    from keras_deeplab.weights.writers import save_keras, suffix_of_keras
+
+    suffix_of_keras(options.output)  # before the work
+    print(describe(options.checkpoint, options.source))
+    model = load(
+        options.checkpoint,
+        source=options.source,
+        output_stride=options.output_stride,
+        num_classes=options.num_classes,
+        include_preprocessing=not options.no_preprocessing,
+    )
+    save_keras(model, options.output)
+    size = os.path.getsize(options.output)
+    print(f"{options.output}: {model.name}, {model.count_params():,} parameters, {size:,} bytes")
+
+
+def _add_export_weights(parser):
+    _add_model(parser)
+    parser.add_argument(
+        "output", metavar="OUT", help="file to write: .pth or .safetensors; for tf1 the prefix of a checkpoint"
+    )
+    parser.add_argument("--source", required=True, help="whose names: torchvision, vainf, tf1, ...")
+
+
+def _export_weights(options):
+    from keras_deeplab.weights.writers import export_weights
+
+    arrays = export_weights(_load_model(options), options.output, options.source)
+    print(f"{options.output}: {len(arrays)} arrays with the names of {options.source}")
 
 
 # receptive-field, models --------------------------------------------------------------------------------------

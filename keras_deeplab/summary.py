@@ -448,8 +448,8 @@ def comparison_table(pattern="", markdown=False, progress=False):
 
     Example:
 
-    >>> print(comparison_table("vainf_deeplabv3_mobilenet").splitlines()[2][:99])
-    vainf_deeplabv3_mobilenet  parameters                        5.114M     5.114M  -0.002 %
+    >>> comparison_table("vainf_deeplabv3_mobilenet").splitlines()[2].split()[:5]
+    ['vainf_deeplabv3_mobilenet', 'parameters', '5.114M', '5.114M', '-0.002']
     """
     header = ("model", "figure", "published", "here", "difference", "remark", "source")
     lines = []
@@ -461,7 +461,9 @@ def comparison_table(pattern="", markdown=False, progress=False):
             remarks = [count.remark] if count.remark else []
             if count.space_to_batch and abs(here / count.value - 1) > 0.005:
                 padded = _count(model, count, space_to_batch=True)
-                remarks = [f"{_like(padded, count)} ({padded / count.value - 1:+.1%}) with space to batch", *remarks]
+                if padded != here:
+                    difference = 100 * (padded / count.value - 1)
+                    remarks.insert(0, f"{_like(padded, count)} ({difference:+.2f} %) with space to batch")
             lines.append(
                 (
                     model.name,

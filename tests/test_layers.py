@@ -747,7 +747,11 @@ def test_other_backends_agree(backend, tmp_path):
     for kind, index in ((DilatedMaxPooling2D, 7), (DilatedMaxPooling2D, 4), (DilatedAveragePooling2D, 3)):
         kernel, rate, padding, size = POOLS[index]
         add(kind(kernel, rate, padding), random(2, *size, 3).astype("float32"))
-    add(ResizeBilinear(), [random(1, 5, 4, 3).astype("float32"), np.zeros((1, 9, 7, 1), "float32")])
+    for align_corners in (True, False):
+        add(ResizeBilinear(align_corners), [random(1, 5, 4, 3).astype("float32"), np.zeros((1, 9, 7, 1), "float32")])
+        add(layers.ScaleBilinear(0.75, align_corners), random(1, 11, 8, 3).astype("float32"))
+    add(layers.UpsampleNearest(4), [random(1, 3, 4, 2).astype("float32"), np.zeros((1, 9, 14, 1), "float32")])
+    add(layers.WindowedAveragePooling2D(3, (2, 4)), random(1, 9, 7, 2).astype("float32"))
     np.save(tmp_path / "cases.npy", cases)
     result = subprocess.run(
         [python, "-c", OTHER_BACKEND, layers.__file__, tmp_path / "cases.npy"],

@@ -1,11 +1,8 @@
 """Checkpoints of Google's DeepLab for TensorFlow 1: computed as by Google's code, read strictly, in every container."""
 
-import http.server
 import io
 import sys
 import tarfile
-import threading
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -15,8 +12,7 @@ import tensorflow as tf
 from randomise import randomise
 
 import keras_deeplab
-from keras_deeplab.weights import named, tf1
-from keras_deeplab.weights.assign import assign
+from keras_deeplab.weights import recognise, tf1
 
 TOLERANCE = 2e-5
 FIXTURES = [
@@ -59,19 +55,10 @@ def test_google_s_code_computes_the_same(synth, shared, name):
 
 @pytest.mark.slow
 def test_google_s_code_computes_the_same_with_bounded_activations(synth, shared):
-    from keras_deeplab.backbones.xception import xception_65
-
-    def clone(layer):  # the head's activations are bounded too
-        config = layer.get_config()
-        return type(layer).from_config(
-            {**config, "activation": "relu6"} if config.get("activation") == "relu" else config
-        )
-
     fixture = synth.Fixture(shared / "reference" / "slim__deeplabv3plus_xception_65_bounded__os16.npz")
-    tap = "entry_flow_block2_separable_conv2_pointwise_clip"
-    model = keras_deeplab.DeepLabV3Plus(xception_65(bounded=True), low_level=tap, include_preprocessing=False)
-    model = keras.models.clone_model(model, clone_function=clone)
-    assign(model, tf1.translate(fixture.state_dict()), "the fixture")
+    model = keras_deeplab.load(
+        fixture.state_dict(), backbone="xception_65_bounded", flavour="tf_bounded", include_preprocessing=False
+    )
     for size in fixture.sizes:
         assert synth.compare(fixture, size, model(fixture.input(size))) < TOLERANCE, size
 
@@ -281,9 +268,10 @@ def test_arrays_that_do_not_fit_are_all_listed(arrays):
 def test_nothing_is_assigned_unless_everything_fits(trained, arrays):
     model = keras.models.clone_model(trained)
     before = [variable.numpy() for variable in model.weights]
+    plan = recognise(arrays)
     del arrays["logits/semantic/biases"]
-    with pytest.raises(ValueError, match="logits/bias"):
-        assign(model, tf1.translate(arrays), "arrays")
+    with pytest.raises(ValueError, match=r"logits/bias \(4,\), there 'logits/semantic/biases'"):
+        plan.fill(model, arrays, "arrays")
     for variable, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
@@ -310,22 +298,23 @@ def plan(**shapes):
     """The plan for arrays of these shapes, with "__" for "/"."""
     base = {"xception_71/entry_flow/conv1_1/weights": (3, 3, 3, 32), "logits/semantic/weights": (1, 1, 128, 9)}
     shapes = {name.replace("__", "/"): shape for name, shape in shapes.items()}
-    return tf1.recognise({name: np.zeros(shape) for name, shape in {**base, **shapes}.items()}, "it")
+    return tf1.recognise({**base, **shapes}, "it")
 
 
 def test_heads_are_recognised():
     bare = plan()
-    assert (bare.backbone, bare.num_classes, bare.decoder, bare.atrous) == ("xception_71", 9, False, False)
+    assert (bare.backbone, bare.num_classes, bare.builder) == ("xception_71", 9, keras_deeplab.DeepLabV3)
+    assert bare.rates == ()
     assert bare.settings == {"separable": False, "image_pooling": False, "filters": 256}
     plain = plan(aspp0__weights=(1, 1, 2048, 128), **{f"aspp{i}__weights": (3, 3, 2048, 128) for i in (1, 2, 3)})
-    assert plain.atrous
+    assert plain.rates == (6, 12, 18)
     assert plain.settings == {"separable": False, "image_pooling": False, "filters": 128}
     full = plan(
         image_pooling__weights=(1, 1, 2048, 256),
         decoder__feature_projection0__weights=(1, 1, 256, 32),
         **{f"aspp{i}_depthwise__depthwise_weights": (3, 3, 2048, 1) for i in (1, 2, 3)},
     )
-    assert full.decoder
+    assert full.builder is keras_deeplab.DeepLabV3Plus
     assert full.settings == {"separable": True, "image_pooling": True, "filters": 256, "low_level_filters": 32}
 
 
@@ -336,7 +325,7 @@ def test_the_width_of_mobilenet_v2_is_recognised(alpha, divisible_by):
     backbone = mobilenet_v2(alpha=alpha, divisible_by=divisible_by)
     arrays = {google_name(variable.path): np.zeros(variable.shape) for variable in backbone.weights}
     arrays["logits/semantic/weights"] = np.zeros((1, 1, 256, 21))
-    settings = tf1.recognise(arrays, "it").backbone_settings
+    settings = recognise(arrays).backbone_settings
     rebuilt = mobilenet_v2(**settings)
     assert [v.shape for v in rebuilt.weights] == [v.shape for v in backbone.weights]
 
@@ -368,92 +357,3 @@ def test_another_number_of_classes_keeps_everything_but_the_last_layer(trained, 
     for variable, expected in kept:
         np.testing.assert_array_equal(variable.numpy(), expected.numpy())
     assert np.ptp(model.get_layer("logits").kernel.numpy()) > 0
-
-
-# Published weights by name --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty Keras home; no proxy between this process and its own server."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("no_proxy", "*")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A folder, and the address that serves it."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    folder = tmp_path / "served"
-    folder.mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{serving.server_port}/"
-        serving.shutdown()
-        thread.join()
-
-
-DM05 = "deeplabv3_mnv2_dm05_pascal_trainaug_2018_10_01.tar.gz"
-
-
-def test_published_weights_are_fetched_once_and_loaded(home, server, tmp_path):
-    folder, address = server
-    published = randomise(keras_deeplab.DeepLabV3("mobilenet_v2_dm05"))
-    arrays = {google_name(variable.path): variable.numpy() for variable in published.weights}
-    prefix = write(arrays, tmp_path / "checkpoint")
-    noise = np.random.default_rng(0).bytes(4_500_000)  # the published size, as with its frozen graph
-    pack(prefix.parent, folder / DM05, extra=[("frozen_inference_graph.pb", noise)])
-    path = named.fetch("pascal_voc_train_aug", backbone="mobilenet_v2_dm05", address=address)
-    assert path == home / "models" / DM05
-    (folder / DM05).unlink()
-    assert named.fetch("pascal_voc_train_aug", backbone="mobilenet_v2_dm05", address=address) == path
-    model = keras_deeplab.DeepLabV3("mobilenet_v2_dm05", weights="pascal_voc_train_aug")
-    image = np.random.default_rng(0).integers(0, 256, (1, 65, 65, 3)).astype("uint8")
-    np.testing.assert_allclose(model(image), published(image), atol=1e-6)
-
-
-def test_an_archive_of_another_size_is_refused(home, server):
-    folder, address = server
-    (folder / DM05).write_bytes(b"<html>not found</html>")
-    with pytest.raises(ValueError, match=r"has 0\.0 MB, 7\.6 MB are published.*Remove it and try again"):
-        named.fetch("pascal_voc_train_aug", backbone="mobilenet_v2_dm05", address=address)
-
-
-def test_without_a_connection_the_message_says_where_the_file_goes(home):
-    with pytest.raises(ValueError, match=r"can't be downloaded from http://127\.0\.0\.1:9/") as caught:
-        named.fetch("pascal_voc", address="http://127.0.0.1:9/")
-    target = home / "models" / "deeplabv3_mnv2_pascal_trainval_2018_01_29.tar.gz"
-    assert f"put it at {target}" in str(caught.value)
-    assert not target.exists()
-
-
-@pytest.mark.parametrize(
-    ("settings", "archive"),
-    [
-        ({}, "deeplabv3_mnv2_pascal_trainval_2018_01_29"),
-        ({"backbone": "mobilenet_v2_dm05"}, "deeplabv3_mnv2_dm05_pascal_trainval_2018_10_01"),
-        ({"backbone": "xception"}, "deeplabv3_pascal_trainval_2018_01_04"),
-        ({"backbone": "xception_65", "family": "deeplabv3plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
-        ({"family": "deeplabv3plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
-    ],
-)
-def test_a_name_stands_for_the_archive_of_the_backbone(home, settings, archive):
-    with pytest.raises(ValueError, match=f"{archive}.tar.gz"):
-        named.fetch("pascal_voc", address="http://127.0.0.1:9/", **settings)
-
-
-def test_weights_that_are_not_published_are_refused():
-    with pytest.raises(ValueError, match=r"No weights 'ade20k' are published for deeplabv3 on xception_71\. "):
-        named.fetch("ade20k", "deeplabv3", "xception_71")
-
-
-def test_every_published_name_has_a_registered_backbone():
-    for _, family, backbone in named._ARCHIVES:
-        assert backbone in keras_deeplab.BACKBONES
-        assert family in ("deeplabv3", "deeplabv3plus")

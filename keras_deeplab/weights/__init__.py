@@ -1,47 +1,96 @@
 """Checkpoints into models: what a file holds, the model for it, and every array in its place."""
 
+import math
 import os
+import re
 import warnings
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 
-from keras_deeplab.weights import applications, named, tf1
+from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.registry import Registry
+from keras_deeplab.weights import (
+    applications,
+    bonlime,
+    caffe,
+    coincheung,
+    fregu856,
+    jfzhang95,
+    kazuto1011,
+    named,
+    readers,
+    smp,
+    tf1,
+    tflite,
+    torchvision,
+    vainf,
+)
 from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.files import kind_of
+from keras_deeplab.weights.state_dict import all_layers, unwrap
 
-_SOURCES = ("auto", "tf1", "keras")
+# Each `recognise(shapes, label)` returns the `Plan` of a checkpoint, or None where it is another source's.
+SOURCES = Registry(
+    "source",
+    tf1=tf1,
+    vainf=vainf,
+    torchvision=torchvision,
+    jfzhang95=jfzhang95,
+    kazuto1011=kazuto1011,
+    fregu856=fregu856,
+    smp=smp,
+    coincheung=coincheung,
+    caffe=caffe,
+    bonlime=bonlime,
+    tflite=tflite,
+)
 
 
 def load(
     checkpoint,
     source="auto",
-    output_stride=16,
+    output_stride=None,
     num_classes=None,
     include_preprocessing=True,
     upsample_logits=True,
     input_shape=(None, None, 3),
+    stem=None,
+    **settings,
 ):
     """Maps a DeepLab checkpoint to a `keras.Model` that computes exactly what it was trained to compute.
 
-    Architecture, backbone, width and number of classes are read off the names and shapes of the arrays. Loading is
-    strict: every array is used, every variable filled.
+    Source, architecture, backbone, width and number of classes are read off the names and shapes of the arrays.
+    Loading is strict: every array is used once, every variable filled.
 
     Args:
         checkpoint: one of
-            - a `.keras` file written by this package,
-            - a checkpoint of Google's DeepLab for TensorFlow 1: its prefix (`.../model.ckpt-30000`), its `.index`
-              file, the folder it is in, or an official `.tar.gz` archive,
+            - the path of a `.keras` file of this package,
+            - the path of a checkpoint of any of the sources below: a TensorFlow 1 checkpoint (its prefix
+              `.../model.ckpt-30000`, its `.index` file, the folder it is in, or an official `.tar.gz` archive), a
+              frozen graph, a `.pth`, `.safetensors`, `.h5` or TFLite file,
             - a mapping from names to arrays, as such a checkpoint holds,
             - the name of published weights (`"pascal_voc"`), which are downloaded.
-        source: `"auto"`, `"tf1"` or `"keras"`: who wrote it.
-        output_stride: stride of the backbone's deepest feature map: 8, 16 or 32, whatever it was trained with. A
-            `.keras` file has its own.
+        source: who wrote it: `"keras"` for this package, `"tf1"` (Google's research/deeplab), `"vainf"`,
+            `"torchvision"`, `"jfzhang95"`, `"kazuto1011"`, `"fregu856"`, `"smp"` (segmentation_models.pytorch),
+            `"coincheung"`, `"caffe"` (DeepLab v1 and v2), `"bonlime"` or `"tflite"`; `"auto"` finds out.
+        output_stride: stride of the backbone's deepest feature map, such as 8 or 16, whatever it was trained with.
+            None takes the source's own: 16 for most, 8 for DeepLab v1 and v2, for torchvision's and
+            segmentation_models.pytorch's v3 and for DRN, 4 for HRNet. A `.keras` file has its own.
         num_classes: None for the checkpoint's own. Another number keeps everything but the last layer, which is left
             freshly initialised, with a warning.
         include_preprocessing: whether the model takes pixels in 0..255 and normalises them itself.
         upsample_logits: whether the logits are resized to the input's size.
         input_shape: (height, width, channels) of the model's input.
+        stem: how the first convolution's kernel becomes one for another number of channels, a key of `STEMS`:
+            `"mean"` gives each channel the mean over the stored ones, `"sum"` their sum divided by the number of
+            channels, which leaves an image of equal channels its features, `"repeat"` the stored ones in turn,
+            scaled likewise, and `"zero"` zeros behind the stored ones, as Google's code has it. None is `"zero"` for
+            more channels and `"sum"` for fewer; a warning says what was done.
+        settings: what names and shapes don't tell, or shouldn't decide, for the model's builder: `atrous_rates`,
+            `multi_grid`, `dropout`, `classifier_activation`, `name`, for torchvision's `auxiliary_head=True`, for a
+            network trained with bounded activations `backbone="xception_65_bounded", flavour="tf_bounded"`.
 
     Returns:
         A functional `keras.Model` from images (B, H, W, 3) to float32 logits (B, H, W, num_classes).
@@ -55,40 +104,87 @@ def load(
 
         model = keras_deeplab.load("deeplabv3_mnv2_pascal_trainval_2018_01_29.tar.gz", output_stride=8)
     """
-    if source not in _SOURCES:
-        raise ValueError(f"source must be one of {', '.join(map(repr, _SOURCES))}; received {source!r}.")
+    if source not in ("auto", "keras", *SOURCES):
+        names = ", ".join(map(repr, ("auto", "keras", *SOURCES)))
+        raise ValueError(f"source must be one of {names}; received {source!r}.")
+    if stem is not None and stem not in STEMS:
+        raise ValueError(f"stem must be None or one of {', '.join(map(repr, STEMS))}; received {stem!r}.")
     if isinstance(checkpoint, Mapping):
         arrays, label = checkpoint, "the given mapping"
     else:
         path = _resolve(checkpoint)
-        kind = kind_of(path) if source == "auto" else source
-        if kind == "keras":
-            model = keras.models.load_model(path, compile=False)
-            if num_classes not in (None, model.output_shape[-1]):
-                raise ValueError(
-                    f"{path} has {model.output_shape[-1]} classes, {num_classes} were asked for. A .keras file keeps "
-                    "its own: build the model with that number and give the file as weights= instead."
-                )
-            return model
-        arrays, label = tf1.read(path), str(path)
-    plan = tf1.recognise(arrays, label)
+        if kind_of(path) == "keras":
+            return _load_keras(path, num_classes)
+        arrays, label = _read(path), os.fspath(path)
+    arrays = _check(unwrap(arrays), label)
+    plan = recognise(arrays, label, source)
     classes = plan.num_classes if num_classes is None else num_classes
+    if classes is None:
+        raise ValueError(f"{label} has no classifier. Give num_classes= for a fresh one.")
+    channels = input_shape[2]
+    if channels != 3:
+        include_preprocessing = _preprocessing_without_rgb(plan, include_preprocessing, channels)
     model = plan.build(
         num_classes=classes,
-        output_stride=output_stride,
+        output_stride=plan.output_stride if output_stride is None else output_stride,
         include_preprocessing=include_preprocessing,
         upsample_logits=upsample_logits,
         input_shape=input_shape,
+        **settings,
     )
     fresh = ()
     if classes != plan.num_classes:
+        fresh = [layer.name for layer in all_layers(model) if re.fullmatch(plan.class_layers, layer.name)]
+        had = "no classifier" if plan.num_classes is None else f"{plan.num_classes} classes"
         warnings.warn(
-            f"{label} has {plan.num_classes} classes and {classes} were asked for: the last layer ('logits') starts "
+            f"{label} has {had} and {classes} were asked for: the last layer ({', '.join(map(repr, fresh))}) starts "
             "from fresh values, everything else is loaded.",
             stacklevel=2,
         )
-        fresh = ("logits",)
-    return assign(model, tf1.translate(arrays), label, fresh_layers=fresh)
+    return plan.fill(model, arrays, label, fresh_layers=fresh, stem=_stem(stem, label))
+
+
+def recognise(arrays, label="the given mapping", source="auto"):
+    """The `Plan` of the model that `{name: array}` belongs to: what `load` builds and fills.
+
+    Raises:
+        ValueError: no source's checkpoint has such names, or it is one of a network that isn't built here.
+    """
+    if isinstance(arrays, tflite.Network) and source in ("auto", "tflite"):
+        return arrays.plan
+    shapes = {name: tuple(np.shape(array)) for name, array in arrays.items()}
+    for key in SOURCES if source == "auto" else [source]:
+        try:
+            plan = SOURCES[key].recognise(shapes, label)
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays "
+                f"don't tell a network that can be built ({type(error).__name__}: {error})."
+            ) from error
+        except ValueError as error:
+            raise error if label in str(error) else ValueError(f"{label}: {error}") from error
+        if plan is not None:
+            _check_widths(plan, shapes, label)
+            return plan
+    scopes = sorted({re.split(r"[./]", name)[0] for name in shapes})
+    titles = [module.TITLE for module in SOURCES.values()] if source == "auto" else [SOURCES[source].TITLE]
+    raise ValueError(
+        f"{label} holds no DeepLab that can be rebuilt: its arrays are in {', '.join(scopes[:12]) or 'nothing'}. "
+        f"What can: checkpoints of {', '.join(titles)}."
+    )
+
+
+def _check_widths(plan, shapes, label):
+    """Raises ValueError where an array asks for a network far beyond what the checkpoint holds."""
+    size = sum(math.prod(shape) for shape in shapes.values())
+    filters = plan.settings.get("filters") or 1
+    for width in (filters, plan.settings.get("low_level_filters"), plan.num_classes):
+        # Each stands beside `filters` in the shape of a kernel.
+        if (width or 0) * filters > size:
+            raise ValueError(
+                f"{label} asks for {width:,} filters beside {filters:,}, and holds {size:,} numbers in all: the "
+                "network it belongs to has more."
+            )
 
 
 def load_weights(model, weights, family, backbone):
@@ -100,7 +196,8 @@ def load_weights(model, weights, family, backbone):
     if kind_of(path) == "keras":
         other = keras.models.load_model(path, compile=False)
         return assign(model, {variable.path: variable.numpy() for variable in other.weights}, str(path))
-    return assign(model, tf1.translate(tf1.read(path)), str(path))
+    arrays = _check(unwrap(_read(path)), str(path))
+    return recognise(arrays, str(path)).fill(model, arrays, str(path))
 
 
 def load_backbone(classifier, weights, name):
@@ -110,7 +207,36 @@ def load_backbone(classifier, weights, name):
             f"backbone_weights={weights!r} goes with a backbone given by name. The classifier {classifier.name!r} "
             "was given with its weights: load them into it first."
         )
-    return applications.load_backbone(classifier, weights, name)
+    return applications.load_backbone(classifier, weights, name, _read)
+
+
+def _load_keras(path, num_classes):
+    model = keras.models.load_model(path, compile=False)
+    if num_classes not in (None, model.output_shape[-1]):
+        raise ValueError(
+            f"{path} has {model.output_shape[-1]} classes, {num_classes} were asked for. A .keras file keeps "
+            "its own: build the model with that number and give the file as weights= instead."
+        )
+    return model
+
+
+def _read(path):
+    """`{name: array}` of a checkpoint of another package."""
+    kind = kind_of(path)
+    return SOURCES[kind].read(path) if kind in ("tf1", "tflite") else readers.read(path)[1]
+
+
+def _check(arrays, label):
+    """The arrays, if they are all arrays of numbers that hold something."""
+    for name, array in arrays.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{label}: names must be strings; received {name!r}.")
+        if not np.issubdtype(np.asarray(array).dtype, np.number) or np.size(array) == 0:
+            raise ValueError(
+                f"{label}: {name!r} must be an array of numbers; received {type(array).__name__} of type "
+                f"{np.asarray(array).dtype} and shape {np.shape(array)}."
+            )
+    return arrays
 
 
 def _resolve(checkpoint, family=None, backbone=None):
@@ -119,3 +245,59 @@ def _resolve(checkpoint, family=None, backbone=None):
     if path in named.NAMES and not os.path.exists(path):
         return named.fetch(path, family=family, backbone=backbone)
     return path
+
+
+# Other input channels than the checkpoint's -------------------------------------------------------------------------
+
+
+def _mean(kernel, channels):
+    return np.repeat(kernel.mean(axis=2, keepdims=True), channels, axis=2)
+
+
+def _sum(kernel, channels):
+    return np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
+
+
+def _repeat(kernel, channels):
+    stored = kernel.shape[2]
+    return kernel[:, :, np.arange(channels) % stored] * (stored / channels)
+
+
+def _zero(kernel, channels):
+    stored = kernel.shape[2]
+    if channels < stored:
+        raise ValueError(f"stem='zero' adds channels: {channels} are fewer than the checkpoint's {stored}.")
+    return np.pad(kernel, ((0, 0), (0, 0), (0, channels - stored), (0, 0)))
+
+
+# (kernel (h, w, stored channels, filters), channels) -> kernel (h, w, channels, filters)
+STEMS = {"mean": _mean, "sum": _sum, "repeat": _repeat, "zero": _zero}
+
+
+def _stem(mode, label):
+    """A `stem` for `Plan.fill` that adapts the kernel to the model's channels."""
+
+    def stem(arrays, variable):
+        stored, channels = arrays[variable.path].shape[2], variable.shape[2]
+        if stored != channels:
+            chosen = mode or ("zero" if channels > stored else "sum")
+            warnings.warn(
+                f"{label} has {stored} input channels and {channels} were asked for: the first convolution's kernel "
+                f"was adapted by stem={chosen!r}.",
+                stacklevel=4,
+            )
+            kernel = arrays[variable.path]
+            arrays[variable.path] = STEMS[chosen](kernel, channels).astype(kernel.dtype)
+
+    return stem
+
+
+def _preprocessing_without_rgb(plan, include_preprocessing, channels):
+    """What to do with pixels that aren't RGB: [-1, 1] fits any, a mean and deviation for each of RGB doesn't."""
+    mode = plan.preprocessing or BACKBONES[plan.backbone].preprocessing
+    if include_preprocessing is True and mode not in ("tf", None):
+        raise ValueError(
+            f"The normalisation {mode!r} of {SOURCES[plan.source].TITLE} is one of RGB, and the input has {channels} "
+            "channels. Give include_preprocessing='tf' (pixels to [-1, 1]), or False and normalise them yourself."
+        )
+    return include_preprocessing

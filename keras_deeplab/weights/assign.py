@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def assign(model, arrays, label, fresh_layers=()):
+def assign(model, arrays, label, fresh_layers=(), names=None):
     """Fills `model` from `{variable path: array}` and returns it; nothing is changed unless everything fits.
 
     Args:
@@ -11,19 +11,27 @@ def assign(model, arrays, label, fresh_layers=()):
         arrays: mapping from variable paths (`"logits/kernel"`) to arrays of the variables' shapes.
         label: what the arrays came from, for messages.
         fresh_layers: names of layers whose variables keep their values; arrays for them are left aside.
+        names: what a path is called where the arrays come from, for messages.
 
     Raises:
         ValueError: variables without an array, arrays without a variable, other shapes, values that aren't finite.
     """
-    arrays = {path: array for path, array in arrays.items() if path.split("/")[0] not in fresh_layers}
-    variables = {v.path: v for v in model.weights if v.path.split("/")[0] not in fresh_layers}
-    missing = [f"  {path} {tuple(v.shape)}" for path, v in variables.items() if path not in arrays]
-    left_over = [f"  {path} {np.shape(array)}" for path, array in arrays.items() if path not in variables]
+    arrays = {path: array for path, array in arrays.items() if path.rpartition("/")[0] not in fresh_layers}
+    variables = {v.path: v for v in model.weights if v.path.rpartition("/")[0] not in fresh_layers}
+
+    def line(path, rest):
+        name = (names or {}).get(path)
+        return f"  {path}{rest}" + (f", there {name!r}" if name not in (None, path) else "")
+
+    missing = [line(path, f" {tuple(v.shape)}") for path, v in variables.items() if path not in arrays]
+    left_over = [line(path, f" {np.shape(array)}") for path, array in arrays.items() if path not in variables]
     both = [(path, v, np.asarray(arrays[path])) for path, v in variables.items() if path in arrays]
     wrong = [
-        f"  {path}: {array.shape}, the model has {tuple(v.shape)}" for path, v, array in both if array.shape != v.shape
+        line(path, f": {array.shape}, the model has {tuple(v.shape)}")
+        for path, v, array in both
+        if array.shape != v.shape
     ]
-    broken = [f"  {path}" for path, _, array in both if not np.isfinite(array).all()]
+    broken = [line(path, "") for path, _, array in both if not np.isfinite(array).all()]
     problems = [
         f"{title} ({len(lines)}):\n" + "\n".join(lines)
         for title, lines in [

@@ -5,41 +5,59 @@ import re
 import tarfile
 import tempfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from keras_deeplab import models
-from keras_deeplab.backbones import BACKBONES
-from keras_deeplab.heads.aspp import atrous_rates
+from keras_deeplab.weights.readers import frozen_graph
+from keras_deeplab.weights.readers.common import reading
+from keras_deeplab.weights.state_dict import Dialect, Plan, renamed
 
-# scope of a convolution in the checkpoint -> name of the layer, whose words are joined by "_" for "/"
-_SCOPES = [
-    (r"MobilenetV2/Conv", r"Conv1"),
-    (r"MobilenetV2/expanded_conv/(depthwise|project)", r"expanded_conv_\1"),
-    (r"MobilenetV2/expanded_conv_(\d+)/(expand|depthwise|project)", r"block_\1_\2"),
-    (r"xception_\d+/(entry_flow/conv1_\d)", r"\1"),
-    (r"xception_\d+/((?:entry|exit)_flow/block\d)/unit_1/xception_module/(\w+)", r"\1/\2"),
-    (r"xception_\d+/middle_flow/block1/(unit_\d+)/xception_module/(\w+)", r"middle_flow/\1/\2"),
-    (r"resnet_v1_\d+/(conv1_\d)", r"\1"),
-    (r"resnet_v1_\d+/(block\d/unit_\d+)/bottleneck_v1/(\w+)", r"\1/\2"),
-    (r"(image_pooling|aspp\d+(?:_depthwise|_pointwise)?|concat_projection)", r"\1"),
-    (r"decoder/(feature_projection0|decoder_conv\d_(?:depthwise|pointwise))", r"\1"),
-    (r"decoder/decoder_conv0/decoder_conv0_1", r"decoder_conv0"),
-    (r"decoder/decoder_conv0/decoder_conv0_2", r"decoder_conv1"),
-    (r"logits/semantic", r"logits"),
-]
-# what stands below the scope -> variable; both frameworks order the axes alike (height, width, in, out or multiplier)
-_LEAVES = [
-    (r"/(?:depthwise_)?weights", r"/kernel"),
-    (r"/biases", r"/bias"),
-    (r"/BatchNorm/(gamma|beta|moving_mean|moving_variance)", r"_BN/\1"),
-]
-# state of the training, not of the network
-_IGNORED = re.compile(r"global_step|.*/(Momentum|ExponentialMovingAverage|Adam|Adam_1|RMSProp|RMSProp_1)(_\d+)?")
+TITLE = "Google's DeepLab for TensorFlow 1"
 
-_MEMBER = re.compile(r"\.(index|data-\d+-of-\d+|ckpt(-\d+)?)$")
+# scope of a convolution in the checkpoint, name of the layer
+ROWS = (
+    ("MobilenetV2/Conv", "Conv1"),
+    ("MobilenetV2/expanded_conv/{part:depthwise|project}", "expanded_conv_{part}"),
+    ("MobilenetV2/expanded_conv_{block}/{part:expand|depthwise|project}", "block_{block}_{part}"),
+    (r"{net:xception_\d+}/entry_flow/conv1_{n}", "entry_flow_conv1_{n}"),
+    (
+        r"{net:xception_\d+}/{flow:entry|exit}_flow/block{block}/unit_1/xception_module/{part:\w+}",
+        "{flow}_flow_block{block}_{part}",
+    ),
+    (
+        r"{net:xception_\d+}/middle_flow/block1/unit_{unit}/xception_module/{part:\w+}",
+        "middle_flow_unit_{unit}_{part}",
+    ),
+    (r"{net:resnet_v1_\d+}/conv1_{n}", "conv1_{n}"),
+    (r"{net:resnet_v1_\d+}/block{block}/unit_{unit}/bottleneck_v1/{part:\w+}", "block{block}_unit_{unit}_{part}"),
+    (r"{head:image_pooling|aspp\d+(?:_depthwise|_pointwise)?|concat_projection}", "{head}"),
+    (r"decoder/{part:feature_projection0|decoder_conv\d_(?:depthwise|pointwise)}", "{part}"),
+    ("decoder/decoder_conv0/decoder_conv0_{n+1}", "decoder_conv{n}"),
+    ("logits/semantic", "logits"),
+)
+# The networks on MobileNetV3, whose blocks are called as MobileNetV2's; their decoder's output are the logits.
+LITE_ROWS = (
+    ("MobilenetV3/{conv:Conv(?:_1)?}", "{conv}"),
+    (r"MobilenetV3/{block:expanded_conv(?:_\d+)?}/{part:expand|depthwise|project}", "{block}_{part}"),
+    (r"MobilenetV3/{block:expanded_conv(?:_\d+)?}/squeeze_excite/{conv:Conv(?:_1)?}", "{block}_squeeze_excite_{conv}"),
+    ("{head:image_pooling|aspp0}", "{head}"),
+    ("decoder/{part:feature_projection0|decoder_conv0}", "{part}"),
+)
+# The state of the training is ignored; both frameworks order the axes alike (height, width, in, out or multiplier).
+DIALECT = Dialect(
+    leaves=(
+        ("/depthwise_weights", "/kernel", "depthwise"),
+        ("/weights", "/kernel", ""),
+        ("/biases", "/bias", ""),
+        ("/BatchNorm/gamma", "_BN/gamma", ""),
+        ("/BatchNorm/beta", "_BN/beta", ""),
+        ("/BatchNorm/moving_mean", "_BN/moving_mean", ""),
+        ("/BatchNorm/moving_variance", "_BN/moving_variance", ""),
+    ),
+    ignored=r"global_step|.*/(Momentum|ExponentialMovingAverage|Adam|Adam_1|RMSProp|RMSProp_1)(_\d+)?",
+)
+
+_MEMBER = re.compile(r"\.(index|data-\d+-of-\d+|ckpt(-\d+)?|pb)$")
 
 
 def read(path):
@@ -47,7 +65,7 @@ def read(path):
 
     Args:
         path: prefix, `.index` file, folder, or `.tar.gz` archive that holds one checkpoint. V1 and V2 formats (V1 is
-            one file without `.index` and `.data`).
+            one file without `.index` and `.data`). Of an archive without one, the frozen graph in it is read.
 
     Raises:
         FileNotFoundError: there is none.
@@ -71,7 +89,7 @@ def _read_prefix(prefix, path):
     try:
         reader = tf.train.load_checkpoint(prefix)
         names = reader.get_variable_to_shape_map()
-        return {name: reader.get_tensor(name) for name in sorted(names) if not _IGNORED.fullmatch(name)}
+        return {name: reader.get_tensor(name) for name in sorted(names) if not re.fullmatch(DIALECT.ignored, name)}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise ValueError(f"{os.fspath(path)!r} can't be read as a TensorFlow checkpoint: {error}") from error
 
@@ -101,69 +119,41 @@ def _read_archive(path):
         try:
             prefix = _find_prefix(Path(folder), path)
         except FileNotFoundError as error:
-            raise ValueError(f"The archive {os.fspath(path)!r} holds no checkpoint (model.ckpt*).") from error
+            graphs = sorted(Path(folder).rglob("*.pb"))
+            if len(graphs) != 1:
+                raise ValueError(
+                    f"The archive {os.fspath(path)!r} holds no checkpoint (model.ckpt*) and {len(graphs)} frozen "
+                    "graphs (*.pb). Unpack it and give the path of one."
+                ) from error
+            with reading(path, "an archive with a frozen graph"):
+                return frozen_graph.parse(graphs[0].read_bytes())
         return _read_prefix(prefix, path)
 
 
-def translate(arrays):
-    """`{name in the checkpoint: array}` to `{variable path: array}`; names that follow no rule stay as they are."""
-    translated = {}
-    for name, array in arrays.items():
-        if _IGNORED.fullmatch(name):
-            continue
-        translated[_translate_name(name)] = np.asarray(array)
-    return translated
-
-
-def _translate_name(name):
-    for leaf, variable in _LEAVES:
-        scope, found, _ = _partition(leaf + "$", name)
-        if not found:
-            continue
-        for pattern, layer in _SCOPES:
-            match = re.fullmatch(pattern, scope)
-            if match:
-                return match.expand(layer).replace("/", "_") + re.sub(leaf, variable, found)
-    return name
-
-
-def _partition(pattern, name):
-    match = re.search(pattern, name)
-    return (name[: match.start()], match.group(), name[match.end() :]) if match else (name, "", "")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The model that a checkpoint belongs to: `build(**settings)` makes it."""
-
-    backbone: str
-    backbone_settings: dict
-    num_classes: int
-    decoder: bool
-    atrous: bool
-    settings: dict
-
-    def build(self, *, output_stride, input_shape, **settings):
-        classifier = BACKBONES[self.backbone].build(input_shape, **self.backbone_settings)
-        builder = models.DeepLabV3Plus if self.decoder else models.DeepLabV3
-        rates = atrous_rates(output_stride) if self.atrous else ()
-        settings.update(output_stride=output_stride, input_shape=input_shape, atrous_rates=rates)
-        return builder(classifier, **self.settings, **settings)
-
-
-# an array that only this backbone has -> registry key
+# an array that only this backbone has -> registry key, scope of its arrays
 _BACKBONES = {
-    "MobilenetV2/Conv/weights": "mobilenet_v2",
-    "xception_41/entry_flow/conv1_1/weights": "xception_41",
-    "xception_65/entry_flow/conv1_1/weights": "xception_65",
-    "xception_71/entry_flow/conv1_1/weights": "xception_71",
-    "resnet_v1_50/conv1_1/weights": "resnet_v1_50_beta",
-    "resnet_v1_101/conv1_1/weights": "resnet_v1_101_beta",
+    "MobilenetV2/Conv/weights": ("mobilenet_v2", "MobilenetV2"),
+    "xception_41/entry_flow/conv1_1/weights": ("xception_41", "xception_41"),
+    "xception_65/entry_flow/conv1_1/weights": ("xception_65", "xception_65"),
+    "xception_71/entry_flow/conv1_1/weights": ("xception_71", "xception_71"),
+    "resnet_v1_50/conv1_1/weights": ("resnet_v1_50_beta", "resnet_v1_50"),
+    "resnet_v1_101/conv1_1/weights": ("resnet_v1_101_beta", "resnet_v1_101"),
+    "MobilenetV3/expanded_conv_14/project/weights": ("mobilenet_v3_large_seg", "MobilenetV3"),
+    "MobilenetV3/expanded_conv/squeeze_excite/Conv/weights": ("mobilenet_v3_small_seg", "MobilenetV3"),
 }
 
 
-def recognise(arrays, label):
-    """Names and shapes of a checkpoint's arrays to the `Plan` of its model.
+def net(backbone):
+    """The scope that a registered backbone's arrays are in; None for one that isn't slim's.
+
+    >>> net("resnet_v1_50_beta"), net("xception")
+    ('resnet_v1_50', 'xception_65')
+    """
+    return {**dict(_BACKBONES.values()), "xception": "xception_65"}.get(backbone)
+
+
+def recognise(shapes, label):
+    """The shapes of a checkpoint's arrays to its `Plan`; None where they aren't named as TensorFlow's slim names them.
 
     Names don't tell everything: ASPP's rates are taken to go with the output stride, `multi_grid` to be the
     backbone's own, activations not to be bounded.
@@ -171,42 +161,83 @@ def recognise(arrays, label):
     Raises:
         ValueError: the arrays are no DeepLab of this source, or one on a backbone that isn't built here.
     """
-    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    if not any(name.endswith(("/weights", "/depthwise_weights")) for name in shapes):
+        return None
     scopes = sorted({name.split("/")[0] for name in shapes})
-    found = [key for array, key in _BACKBONES.items() if array in shapes]
+    found = [row for array, row in _BACKBONES.items() if array in shapes]
     if len(found) != 1:
         plain = any(re.match(r"resnet_v1_\d+/conv1/weights", name) for name in shapes)
         raise ValueError(
-            f"{label} holds no DeepLab that can be rebuilt: its arrays are in {', '.join(scopes[:12]) or 'nothing'}. "
+            f"{label} holds no DeepLab that can be rebuilt: its arrays are in {', '.join(scopes[:12])}. "
             + ("That ResNet has one 7x7 convolution as its stem, which is not the beta variant. " if plain else "")
-            + f"Backbones that can, one of them: {', '.join(_BACKBONES.values())}."
+            + f"Backbones that can, one of them: {', '.join(name for name, _ in _BACKBONES.values())}."
         )
+    if found[0][1] == "MobilenetV3":
+        return _lite(shapes, found[0][0])
     if "logits/semantic/weights" not in shapes:
         raise ValueError(f"{label} has no 'logits/semantic/weights'; its arrays are in {', '.join(scopes[:12])}.")
-    rates = sorted({int(m.group(1)) for m in (re.match(r"aspp([1-9]\d*)(_depthwise)?/", n) for n in shapes) if m})
+    (backbone, scope), paths = found[0], renamed(shapes, ROWS, DIALECT)
+    rates = {int(match[1]) for match in (re.match(r"aspp([1-9]\d*)(_depthwise)?/", path) for path in paths) if match}
     if len(rates) not in (0, 3):
         raise ValueError(f"{label} has {len(rates)} atrous branches; only 0 and 3 have known rates.")
-    decoder = "decoder/feature_projection0/weights" in shapes
     settings = {
-        "separable": any(re.match(r"(aspp[1-9]\d*|decoder/decoder_conv0)_depthwise/", name) for name in shapes),
-        "image_pooling": "image_pooling/weights" in shapes,
-        "filters": shapes["aspp0/weights"][-1] if "aspp0/weights" in shapes else 256,
+        "separable": any(re.match(r"(aspp[1-9]\d*|decoder_conv0)_depthwise/", path) for path in paths),
+        "image_pooling": "image_pooling/kernel" in paths,
+        "filters": paths.get("aspp0/kernel", (256,))[-1],
     }
+    decoder = "feature_projection0/kernel" in paths
     if decoder:
-        settings["low_level_filters"] = shapes["decoder/feature_projection0/weights"][-1]
+        settings["low_level_filters"] = paths["feature_projection0/kernel"][-1]
     return Plan(
-        backbone=found[0],
-        backbone_settings=_mobilenet_v2_width(shapes) if found[0] == "mobilenet_v2" else {},
-        num_classes=shapes["logits/semantic/weights"][-1],
-        decoder=decoder,
-        atrous=bool(rates),
+        source="tf1",
+        builder=models.DeepLabV3Plus if decoder else models.DeepLabV3,
+        backbone=backbone,
+        backbone_settings=mobilenet_v2_width(paths) if backbone == "mobilenet_v2" else {},
+        num_classes=paths["logits/kernel"][-1],
+        rows=ROWS,
+        dialect=DIALECT,
         settings=settings,
+        rates=(6, 12, 18) if rates else (),
+        constants={"net": scope},
     )
 
 
-def _mobilenet_v2_width(shapes):
-    """Width multiplier and rounding, from the filters of the last block and of all linear ones."""
-    widths = [shape[-1] for name, shape in shapes.items() if re.fullmatch(r"MobilenetV2/.*/project/weights", name)]
-    widths.append(shapes["MobilenetV2/Conv/weights"][-1])
-    alpha = shapes.get("MobilenetV2/expanded_conv_16/project/weights", (320,))[-1] / 320
+def _lite(shapes, backbone):
+    """The `Plan` of a DeepLab with the head lite R-ASPP."""
+    paths = renamed(shapes, LITE_ROWS, DIALECT)
+    return Plan(
+        source="tf1",
+        builder=models.DeepLabV3,
+        backbone=backbone,
+        num_classes=paths.get("decoder_conv0/kernel", (None,))[-1],
+        rows=LITE_ROWS,
+        dialect=DIALECT,
+        settings={"filters": paths.get("aspp0/kernel", (128,))[-1]},
+        output_stride=32,
+        class_layers="decoder_conv0|feature_projection0",
+    )
+
+
+def export_rows(paths, layers):
+    """The rows, dialect and constants that name a model's variables, given their paths."""
+    if "expanded_conv_1_depthwise/kernel" in paths:
+        return LITE_ROWS, DIALECT, {}
+    if "entry_flow_conv1_1/kernel" in paths:
+        deep = "middle_flow_unit_9_separable_conv1_depthwise/kernel" in paths
+        deeper = "entry_flow_block5_separable_conv1_depthwise/kernel" in paths
+        scope = "xception_71" if deeper else "xception_65" if deep else "xception_41"
+    else:
+        scope = "resnet_v1_101" if "block3_unit_7_conv1/kernel" in paths else "resnet_v1_50"
+    return ROWS, DIALECT, {"net": scope}
+
+
+def mobilenet_v2_width(paths):
+    """Width multiplier and rounding of slim's MobileNetV2, from the filters of the last block and of all linear ones.
+
+    Args:
+        paths: `{variable path: shape of the array}`.
+    """
+    widths = [shape[-1] for path, shape in paths.items() if path.endswith("_project/kernel")]
+    widths.append(paths["Conv1/kernel"][-1])
+    alpha = paths.get("block_16_project/kernel", (320,))[-1] / 320
     return {"alpha": alpha, "divisible_by": 1 if any(width % 8 for width in widths) else 8}

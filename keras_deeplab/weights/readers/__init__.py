@@ -1,0 +1,43 @@
+"""Files of weights into `{name: array}`, without running anything that is in them; one file a format.
+
+A reader knows the container, not the network: names, layouts and axes are as in the file. It trusts nothing: sizes are
+checked before memory is taken, and what a file can make of itself is bounded by its size.
+"""
+
+import os
+
+from keras_deeplab.weights.files import KINDS, kind_of
+from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors, tflite, torch
+
+# what `kind_of` says -> path to {name: array}
+READERS = {
+    "torch": torch.read,
+    "safetensors": safetensors.read,
+    "h5": hdf5.read,
+    "pb": frozen_graph.read,
+    "tflite": tflite.read,
+}
+
+
+def read(path):
+    """A file of weights to what it is and what it holds.
+
+    Args:
+        path: a PyTorch checkpoint, a safetensors, HDF5, frozen graph or TFLite file; recognised by its content.
+
+    Returns:
+        (kind, arrays): `"torch"`, `"safetensors"`, `"h5"`, `"pb"` or `"tflite"`, and `{name: array}`. Arrays may be
+        read-only and views of one another.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is of another kind, damaged, or asks for more than plain arrays; the message names the file.
+
+    Example (needs the file)::
+
+        kind, arrays = read("best_deeplabv3plus_mobilenet_voc_os16.pth")
+    """
+    kind = kind_of(path)
+    if kind not in READERS:
+        raise ValueError(f"{os.fspath(path)!r} is {KINDS[kind]}, which keras_deeplab.load() reads as a whole.")
+    return kind, READERS[kind](path)

@@ -1,0 +1,782 @@
+"""DeepLabs on MobileNetV2 in TFLite files: from the graph's operators back to the network and its weights.
+
+Converters leave no names to go by and fold batch norms into convolutions, so the network is found by following the
+operators, and its batch norms are filled as identities that only add the folded bias.
+"""
+
+import collections
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_deeplab import models
+from keras_deeplab.backbones import BACKBONES, preprocessing
+from keras_deeplab.backbones.mobilenet_v2 import TABLE
+from keras_deeplab.heads.flavours import FLAVOURS
+from keras_deeplab.weights.readers import tflite as reader
+from keras_deeplab.weights.readers.common import Budget, contents, reading
+from keras_deeplab.weights.state_dict import Dialect, Plan
+from keras_deeplab.weights.tf1 import mobilenet_v2_width
+
+TITLE = "a DeepLab on MobileNetV2 in a TFLite file"
+
+_WHAT = "a DeepLab on MobileNetV2"
+# The arrays have the names of our variables already.
+_DIALECT = Dialect(leaves=(), ignored="")
+BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
+_WIDEST = 4  # width multiplier; published are up to 1.4
+# kind of step -> what a message calls it
+_WORDS = {
+    "input": "the graph's input",
+    "affine": "a multiplication or addition by constants",
+    "add": "an addition of two maps",
+    "concat": "a concatenation",
+    "mean": "the mean of the whole map",
+    "resize": "a resize",
+    "spread": "space to batch",
+    "max": "the largest of all channels",
+    "behind": "the distance to the largest of all channels",
+    "tail": "a softmax or argmax",
+}
+
+
+class Network(dict):
+    """`{variable path: array}` of a TFLite file's network, and the `plan` of the model that takes them.
+
+    Names and shapes alone, which tell other checkpoints apart, wouldn't tell rates, strides or resize conventions.
+    """
+
+    def __init__(self, arrays, plan):
+        super().__init__(arrays)
+        self.plan = plan
+
+
+def recognise(shapes, label):
+    """None for every checkpoint: a TFLite file has no names to go by, `read` finds its `Plan` from the operators."""
+
+
+def read(path):
+    """A TFLite file to the `Network` that its operators compute, weights dequantised.
+
+    Understood are DeepLab v3 and v3+ on MobileNetV2 as TensorFlow pads it, of any width, output stride, pyramid and
+    number of classes, in floating point or quantised, with or without normalisation, resize, softmax or argmax inside.
+    The model that `keras_deeplab.load` makes of it computes logits and takes pixels in 0..255: what the file's user
+    would do to the pixels first, it does itself.
+
+    A batch norm that was folded is not there to be unfolded. Ours has scale 1, mean 0 and variance 1 - epsilon, so
+    that it adds the folded bias and nothing else: inference is that of the file. Before training on, know that these
+    are not the statistics of its activations.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or another network; the message says what was found where.
+    """
+    data = contents(path)
+    with reading(path, "a TFLite file"):
+        graph = reader.parse(data)
+    with reading(path, _WHAT):
+        return _network(graph, Budget.of(len(data)))
+
+
+# Operators to steps -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What some operators compute together, such as a convolution with its bias and activation.
+
+    `kind` is one of `_WORDS`, `"conv"`, `"depthwise"`, or `"other"`, which `text` describes. Kernels are laid out as
+    Keras has them. `channels` are the result's, None for those of the graph's input. `bounds` are the values that a
+    quantised result can take. `pads` is what `"spread"` puts in front of a map, and `spread` says that a convolution's
+    batch holds the shifted grids still.
+    """
+
+    kind: str
+    inputs: tuple = ()
+    channels: int | None = None
+    text: str = ""
+    kernel: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    stride: int = 1
+    rate: int = 1
+    activation: str | None = None
+    bounds: tuple = (-np.inf, np.inf)
+    pads: tuple = ()
+    spread: bool = False
+    align_corners: bool | None = None
+
+    def __str__(self):
+        if self.kernel is None:
+            return _WORDS.get(self.kind, self.text)
+        height, width, channels, filters = self.kernel.shape
+        what = f"a depthwise {height}x{width}" if self.kind == "depthwise" else f"a {height}x{width}"
+        count = channels if self.kind == "depthwise" else f"{channels} to {filters}"
+        then = self.activation or "no activation"
+        return f"{what} convolution ({count} channels, stride {self.stride}, rate {self.rate}, {then})"
+
+    @property
+    def size(self):
+        return None if self.kernel is None else self.kernel.shape[:2]
+
+
+class _Steps:
+    """Goes through a graph's operators in their order and keeps what each tensor is: a constant or a step's result.
+
+    The method for an operator has its name and returns a `_Step`, or None for a use of it that means nothing here.
+    """
+
+    def __init__(self, graph, budget):
+        self.graph, self.budget = graph, budget
+        self.constants = {i: tensor.array for i, tensor in enumerate(graph.tensors) if tensor.array is not None}
+        self.steps = {i: _Step("input") for i in graph.inputs}
+        for operator in graph.operators:
+            handler = getattr(self, f"_{operator.name.lower()}", None)
+            step = handler(operator) if handler is not None and operator.inputs else None
+            for output in operator.outputs:
+                if output not in self.constants:
+                    self.steps[output] = step or _Step("other", text=_describe(operator))
+
+    def data(self, index):
+        return self.steps.get(index) or _Step("other", text="a constant")
+
+    def constant(self, index):
+        return self.constants.get(index)
+
+    def spatial(self, index):
+        """(height, width) of a map; None where they may change."""
+        tensor = self.graph.tensors[index]
+        sizes = tensor.shape_signature[1:3] if len(tensor.shape_signature) == 4 else ()
+        return sizes if sizes and min(sizes) > 0 else None
+
+    # Convolutions
+
+    def _conv_2d(self, operator, kind="conv"):
+        x, kernel = self.data(operator.inputs[0]), self.constant(operator.inputs[1])
+        options = operator.options
+        strides = {options["stride_h"], options["stride_w"]}
+        dilations = {options["dilation_h"], options["dilation_w"]}
+        if kernel is None or kernel.ndim != 4 or len(strides) > 1 or len(dilations) > 1:
+            return None
+        if kind == "depthwise" and kernel.shape[0] != 1:
+            return None
+        kernel = kernel.transpose(1, 2, 3, 0)
+        (stride,), (rate,) = strides, dilations
+        if x.kind == "spread":
+            if options["padding"] != "VALID" or (stride, rate) != (1, 1) or x.pads != _pads(kernel, x.rate):
+                return None
+            x, rate = x.inputs[0], x.rate
+            spread = True
+        else:
+            spread = False
+            if options["padding"] != "SAME" and kernel.shape[:2] != (1, 1):
+                return None
+        channels = kernel.shape[2] if kind == "depthwise" else kernel.shape[3]
+        bias = np.zeros(channels, "float32")
+        if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+            bias = self.constant(operator.inputs[2])
+        if bias is None:
+            return None
+        bias = np.asarray(bias, "float32")
+        # What fits together here has no more values than the file, and so has the model that is built.
+        if x.channels not in (None, kernel.shape[2]) or bias.shape != (channels,):
+            return None
+        step = _Step(kind, (x,), channels, kernel=kernel, bias=bias, stride=stride, rate=rate, spread=spread)
+        if kind == "depthwise" and kernel.shape[:2] == (1, 1) and x.kind in ("input", "affine") and stride == 1:
+            step = _affine(x, kernel.reshape(-1), bias)
+        return self._activated(step, options["activation"], operator)
+
+    def _depthwise_conv_2d(self, operator):
+        return self._conv_2d(operator, "depthwise")
+
+    def _space_to_batch_nd(self, operator):
+        blocks, pads = self.constant(operator.inputs[1]), self.constant(operator.inputs[2])
+        if blocks is None or len(set(blocks.tolist())) != 1:
+            return None
+        rate = int(blocks[0])
+        # At sizes that change, the padding behind is computed; that in front is the same for each.
+        before = None if pads is None else tuple(pads.reshape(2, 2)[:, 0].tolist())
+        x = self.data(operator.inputs[0])
+        return _Step("spread", (x,), x.channels, rate=rate, pads=before or (rate, rate))
+
+    def _batch_to_space_nd(self, operator):
+        x, blocks = self.data(operator.inputs[0]), self.constant(operator.inputs[1])
+        if not x.spread or blocks is None or set(blocks.tolist()) != {x.rate}:
+            return None
+        return replace(x, spread=False)
+
+    # One value at a time
+
+    def _activated(self, step, activation, operator):
+        """A step with what its operator does to its result, or None where that can't be told of such a step."""
+        bounds = self._bounds(operator.outputs[0])
+        if activation is None:
+            return replace(step, bounds=bounds)
+        if step.kind not in ("conv", "depthwise") or step.activation is not None:
+            return None
+        return replace(step, activation=activation, bounds=bounds)
+
+    def _bounds(self, index):
+        tensor = self.graph.tensors[index]
+        if tensor.scale is None or len(tensor.scale) != 1 or tensor.dtype not in ("int8", "uint8", "int16"):
+            return (-np.inf, np.inf)
+        limits, (scale,), (zero,) = np.iinfo(tensor.dtype), tensor.scale, tensor.zero_point
+        return (float(limits.min - zero) * float(scale), float(limits.max - zero) * float(scale))
+
+    def _relu6(self, operator):
+        return self._activated(self.data(operator.inputs[0]), "RELU6", operator)
+
+    def _relu(self, operator):
+        return self._activated(self.data(operator.inputs[0]), "RELU", operator)
+
+    def _quantize(self, operator):
+        (index,), (output,) = operator.inputs[:1], operator.outputs
+        if index in self.constants:
+            self.budget.spend(4 * self.constants[index].size)
+            self.constants[output] = self.constants[index].astype("float32")
+            return None
+        return self.data(index)
+
+    _dequantize = _cast = _quantize
+
+    def _mul(self, operator):
+        return self._arithmetic(operator, lambda value: (value, 0.0))
+
+    def _div(self, operator):
+        return self._arithmetic(operator, lambda value: (1.0 / value, 0.0), ordered=True)
+
+    def _add(self, operator):
+        return self._arithmetic(operator, lambda value: (1.0, value), "add")
+
+    def _sub(self, operator):
+        x, y = (self.data(index) for index in operator.inputs)
+        if y.kind == "max" and y.inputs[0] is x:
+            return _Step("behind", (x,), x.channels)
+        return self._arithmetic(operator, lambda value: (1.0, -value), ordered=True)
+
+    def _arithmetic(self, operator, factors, of_two_maps=None, ordered=False):
+        """An operation of a map and a constant, or of two maps.
+
+        Args:
+            factors: function from the constant to what multiplies and what is added.
+            of_two_maps: kind of step where both are maps; None where that means nothing here.
+            ordered: whether the constant must come second.
+        """
+        constants = [index in self.constants for index in operator.inputs]
+        if not any(constants):
+            x, y = (self.data(index) for index in operator.inputs)
+            if of_two_maps is None or x.channels != y.channels:
+                return None
+            return self._activated(_Step(of_two_maps, (x, y), x.channels), operator.options["activation"], operator)
+        if (ordered and constants[0]) or all(constants):
+            return None
+        x = self.data(operator.inputs[1 - constants.index(True)])
+        value = np.asarray(self.constant(operator.inputs[constants.index(True)]), "float32")
+        if value.size > 1 and value.shape[-1] != value.size:
+            return None
+        scale, offset = factors(value.reshape(-1))
+        if x.kind in ("conv", "depthwise"):
+            if x.activation is not None or value.size not in (1, len(x.bias)):
+                return None
+            self.budget.spend(x.kernel.nbytes)
+            along = (-1, 1) if x.kind == "depthwise" else (-1,)
+            kernel = x.kernel * np.broadcast_to(scale, x.bias.shape).reshape(along)
+            step = replace(x, kernel=kernel.astype("float32"), bias=(x.bias * scale + offset).astype("float32"))
+        else:
+            step = _affine(x, scale, offset)
+        return self._activated(step, operator.options["activation"], operator)
+
+    # Many values at a time
+
+    def _average_pool_2d(self, operator):
+        options = operator.options
+        window = (options["filter_height"], options["filter_width"])
+        if options["padding"] != "VALID" or window != self.spatial(operator.inputs[0]):
+            return None
+        return self._activated(self._one_to_one("mean", operator), options["activation"], operator)
+
+    def _mean(self, operator):
+        axes = self.constant(operator.inputs[1])
+        if axes is None or set(axes.reshape(-1).tolist()) != {1, 2}:
+            return None
+        return self._one_to_one("mean", operator)
+
+    def _one_to_one(self, kind, operator):
+        """A step of a map that keeps its channels."""
+        x = self.data(operator.inputs[0])
+        return _Step(kind, (x,), x.channels)
+
+    def _resize_bilinear(self, operator):
+        x, options = self.data(operator.inputs[0]), operator.options
+        before, after = self.spatial(operator.inputs[0]), self.spatial(operator.outputs[0])
+        if before is not None and before == after:
+            return x
+        conventions = bool(options["align_corners"]), bool(options["half_pixel_centers"])
+        align_corners = {(True, False): True, (False, True): False}.get(conventions)
+        if align_corners is None and before != (1, 1):
+            return None
+        return _Step("resize", (x,), x.channels, align_corners=align_corners)
+
+    def _broadcast_to(self, operator):
+        if self.spatial(operator.inputs[0]) != (1, 1):
+            return None
+        return self._one_to_one("resize", operator)
+
+    _tile = _broadcast_to
+
+    def _concatenation(self, operator):
+        if operator.options["axis"] not in (3, -1) or operator.options["activation"] is not None:
+            return None
+        steps = tuple(self.data(index) for index in operator.inputs)
+        channels = [step.channels for step in steps]
+        return None if None in channels else _Step("concat", steps, sum(channels))
+
+    def _reduce_max(self, operator):
+        axes = self.constant(operator.inputs[1])
+        if axes is None or axes.reshape(-1).tolist() not in ([3], [-1]):
+            return None
+        return self._one_to_one("max", operator)
+
+    def _maximum(self, operator):
+        x, *others = sorted(operator.inputs, key=lambda index: index in self.constants)
+        step = self.data(x)
+        return step if step.kind == "behind" and all(index in self.constants for index in others) else None
+
+    def _arg_max(self, operator):
+        return self._one_to_one("tail", operator)
+
+    _softmax = _arg_max
+
+    def _reshape(self, operator):
+        x = self.data(operator.inputs[0])
+        before, after = (self.graph.tensors[index].shape for index in (operator.inputs[0], operator.outputs[0]))
+        pooled = x.kind == "mean" and before and after and before[-1] == after[-1] == np.prod(after)
+        return x if x.kind == "tail" or pooled else None
+
+    _squeeze = _expand_dims = _reshape
+
+
+def _affine(x, scale, offset):
+    """A step that scales and shifts the channels of `x`, merged with another such step before it."""
+    before = x if x.kind == "affine" else _Step("affine", (x,), x.channels, bias=(1.0, 0.0))
+    its_scale, its_offset = before.bias
+    return replace(before, bias=(its_scale * scale, its_offset * scale + offset))
+
+
+def _pads(kernel, rate):
+    """What must stand in front of a map for a convolution of this kernel and rate to keep its size."""
+    return tuple(rate * (size // 2) for size in kernel.shape[:2])
+
+
+def _describe(operator):
+    """An operator in words, with the options that tell why it is not understood."""
+    told = ("padding", "stride_h", "filter_height", "align_corners", "half_pixel_centers", "activation", "axis")
+    options = ", ".join(f"{name}={operator.options[name]}" for name in told if operator.options.get(name) is not None)
+    return f"{operator.name}({options})"
+
+
+# Steps to a network -------------------------------------------------------------------------------------------------
+
+
+def _network(graph, budget):
+    """The `Network` that a graph computes; the arrays that are made on the way stay within a budget."""
+    try:
+        return _matched(_Steps(graph, budget), graph)
+    except ValueError as error:
+        counts = collections.Counter(operator.name for operator in graph.operators)
+        found = ", ".join(f"{count} {name}" for name, count in counts.most_common(10))
+        raise ValueError(f"{error}. Its operators: {found or 'none'}") from error
+
+
+def _matched(steps, graph):
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ValueError(f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one of each")
+    head = _Head(steps.data(graph.outputs[0]))
+    body = _body(head.features)
+    layers = {**body.layers, **head.layers}
+    arrays = {}
+    for name, step in layers.items():
+        in_body = name in body.layers
+        bare = not in_body and head.separable_norm is False and name.endswith("_depthwise")
+        arrays |= _arrays(name, step, BODY_EPSILON if in_body else HEAD_EPSILON, norm=not bare)
+    width = mobilenet_v2_width({path: array.shape for path, array in arrays.items()})
+    if not 0 < width["alpha"] <= _WIDEST:
+        raise ValueError(f"its last block has {width['alpha']:g} times the filters of MobileNetV2's")
+    settings = {
+        "flavour": _flavour(head, body),
+        "separable": head.separable,
+        "image_pooling": "image_pooling" in layers,
+        "filters": layers["aspp0"].channels,
+    }
+    if head.low_level is not None:
+        settings["low_level_filters"] = layers["feature_projection0"].channels
+        settings["low_level"] = body.name_of(head.low_level)
+    plan = Plan(
+        source="tflite",
+        builder=models.DeepLabV3 if head.low_level is None else models.DeepLabV3Plus,
+        backbone="mobilenet_v2",
+        backbone_settings=width,
+        num_classes=layers["logits"].channels,
+        rows=(),
+        dialect=_DIALECT,
+        settings=settings,
+        output_stride=body.output_stride,
+        rates=tuple(head.rates),
+        preprocessing=_preprocessing(body.pixels),
+    )
+    return Network(arrays, plan)
+
+
+def _convolution(step, what, size, kind="conv", activation=(None, "RELU", "RELU6")):
+    """Returns a step that is a convolution as asked for, and raises ValueError for any other.
+
+    Args:
+        what: what the convolution would be, for the message.
+        activation: those that it may have.
+    """
+    fits = step.kind == kind and step.size == size and not step.spread
+    if not fits or not any(_acts_as(step, name) for name in activation):
+        prefix = "depthwise " if kind == "depthwise" else ""
+        wanted = " or ".join(name or "no activation" for name in activation)
+        then = f" with {wanted}" if len(activation) < 3 else ""
+        raise ValueError(f"as its {what}, a {prefix}{size[0]}x{size[1]} convolution{then}, it has {step}")
+    return step
+
+
+def _acts_as(step, activation):
+    """Whether a step's result is as if it ended in an activation: by itself, or by what a quantised one can hold.
+
+    Converters drop an activation that the bounds make superfluous.
+    """
+    low, high = step.bounds
+    cut = step.activation in ("RELU", "RELU6") or low >= 0
+    if activation == "RELU6":
+        return cut and (step.activation == "RELU6" or high <= 6.01)
+    if activation == "RELU":
+        return cut and (step.activation != "RELU6" or high < 6)
+    return step.activation is None
+
+
+class _Head:
+    """What stands between the deepest features and the output, from behind.
+
+    Attributes:
+        layers: {our name of a convolution: its step}.
+        features: the step of the deepest features.
+        low_level: the step that the decoder taps, None without one.
+        rates: dilation rates of the pyramid.
+        separable: whether its 3x3 convolutions are; None without any.
+        separable_norm: whether something stands between the halves of one; None without any.
+        align_corners: convention of its resizes; None without one that would tell.
+        activation: `"relu"` or `"relu6"`.
+        convs: how many 3x3 convolutions stand before the classifier; `aspp_conv`: whether one is behind the pyramid.
+    """
+
+    def __init__(self, output):
+        self.layers, self.rates, self._separable, self._conventions = {}, [], set(), set()
+        self.low_level = self.separable_norm = None
+        x = output
+        while x.kind == "tail":
+            (x,) = x.inputs
+        x = self._behind(self._resized(self._behind(x)))
+        self.layers["logits"] = _convolution(x, "classifier", (1, 1), activation=(None,))
+        (x,), convs = x.inputs, []
+        while _is_spatial(x):
+            convs.append(x)
+            x = _before(x)
+        decoder = x.kind == "concat" and len(x.inputs) == 2 and any(part.kind == "resize" for part in x.inputs)
+        self.convs, self.aspp_conv = len(convs), False
+        if decoder and convs:
+            x = self._decoder(x, convs)
+        else:
+            for step in convs:
+                self._spatial(step, "head_conv")
+        self._pyramid(x)
+        self.separable = self._agreed(self._separable, "dense and separable 3x3 convolutions") or False
+        self.align_corners = self._agreed(self._conventions, "resizes of both conventions")
+        self.activation = self._activation()
+
+    def _behind(self, step):
+        return step.inputs[0] if step.kind == "behind" else step
+
+    def _resized(self, step):
+        """What a resize is of, its convention taken down; any other step as it is."""
+        if step.kind != "resize":
+            return step
+        if step.align_corners is not None:
+            self._conventions.add(step.align_corners)
+        return step.inputs[0]
+
+    @staticmethod
+    def _agreed(values, what):
+        if len(values) > 1:
+            raise ValueError(f"it has {what}, which no DeepLab here mixes")
+        return next(iter(values), None)
+
+    def _spatial(self, step, name, order=None):
+        """Takes down a 3x3 convolution, dense or separable.
+
+        Args:
+            order: None, or slices of the input channels in the order of ours.
+        """
+        if step.size == (3, 3):
+            self._separable.add(False)
+            self.layers[name] = _convolution(_ordered(step, order), name, (3, 3))
+            return
+        (depthwise,) = step.inputs
+        norm = depthwise.activation is not None or bool(depthwise.bias.any())
+        self._separable.add(True)
+        if self.separable_norm not in (None, norm):
+            raise ValueError("it has separable convolutions with and without an activation between their halves")
+        self.separable_norm = norm
+        self.layers[f"{name}_depthwise"] = _convolution(_ordered(depthwise, order), name, (3, 3), "depthwise")
+        self.layers[f"{name}_pointwise"] = _convolution(_ordered(step, order), name, (1, 1))
+
+    def _decoder(self, concat, convs):
+        coarse, finer = sorted(concat.inputs, key=lambda part: part.kind != "resize")
+        finer = self.layers["feature_projection0"] = _convolution(finer, "projection of a finer map", (1, 1))
+        x = self._resized(coarse)
+        order = None
+        if concat.inputs[0] is finer:
+            order = [slice(finer.channels, None), slice(0, finer.channels)]
+        for index, step in enumerate(reversed(convs)):
+            self._spatial(step, f"decoder_conv{index}", None if index else order)
+        (self.low_level,) = finer.inputs
+        if _is_spatial(x):
+            self._spatial(x, "aspp_conv")
+            self.aspp_conv = True
+            x = _before(x)
+        return x
+
+    def _pyramid(self, x):
+        _convolution(x, "projection of the pyramid, or its 1x1 branch", (1, 1))
+        (concat,) = x.inputs
+        if concat.kind != "concat":
+            self.layers["aspp0"] = x
+            self.features = concat
+            return
+        found, start = {}, 0
+        for branch in concat.inputs:
+            name, features = self._branch(branch)
+            if name in found or (found and features is not self.features):
+                raise ValueError(f"its pyramid has two branches {name!r}, or branches of different maps")
+            self.features = features
+            found[name] = slice(start, start + branch.channels)
+            start += branch.channels
+        if "aspp0" not in found:
+            raise ValueError("its pyramid has no 1x1 branch")
+        names = sorted(found, key=lambda name: (name != "image_pooling", name))
+        self.layers["concat_projection"] = _ordered(x, [found[name] for name in names])
+
+    def _branch(self, step):
+        """(name, the features that it sees) of a branch, taken down."""
+        if _is_spatial(step):
+            self.rates.append(_rate(step))
+            name = f"aspp{len(self.rates)}"
+            self._spatial(step, name)
+            return name, _before(step)
+        name = "image_pooling" if step.kind == "resize" else "aspp0"
+        x = step.inputs[0] if step.kind == "resize" else step
+        self.layers[name] = _convolution(x, "1x1 branch of the pyramid", (1, 1))
+        (x,) = x.inputs
+        if name == "image_pooling":
+            if x.kind != "mean":
+                raise ValueError(f"as its image pooling, the mean of the whole map, it has {x}")
+            (x,) = x.inputs
+        return name, x
+
+    def _activation(self):
+        bare = self.separable_norm is False
+        steps = [
+            step
+            for name, step in self.layers.items()
+            if name != "logits" and not (bare and name.endswith("_depthwise"))
+        ]
+        for name in ("RELU", "RELU6"):
+            if all(_acts_as(step, name) for step in steps):
+                return name.lower()
+        raise ValueError(
+            "its head's activations are neither all ReLU nor all ReLU6: "
+            + ", ".join(f"{name} {step.activation}" for name, step in self.layers.items() if name != "logits")
+        )
+
+
+def _is_spatial(step):
+    """Whether a step is a 3x3 convolution, or the 1x1 half of a separable one."""
+    if step.kind != "conv":
+        return False
+    (before,) = step.inputs
+    return step.size == (3, 3) or (step.size == (1, 1) and before.kind == "depthwise")
+
+
+def _before(step):
+    """What a 3x3 convolution, dense or separable, sees."""
+    (x,) = step.inputs
+    return x if step.size == (3, 3) else x.inputs[0]
+
+
+def _rate(step):
+    return step.rate if step.size == (3, 3) else step.inputs[0].rate
+
+
+def _ordered(step, order):
+    """A convolution whose input channels come in another order."""
+    if order is None:
+        return step
+    kernel = np.concatenate([step.kernel[:, :, part] for part in order], axis=2)
+    bias = step.bias
+    if step.kind == "depthwise":
+        bias = np.concatenate([bias[part] for part in order])
+    return replace(step, kernel=kernel, bias=bias)
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A MobileNetV2: `{our name of a convolution: its step}`, `{step: name of the layer with its result}`, and more."""
+
+    layers: dict
+    results: dict
+    output_stride: int
+    strided_rates: tuple
+    pixels: _Step
+
+    def name_of(self, step):
+        """The layer whose map a step is; None for the one that the decoder taps anyway.
+
+        Raises:
+            ValueError: it is none of the network.
+        """
+        name = self.results.get(step)
+        if name is None:
+            raise ValueError(f"its decoder taps {step}, which is no map of the network")
+        return None if name == BACKBONES["mobilenet_v2"].low_level else name
+
+
+def _body(features):
+    """The network before a step, which should be the result of MobileNetV2's last block."""
+    blocks, x = [], features
+    natural = [stride if n == 0 else 1 for _, _, repeats, stride in TABLE for n in range(repeats)]
+    while len(blocks) < len(natural):
+        name = f"block_{len(natural) - 1 - len(blocks)}" if len(blocks) < len(natural) - 1 else "expanded_conv"
+        parts = _block(x, name)
+        blocks.append((name, parts))
+        x = parts["input"]
+    stem = _convolution(x, "first convolution", (3, 3), activation=("RELU6",))
+    layers, results, strides, rates = {"Conv1": stem}, {stem: "Conv1_relu6"}, [], []
+    for (name, parts), stride in zip(reversed(blocks), natural, strict=True):
+        for part in ("expand", "depthwise", "project"):
+            if part in parts:
+                layers[f"{name}_{part}"] = parts[part]
+                results[parts[part]] = f"{name}_{part}_BN" if part == "project" else f"{name}_{part}_relu6"
+        residual = stride == 1 and parts["input"].channels == parts["project"].channels
+        if residual != ("add" in parts):
+            raise ValueError(f"its {name} {'has no' if residual else 'has a'} shortcut, unlike MobileNetV2's")
+        if residual:
+            results[parts["add"]] = f"{name}_add"
+        strides.append(parts["depthwise"].stride)
+        rates.append(parts["depthwise"].rate)
+    dense = {layer: step for layer, step in layers.items() if not layer.endswith("_depthwise") and layer != "Conv1"}
+    if any((step.stride, step.rate) != (1, 1) for step in dense.values()) or (stem.stride, stem.rate) != (2, 1):
+        raise ValueError("its 1x1 convolutions have strides or its first one hasn't 2, unlike MobileNetV2's")
+    output_stride = 2 * int(np.prod(strides))
+    known = [name for name in ("old", "new") if _dense_form(natural, output_stride, name) == (strides, rates)]
+    if not known:
+        raise ValueError(
+            f"its blocks have the strides {strides} and rates {rates}; at output stride {output_stride} a "
+            f"MobileNetV2 has {' and '.join(map(str, _dense_form(natural, output_stride, 'old')))}"
+        )
+    return _Body(layers, results, output_stride, tuple(known), stem.inputs[0])
+
+
+def _block(x, name):
+    """The steps of an inverted residual, by their part, and its input."""
+    candidates = [(x, None)]
+    if x.kind == "add":
+        candidates = [x.inputs, x.inputs[::-1]]
+    for project, shortcut in candidates:
+        parts = {} if shortcut is None else {"add": x}
+        try:
+            parts["project"] = _convolution(project, f"{name}_project", (1, 1), activation=(None,))
+            (step,) = project.inputs
+            parts["depthwise"] = _convolution(step, f"{name}_depthwise", (3, 3), "depthwise", ("RELU6",))
+            (step,) = step.inputs
+            if name != "expanded_conv":
+                parts["expand"] = _convolution(step, f"{name}_expand", (1, 1), activation=("RELU6",))
+                (step,) = step.inputs
+        except ValueError as error:
+            problem = error
+            continue
+        if shortcut is None or shortcut is step:
+            return {**parts, "input": step}
+        problem = ValueError(f"the shortcut of its {name} does not start at the block's input")
+    raise problem
+
+
+def _dense_form(natural, output_stride, strided_rate):
+    """Strides and rates of the blocks at an output stride, by the rule of `keras_deeplab.atrous`."""
+    strides, rates, current, rate = [], [], 2, 1
+    for stride in natural:
+        lost = stride > 1 and current >= output_stride
+        old, rate = rate, rate * stride if lost else rate
+        strides.append(1 if lost else stride)
+        rates.append(old if strided_rate == "old" else rate)
+        current *= strides[-1]
+    return strides, rates
+
+
+def _flavour(head, body):
+    """The key of the first of `FLAVOURS` that builds such a head."""
+    for key, row in FLAVOURS.items():
+        same = [
+            not row.use_bias,
+            row.activation == head.activation,
+            head.align_corners in (None, row.align_corners),
+            head.separable_norm in (None, row.separable_norm),
+            (row.strided_rate or "old") in body.strided_rates,
+        ]
+        if head.low_level is None:
+            same.append(row.head_conv == bool(head.convs) and head.convs < 2)
+        else:
+            same += [row.decoder_convs == head.convs, row.aspp_conv == head.aspp_conv]
+        if all(same):
+            return key
+    kind = "without a decoder" if head.low_level is None else "with a decoder"
+    raise ValueError(
+        f"its head {kind} has {head.convs} 3x3 convolutions before the classifier, "
+        f"{'one' if head.aspp_conv else 'none'} behind the pyramid, activations {head.activation}, "
+        f"align_corners={head.align_corners} and rates of {' or '.join(body.strided_rates)} kind, which together "
+        f"are none of the flavours {', '.join(FLAVOURS)}"
+    )
+
+
+def _preprocessing(step):
+    """The mode of `preprocessing.normalise` that a graph has inside; `"tf"` where it takes normalised images."""
+    if step.kind == "input":
+        return "tf"
+    if step.kind != "affine" or step.inputs[0].kind != "input":
+        raise ValueError(f"between its input and its first convolution it has {step}")
+    scale, offset = (np.broadcast_to(np.asarray(part, "float64"), (3,)) for part in step.bias)
+    ends = np.stack([offset, 255 * scale + offset])
+    for mode in ("tf", "torch"):
+        expected = np.stack([preprocessing.normalise(mode)(np.full((1, 1, 1, 3), v, "float32")) for v in (0, 255)])
+        if np.abs(ends - expected.reshape(2, 3)).max() < 0.02:
+            return mode
+    raise ValueError(
+        f"it brings pixels of 0..255 to {np.round(ends[0], 3).tolist()}..{np.round(ends[1], 3).tolist()}, "
+        "neither to -1..1 nor to ImageNet's mean and deviation"
+    )
+
+
+# Weights ------------------------------------------------------------------------------------------------------------
+
+
+def _arrays(name, step, epsilon, norm):
+    """`{variable path: array}` of a convolution and, where it has one, the batch norm that was folded into it."""
+    if name == "logits":
+        return {"logits/kernel": step.kernel, "logits/bias": step.bias}
+    arrays = {f"{name}/kernel": step.kernel}
+    if not norm:
+        return arrays
+    ones = np.ones_like(step.bias)
+    variance = np.float32(1) - np.float32(epsilon)  # variance + epsilon is 1 exactly
+    parts = {"gamma": ones, "beta": step.bias, "moving_mean": 0 * ones, "moving_variance": variance * ones}
+    return {**arrays, **{f"{name}_BN/{part}": array for part, array in parts.items()}}

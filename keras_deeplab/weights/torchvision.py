@@ -1,0 +1,151 @@
+"""Checkpoints of torchvision: its DeepLab v3, and the classifiers that its names also serve in other repositories.
+
+Source: torchvision/models/segmentation/deeplabv3.py and fcn.py; models/resnet.py, vgg.py, mobilenetv2.py,
+mobilenetv3.py.
+"""
+
+import re
+
+from keras_deeplab import models
+from keras_deeplab.backbones import resnet, vgg
+from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows, torch_head
+
+TITLE = "torchvision's DeepLabV3"
+
+# Backbones: their convolution, their batch norm, our layer ---------------------------------------------------------
+
+RESNET_UNITS = [
+    ("layer{stage}.{unit}.conv{n}", "layer{stage}.{unit}.bn{n}", "layer{stage}_{unit}_conv{n}"),
+    ("layer{stage}.{unit}.downsample.0", "layer{stage}.{unit}.downsample.1", "layer{stage}_{unit}_downsample"),
+]
+RESNET = [("conv1", "bn1", "conv1"), *RESNET_UNITS]
+MOBILENET_V2 = [
+    ("0.0", "0.1", "Conv1"),
+    ("1.conv.0.0", "1.conv.0.1", "expanded_conv_depthwise"),
+    ("1.conv.1", "1.conv.2", "expanded_conv_project"),
+    ("{block}.conv.0.0", "{block}.conv.0.1", "block_{block-1}_expand"),
+    ("{block}.conv.1.0", "{block}.conv.1.1", "block_{block-1}_depthwise"),
+    ("{block}.conv.2", "{block}.conv.3", "block_{block-1}_project"),
+    ("18.0", "18.1", "Conv_1"),
+]
+MOBILENET_V3 = [
+    ("{block}.0", "{block}.1", "features_{block}_0"),
+    ("{block}.block.{place}.0", "{block}.block.{place}.1", "features_{block}_block_{place}_0"),
+    ("{block}.block.{place}.fc{n}", None, "features_{block}_block_{place}_fc{n}"),
+]
+
+# Heads ------------------------------------------------------------------------------------------------------------
+
+# The pyramid; segmentation_models.pytorch and VainF have the same names in it.
+ASPP = [
+    ("convs.0.0", "convs.0.1", "aspp0"),
+    ("convs.{branch:1-3}.0", "convs.{branch:1-3}.1", "aspp{branch}"),
+    ("convs.4.1", "convs.4.2", "image_pooling"),
+    ("project.0", "project.1", "concat_projection"),
+]
+_HEAD = [
+    ("classifier.1", "classifier.2", "head_conv"),
+    ("classifier.4", None, "logits"),
+    ("aux_classifier.0", "aux_classifier.1", "auxiliary_conv"),
+    ("aux_classifier.4", None, "auxiliary_logits"),
+]
+
+
+def recognise(shapes, label):
+    """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't torchvision's DeepLab.
+
+    Raises:
+        ValueError: it is, on a backbone that isn't built here.
+    """
+    if "classifier.0.convs.0.0.weight" not in shapes:
+        return None
+    mobilenet = "backbone.0.0.weight" in shapes
+    table = _rows(mobilenet)
+    paths = renamed(shapes, table, TORCH)
+    classes, settings, blocks = torch_head(paths)
+    return Plan(
+        source="torchvision",
+        builder=models.DeepLabV3,
+        backbone=mobilenet_v3_name(paths, label) if mobilenet else resnet_name(paths, label),
+        backbone_settings=width_of(paths, "features_15_block_3_0", 160) if mobilenet else {},
+        num_classes=classes,
+        rows=table,
+        dialect=TORCH,
+        settings={"flavour": "torchvision", **settings},
+        output_stride=16 if mobilenet else 8,
+        rates=(12, 24, 36),  # at either stride
+        blocks=blocks,
+        optional=r"auxiliary_(conv|conv_BN|logits)/.*",
+    )
+
+
+def export_rows(paths, layers):
+    """The rows, dialect and constants that name a model's variables, given their paths."""
+    return _rows(mobilenet="features_0_0/kernel" in paths), TORCH, {}
+
+
+def _rows(mobilenet):
+    return rows(MOBILENET_V3 if mobilenet else RESNET, "backbone.") + rows(ASPP, "classifier.0.") + rows(_HEAD)
+
+
+def resnet_name(paths, label, suffix=""):
+    """The registry key of the ResNet that `{variable path: shape}` belongs to.
+
+    Raises:
+        ValueError: there is no such ResNet, or it is a wide or grouped one.
+    """
+    units = []
+    for stage in range(1, 5):
+        found = [re.fullmatch(rf"layer{stage}_(\d+)_conv1/kernel", path) for path in paths]
+        units.append(1 + max((int(match[1]) for match in found if match), default=-1))
+    bottlenecks = "layer1_0_conv3/kernel" in paths
+    second = paths.get("layer1_0_conv2/kernel")
+    for depth, counts in resnet.TABLE.items():
+        if counts == tuple(units) and (depth >= 50) == bottlenecks:
+            if second is not None and tuple(second) != (64, 64, 3, 3):
+                raise ValueError(
+                    f"{label} holds a wide or grouped ResNet (wide_resnet, resnext), which isn't built here: its "
+                    f"first 3x3 convolution has the shape {tuple(second)}, not (64, 64, 3, 3)."
+                )
+            return f"resnet{depth}{suffix}"
+    raise ValueError(
+        f"{label} holds a ResNet of {units} units {'with' if bottlenecks else 'without'} bottlenecks, which isn't "
+        "built here. Units of those that are: "
+        + ", ".join(f"{depth} {list(counts)}" for depth, counts in resnet.TABLE.items())
+        + "; from 50 on they are bottlenecks."
+    )
+
+
+def mobilenet_v3_name(paths, label):
+    """The registry key of torchvision's MobileNetV3 that `{variable path: shape}` belongs to."""
+    for name, last in [("mobilenet_v3_large", "features_16_0/kernel"), ("mobilenet_v3_small", "features_12_0/kernel")]:
+        if last in paths:
+            return name
+    raise ValueError(f"{label} holds a MobileNetV3 that is neither torchvision's large nor its small one.")
+
+
+def width_of(paths, layer, filters):
+    """`Plan.backbone_settings` of a MobileNet: none at width 1, else its multiplier.
+
+    Args:
+        paths: `{variable path: shape of the array}`.
+        layer: a convolution near the network's end, which has `filters` filters at width 1.
+
+    Raises:
+        ValueError: a multiplier that no network has.
+    """
+    width = paths.get(f"{layer}/kernel", (filters,))[0] / filters
+    if not 0 < width <= 4:
+        raise ValueError(f"the convolution {layer!r} has {width:g} times the {filters} filters that it has at width 1")
+    return {} if width == 1 else {"alpha": width}
+
+
+def vgg_table(depth, norm=False):
+    """The convolutions of a VGG in torchvision's sequence, where ReLU, pooling and batch norm count as places, too."""
+    table, place = [], 0
+    for stage, count in enumerate(vgg.TABLE[depth], start=1):
+        for n in range(1, count + 1):
+            table.append((f"{place}", f"{place + 1}" if norm else None, f"conv{stage}_{n}"))
+            place += 3 if norm else 2
+        place += 1
+    return table

@@ -1,0 +1,255 @@
+"""Weights into the files of other code, without that code: PyTorch's, safetensors, TensorFlow 1 checkpoints.
+
+A file is written beside its place and renamed when it is whole, so that no reader ever sees half of one.
+"""
+
+import contextlib
+import json
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+# type of the items -> PyTorch's class of storage, safetensors' name
+_TYPES = {
+    "float64": ("DoubleStorage", "F64"),
+    "float32": ("FloatStorage", "F32"),
+    "float16": ("HalfStorage", "F16"),
+    "int64": ("LongStorage", "I64"),
+    "int32": ("IntStorage", "I32"),
+    "uint8": ("ByteStorage", "U8"),
+}
+_ALIGNMENT = 64  # bytes; what torch.load(mmap=True) maps has to begin at a multiple
+# what a source's training script puts the weights under
+_WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict"}
+
+
+def export_weights(model, path, source):
+    """Writes a model's weights as a checkpoint that other code loads: what `load` reads, the other way.
+
+    Args:
+        model: a DeepLab of this package, built, loaded or trained, whose network is one of the source's: built with
+            its `flavour=` (and, where the backbones differ, its backbone, such as `"mobilenet_v2_vainf"`).
+        path: the file to write. For `"tf1"` the prefix of a checkpoint (`model.ckpt-30000`), of which `.index` and
+            `.data-00000-of-00001` are written; for all others a `.pth`, `.pt` or `.safetensors` file.
+        source: whose names and layouts, a key of `keras_deeplab.weights.SOURCES` that can be written:
+            `"torchvision"`, `"vainf"` and the like, `"tf1"`.
+
+    Returns:
+        `{name: array}`, what was written.
+
+    Raises:
+        ValueError: the source has no such network (the message names the layers), or another kind of file.
+
+    A file for PyTorch is what `torch.save` writes: `torch.load(path, weights_only=True)` gives the state dict, and
+    `load_state_dict` takes it strictly. VainF's and jfzhang95's scripts expect it wrapped, under `"model_state"` and
+    `"state_dict"`, and get it so; a `.safetensors` file holds the plain names. Batch norm's counters, which Keras
+    doesn't have, are zero; `global_step`, which TensorFlow's scripts look for, too.
+
+    Example:
+
+    >>> import tempfile, keras_deeplab
+    >>> model = keras_deeplab.DeepLabV3("mobilenet_v2_vainf", num_classes=3, flavour="vainf")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     state = keras_deeplab.export_weights(model, f"{folder}/model.pth", "vainf")
+    ...     again = keras_deeplab.load(f"{folder}/model.pth")
+    >>> state["classifier.classifier.4.bias"].shape, again.output_shape
+    ((3,), (None, None, None, 3))
+    """
+    from keras_deeplab.weights.export import state_dict
+
+    write = _writer(path, source)
+    arrays = {name: np.asarray(array) for name, array in state_dict(model, source).items()}
+    write(path, arrays)
+    return arrays
+
+
+def _writer(path, source):
+    """The function that writes a checkpoint of `source` at `path`, once the names are known to fit."""
+    suffix = Path(path).suffix
+    if source == "tf1":
+        if suffix in (".pth", ".pt", ".safetensors", ".keras", ".h5", ".index"):
+            raise ValueError(
+                f"A checkpoint of 'tf1' is the prefix of two files, such as 'model.ckpt'; received {os.fspath(path)!r}."
+            )
+        return lambda path, arrays: write_tf1(path, {"global_step": np.zeros((), "int64"), **arrays})
+    if suffix == ".safetensors":
+        return write_safetensors
+    if suffix in (".pth", ".pt"):
+        return lambda path, arrays: write_torch(path, arrays, _WRAPPERS.get(source))
+    raise ValueError(
+        f"A checkpoint of {source!r} is written as .pth, .pt or .safetensors; received {os.fspath(path)!r}."
+    )
+
+
+def save_keras(model, path):
+    """Writes a model as a `.keras` file, or its weights alone as a `.weights.h5` file."""
+    save = model.save if suffix_of_keras(path) == ".keras" else model.save_weights
+    with replacing(path) as temporary:
+        save(temporary)
+
+
+def suffix_of_keras(path):
+    """`".keras"` or `".weights.h5"`; ValueError for the path of any other file."""
+    for suffix in (".keras", ".weights.h5"):
+        if os.fspath(path).endswith(suffix):
+            return suffix
+    raise ValueError(f"Keras's files end in .keras or .weights.h5; received {os.fspath(path)!r}.")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A path to write at, beside `path` and of its kind, that takes its place when the block ends without an error."""
+    path = _in_a_folder(path)
+    # Keras tells formats by the ending, and a hidden file doesn't look like a result.
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _in_a_folder(path):
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {os.fspath(path.parent)!r} to write {path.name!r} into.")
+    return path
+
+
+# PyTorch ----------------------------------------------------------------------------------------------------
+
+
+def write_torch(path, arrays, wrapper=None):
+    """`{name: array}` to the file that `torch.save` writes of such an `OrderedDict` of tensors.
+
+    Args:
+        path: the file.
+        arrays: names to NumPy arrays. An array that stands under two names is stored once, as PyTorch does.
+        wrapper: None, or the key of a dict around the tensors.
+    """
+    storages, entries = {}, []
+    for name, array in arrays.items():
+        kind = _type(name, array)[0]
+        key = storages.setdefault(id(array), (str(len(storages)), array))[0]
+        entries.append(_text(name) + _tensor(key, kind, array.shape))
+    content = _ORDERED_DICT + b"(" + b"".join(entries) + b"u"
+    if wrapper is not None:
+        content = b"}(" + _text(wrapper) + content + b"u"
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        _store(archive, "data.pkl", b"\x80\x02" + content + b".")
+        _store(archive, "byteorder", b"little")
+        for key, array in storages.values():
+            _store(archive, f"data/{key}", _bytes(array))
+        _store(archive, "version", b"3\n")
+
+
+def _store(archive, name, content):
+    """Puts an entry into the archive, uncompressed; its bytes begin at a multiple of the alignment."""
+    entry = zipfile.ZipInfo(f"archive/{name}")  # of a date of its own: equal weights make equal files
+    begin = archive.fp.tell() + 30 + len(entry.filename) + 4
+    padding = -begin % _ALIGNMENT
+    entry.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
+    archive.writestr(entry, content)
+
+
+def _tensor(key, kind, shape):
+    """The pickle opcodes of a contiguous tensor that fills the storage of this key."""
+    count = int(np.prod(shape))
+    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+    storage = _tuple(_text("storage"), _global("torch", kind), _text(key), _text("cpu"), _number(count)) + b"Q"
+    size = _tuple(*map(_number, shape))
+    stride = _tuple(*map(_number, strides))
+    rebuild = _global("torch._utils", "_rebuild_tensor_v2")
+    return rebuild + _tuple(storage, _number(0), size, stride, b"\x89", _ORDERED_DICT) + b"R"
+
+
+def _global(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def _tuple(*parts):
+    return b"(" + b"".join(parts) + b"t"
+
+
+def _text(text):
+    raw = text.encode()
+    return b"X" + struct.pack("<I", len(raw)) + raw
+
+
+def _number(value):
+    if value < 1 << 31:
+        return b"J" + struct.pack("<i", value)
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+_ORDERED_DICT = _global("collections", "OrderedDict") + b")R"
+
+
+# Safetensors ------------------------------------------------------------------------------------------------
+
+
+def write_safetensors(path, arrays):
+    """`{name: array}` to a `.safetensors` file."""
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _type(name, array)[1], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the arrays begin aligned
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            file.write(_bytes(array))
+
+
+def _type(name, array):
+    if array.dtype.name not in _TYPES:
+        raise ValueError(f"{name!r} has the type {array.dtype}; those that are written: {', '.join(_TYPES)}.")
+    return _TYPES[array.dtype.name]
+
+
+def _bytes(array):
+    """The items in C order, little end first."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+# TensorFlow 1 -----------------------------------------------------------------------------------------------
+
+
+def write_tf1(prefix, arrays):
+    """`{name: array}` to a checkpoint of the V2 format, which is two files that begin with `prefix`."""
+    import tensorflow as tf
+
+    prefix = _in_a_folder(prefix)
+    temporary = prefix.with_name(f".{os.getpid()}.{prefix.name}")
+    endings = (".data-00000-of-00001", ".index")
+    names = list(arrays)
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=str(temporary),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[arrays[name] for name in names],
+        )
+        _replace_both(*((f"{temporary}{ending}", Path(f"{prefix}{ending}")) for ending in endings))
+    except tf.errors.OpError as error:
+        raise ValueError(f"The checkpoint {os.fspath(prefix)!r} can't be written: {error.message}") from error
+    finally:
+        for ending in endings:
+            Path(f"{temporary}{ending}").unlink(missing_ok=True)
+
+
+def _replace_both(data, index):
+    """Puts (new, old) data and index in place. Meanwhile there is no checkpoint, but never an index of other data."""
+    before = index[1].read_bytes() if index[1].exists() else None
+    index[1].unlink(missing_ok=True)
+    try:
+        os.replace(*data)
+    except OSError:
+        if before is not None:
+            index[1].write_bytes(before)
+        raise
+    os.replace(*index)
