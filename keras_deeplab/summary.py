@@ -14,12 +14,11 @@ from keras_deeplab import atrous, layers
 from keras_deeplab._progress import Progress
 from keras_deeplab._unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, resolve
-from keras_deeplab.heads.lite_raspp import WindowedAveragePooling2D
 from keras_deeplab.published import MODELS, PublishedModel
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 _POOLINGS = (
-    WindowedAveragePooling2D,
+    layers.WindowedAveragePooling2D,
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
     layers.DilatedMaxPooling2D,

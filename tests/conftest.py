@@ -16,3 +16,20 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f"needs the reference folder {SHARED}, which is not there")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def classifiers():
+    """A backbone by name, with random weights and statistics, built once."""
+    from randomise import randomise
+
+    from keras_deeplab.backbones import BACKBONES
+
+    built = {}
+
+    def get(name):
+        if name not in built:
+            built[name] = randomise(BACKBONES[name].build((None, None, 3)))
+        return built[name]
+
+    return get

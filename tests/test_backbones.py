@@ -46,19 +46,6 @@ def relative_error(dense, natural, step):
     return np.abs(subsampled - natural).max() / np.abs(natural).max()
 
 
-@pytest.fixture(scope="module")
-def classifiers():
-    """A backbone by name, with random weights and statistics, built once."""
-    built = {}
-
-    def get(name):
-        if name not in built:
-            built[name] = randomise(BACKBONES[name].build((None, None, 3)))
-        return built[name]
-
-    return get
-
-
 @pytest.mark.parametrize("name", DISTINCT)
 def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_4(name):
     row = BACKBONES[name]
@@ -202,17 +189,6 @@ def test_unit_rates_that_are_none_are_refused(classifiers, multi_grid):
         atrous(classifiers("mobilenet_v2"), 16, multi_grid)
 
 
-def multiply_adds(model):
-    """Multiply-adds of the convolutions of a model with a fixed input size."""
-    total = 0
-    for layer in model.layers:
-        if hasattr(layer, "kernel_size"):
-            kernel = layer.weights[0].shape
-            per_output = np.prod(kernel[:2]) if "Depthwise" in type(layer).__name__ else np.prod(kernel[:3])
-            total += int(np.prod(layer.output.shape[1:])) * int(per_output)
-    return total
-
-
 @pytest.mark.parametrize(("backbone", "output_stride", "family"), PUBLISHED)
 def test_parameters_and_multiply_adds_are_the_published_ones(backbone, output_stride, family):
     build = getattr(keras_deeplab, family)
@@ -220,7 +196,7 @@ def test_parameters_and_multiply_adds_are_the_published_ones(backbone, output_st
     parameters, giga = PUBLISHED[backbone, output_stride, family]
     found = sum(int(np.prod(variable.shape)) for variable in model.trainable_weights)
     assert found == parameters or (parameters % 1000 == 0 and round(found, -3) == parameters)
-    assert round(multiply_adds(model) / 1e9, 3) == giga
+    assert round(keras_deeplab.multiply_adds(model) / 1e9, 3) == giga
     assert model.output_shape == (None, 513, 513, 21)
 
 

@@ -44,19 +44,6 @@ def dense(classifiers, name, output_stride):
     return atrous(classifiers(name), output_stride, strided_rate=row.strided_rate or "old", contracted=row.contracted)
 
 
-@pytest.fixture(scope="module")
-def classifiers():
-    """A backbone by name, with random weights and statistics, built once."""
-    built = {}
-
-    def get(name):
-        if name not in built:
-            built[name] = randomise(BACKBONES[name].build((None, None, 3)))
-        return built[name]
-
-    return get
-
-
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_those_of_the_source(classifiers, name):
     model = classifiers(name)

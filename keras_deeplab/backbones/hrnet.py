@@ -7,6 +7,7 @@ its output stride is 4 from the start and `keras_deeplab.atrous` has nothing to 
 import keras
 
 from keras_deeplab.backbones.fixed_padding import conv_bn
+from keras_deeplab.backbones.resnet import basic_unit, bottleneck_unit
 from keras_deeplab.layers import ResizeBilinear, UpsampleNearest
 
 # stage, branches, modules (each of four basic blocks a branch and one exchange between all branches)
@@ -50,7 +51,7 @@ def _hrnet(width, input_shape, output_stride, name):
     x = conv_bn(inputs, 64, 3, strides=2, activation=None, name="conv1")
     x = conv_bn(x, 64, 3, strides=2, name="conv2")
     for unit in range(BOTTLENECKS):
-        x = _bottleneck(x, 64, name=f"layer1_{unit}")
+        x = bottleneck_unit(x, 64, name=f"layer1_{unit}")
     branches = [
         conv_bn(x, width, 3, name="transition1_0_0"),
         conv_bn(x, 2 * width, 3, strides=2, name="transition1_1_0_0"),
@@ -63,7 +64,7 @@ def _hrnet(width, input_shape, output_stride, name):
             for index in range(count):
                 for block in range(BASIC_BLOCKS):
                     branch_block = f"{stage}_{module}_branches_{index}_{block}"
-                    branches[index] = _basic_block(branches[index], name=branch_block)
+                    branches[index] = basic_unit(branches[index], branches[index].shape[-1], name=branch_block)
             branches = _exchange(branches, name=f"{stage}_{module}_fuse_layers")
     finest, *coarser = branches
     enlarged = [
@@ -72,25 +73,6 @@ def _hrnet(width, input_shape, output_stride, name):
     ]
     x = keras.layers.Concatenate(name="stage4_concat")([finest, *enlarged])
     return keras.Model(inputs, x, name=name)
-
-
-def _bottleneck(x, filters, name):
-    """1x1, 3x3 and 1x1 convolutions to four times the filters, and a shortcut."""
-    shortcut = x
-    if x.shape[-1] != 4 * filters:
-        shortcut = conv_bn(x, 4 * filters, activation=None, name=f"{name}_downsample")
-    x = conv_bn(x, filters, name=f"{name}_conv1")
-    x = conv_bn(x, filters, 3, name=f"{name}_conv2")
-    x = conv_bn(x, 4 * filters, activation=None, name=f"{name}_conv3")
-    return _add_relu([x, shortcut], name)
-
-
-def _basic_block(x, name):
-    """Two 3x3 convolutions and a shortcut; filters stay."""
-    filters, shortcut = x.shape[-1], x
-    x = conv_bn(x, filters, 3, name=f"{name}_conv1")
-    x = conv_bn(x, filters, 3, activation=None, name=f"{name}_conv2")
-    return _add_relu([x, shortcut], name)
 
 
 def _exchange(branches, name):
@@ -109,7 +91,8 @@ def _exchange(branches, name):
                 term = conv_bn(branch, widths[to], activation=None, name=f"{path}_0")
                 enlarge = UpsampleNearest(2 ** (source - to), name=f"{path}_2")
                 terms.append(enlarge([term, reference]))
-        fused.append(_add_relu(terms, f"{name}_{to}"))
+        x = keras.layers.Add(name=f"{name}_{to}_add")(terms)
+        fused.append(keras.layers.Activation("relu", name=f"{name}_{to}_relu")(x))
     return fused
 
 
@@ -118,8 +101,3 @@ def _downsample(x, filters, steps, name):
     for step in range(steps - 1):
         x = conv_bn(x, x.shape[-1], 3, strides=2, name=f"{name}_{step}_0")
     return conv_bn(x, filters, 3, strides=2, activation=None, name=f"{name}_{steps - 1}_0")
-
-
-def _add_relu(terms, name):
-    x = keras.layers.Add(name=f"{name}_add")(terms)
-    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
