@@ -15,7 +15,8 @@ from keras_deeplab._unallocated import unallocated
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
 from keras_deeplab.cli import main
 from keras_deeplab.weights import readers, writers
-from keras_deeplab.weights.describe import describe, output_stride
+from keras_deeplab.weights.describe import describe
+from keras_deeplab.weights.own import stride_of_head
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_a_keras_file_is_described_without_being_built(saved, capsys, wide, monk
 def test_output_strides_are_read_off_configurations(builder, backbone, stride, settings):
     with unallocated():
         model = getattr(keras_deeplab, builder)(backbone, output_stride=stride, **settings)
-        assert output_stride(model.get_config()["layers"]) == stride
+        assert stride_of_head(model.get_config()["layers"]) == stride
 
 
 def test_the_output_stride_is_that_of_the_map_that_the_head_sees():
@@ -117,7 +118,7 @@ def test_the_output_stride_is_that_of_the_map_that_the_head_sees():
         finer, x = x, keras.layers.Conv2D(4, 3, 2, padding="same")(x)
     x = keras_deeplab.layers.UpsampleNearest(2)([x, finer])
     model = keras.Model(inputs, keras.layers.Conv2D(4, 1, name="aspp0")(x))
-    assert output_stride(model.get_config()["layers"]) == 4
+    assert stride_of_head(model.get_config()["layers"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,47 @@
-"""Valid files of every format, changed at random: each is read, or refused with its name, and never takes long."""
+"""Valid files of every format, changed at random: each is read, or refused with its name, and never takes long.
 
+KERAS_DEEPLAB_FUZZ_MUTATIONS=2000 changes each file so many times instead of as many as a short run has time for.
+"""
+
+import functools
+import gzip
+import io
+import os
 import random
 import struct
+import tarfile
 import time
 import zipfile
 from collections import Counter
 
+import h5py
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import weight_files as files
+from randomise import randomise
+from test_weights_files import bonlime_network
+from test_weights_tf1 import write as write_tf1
 from weight_files import pickled
 
-from keras_deeplab.weights import readers
+import keras_deeplab
+from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
+from keras_deeplab.weights import export, readers, writers
 from keras_deeplab.weights.readers import hdf5
+from keras_deeplab.weights.state_dict import Plan, all_layers, their_name
 
-# format -> number of changed files; more than 2,000 together
-CASES = {"zip": 800, "legacy": 800, "safetensors": 600, "pb": 600, "tflite": 600, "h5": 400}
-LONGEST = 20  # seconds for one file, on a machine that is busy with other things
+MUTATIONS = int(os.environ.get("KERAS_DEEPLAB_FUZZ_MUTATIONS", 0))
+# format -> number of changed files that are read
+CASES = {"zip": 400, "legacy": 400, "safetensors": 400, "pb": 400, "tflite": 400, "h5": 200}
+# format -> number of changed DeepLabs that are loaded
+LOADS = {
+    **{"zip": 60, "legacy": 60, "safetensors": 60, "h5": 40, "keras": 60, "weights.h5": 40},
+    **{"index": 80, "v1": 60, "tar.gz": 40, "pb": 60, "tflite": 300},
+}
+if MUTATIONS:
+    CASES, LOADS = (dict.fromkeys(cases, MUTATIONS) for cases in (CASES, LOADS))
+LONGEST = 60  # seconds for one file, on a machine that is busy with other things
 # Long enough for a small file, and a case in which the HDF5 library hangs isn't a long one.
 HDF5_SECONDS = 1
 
@@ -151,7 +175,7 @@ def test_changed_files_are_read_or_refused(format, valid, tmp_path, monkeypatch)
 
 
 def test_there_are_enough_cases():
-    assert sum(CASES.values()) >= 2000
+    assert sum([*CASES.values(), *LOADS.values()]) >= 2000
 
 
 @pytest.mark.parametrize("format", ["zip", "legacy"])
@@ -198,3 +222,240 @@ def _written(folder, data):
     path = folder / "archive.pth"
     path.write_bytes(data)
     return path
+
+
+# DeepLabs, to models ------------------------------------------------------------------------------------------------
+
+
+class Files:
+    """A small DeepLab's files in one format, and what becomes of them: `{name: bytes}`; the first is what is loaded."""
+
+    def __init__(self, content, inside=None):
+        self.content, self.inside = content, inside
+
+    def changed(self, random, below):
+        """One file changed as it is, or, `below`, under what checksums and headers would notice."""
+        if below and self.inside is not None:
+            return {**self.content, **self.inside(random)}
+        name = random.choice(list(self.content))
+        return {**self.content, name: changed(self.content[name], random)}
+
+
+@pytest.fixture(scope="module")
+def deeplabs(tmp_path_factory):
+    """Function from a format to the `Files` of a small DeepLab, made once."""
+    folder = tmp_path_factory.mktemp("deeplabs")
+    makers = {**dict.fromkeys(("zip", "legacy", "safetensors"), torch_files), **dict.fromkeys(LOADS, google_files)}
+    makers |= {"h5": bonlime_files, "keras": own_files, "weights.h5": own_files, "tflite": tflite_files}
+    yield functools.cache(lambda format: makers[format](format, folder))
+    keras.backend.clear_session()
+
+
+def torch_files(format, folder):
+    network = mobilenet_v2_vainf(alpha=0.1)
+    settings = {"flavour": "vainf", "num_classes": 3, "filters": 4, "low_level_filters": 3}
+    arrays = export.state_dict(randomise(keras_deeplab.DeepLabV3Plus(network, **settings)), "vainf")
+    if format == "safetensors":
+        writers.write_safetensors(folder / "model.safetensors", arrays)
+        data = (folder / "model.safetensors").read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header, body = data[8 : 8 + length], data[8 + length :]
+        return Files(
+            {"a.safetensors": data}, lambda r: {"a.safetensors": files.safetensors_raw(changed(header, r), body)}
+        )
+    values, storages = files.tensors(arrays, legacy=format == "legacy")
+    content = pickled({"model_state": values, "epoch": 3})
+    pack = functools.partial(files.torch_zip if format == "zip" else files.torch_legacy, storages=storages)
+    return Files({"a.pth": pack(content)}, lambda random: {"a.pth": pack(changed(content, random))})
+
+
+def google_files(format, folder):
+    model = randomise(keras_deeplab.DeepLabV3(mobilenet_v2(alpha=0.1), num_classes=3, filters=4))
+    arrays = export.state_dict(model, "tf1")
+    if format == "pb":
+        return Files({"a.pb": files.frozen_graph(arrays)})
+    prefix = write_tf1(arrays, folder / format, version="V1" if format == "v1" else "V2")
+    if format == "v1":
+        data = prefix.read_bytes()
+        return Files({"a.ckpt": data}, lambda random: {"a.ckpt": changed_table(data, random)})
+    index, data = (prefix.with_name(prefix.name + end).read_bytes() for end in (".index", ".data-00000-of-00001"))
+    if format == "index":
+        content = {"a.ckpt.index": index, "a.ckpt.data-00000-of-00001": data}
+        return Files(content, lambda random: {"a.ckpt.index": changed_table(index, random)})
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, raw in [("a/model.ckpt.index", index), ("a/model.ckpt.data-00000-of-00001", data)]:
+            member = tarfile.TarInfo(name)
+            member.size = len(raw)
+            tar.addfile(member, io.BytesIO(raw))
+    plain = archive.getvalue()
+
+    def pack(raw):
+        packed = io.BytesIO()
+        with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as file:
+            file.write(raw)
+        return {"a.tar.gz": packed.getvalue()}
+
+    return Files(pack(plain), lambda random: pack(changed(plain, random)))
+
+
+def bonlime_files(format, folder):
+    model, naming, constants = bonlime_network()
+    layers, groups = {layer.name: layer for layer in all_layers(randomise(model))}, {}
+    for variable in model.weights:
+        name = their_name(variable.path, naming.rows, naming.dialect, **constants)
+        array = naming.arrange(variable.numpy(), variable, layers, back=True)
+        groups.setdefault(name.rpartition("/")[0], {})[f"{name}:0"] = array
+    files.keras_2_h5(folder / "a.h5", groups)
+    return Files({"a.h5": (folder / "a.h5").read_bytes()})
+
+
+def own_files(format, folder):
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, 4, padding="same", name="one")(inputs)
+    x = keras.layers.BatchNormalization(name="two")(keras.layers.Conv2D(4, 3, 2, padding="same", name="three")(x))
+    network = keras.Model(inputs, x, name="small")
+    name = f"a.{format}"
+    writers.save_keras(
+        randomise(keras_deeplab.DeepLabV3(network, num_classes=3, filters=4, output_stride=8)), folder / name
+    )
+    data = (folder / name).read_bytes()
+    if format == "keras":
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {member: archive.read(member) for member in archive.namelist()}
+
+        def inside(random):
+            member, packed = random.choice(["config.json", "model.weights.h5"]), io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                for key, raw in {**members, member: changed(members[member], random)}.items():
+                    archive.writestr(key, raw)
+            return {name: packed.getvalue()}
+    else:
+
+        def inside(random):
+            with h5py.File(io.BytesIO(data)) as old, h5py.File(file := io.BytesIO(), "w") as new:
+                for key in old:
+                    old.copy(key, new)
+                text = changed(old[hdf5.NETWORK][()].tobytes(), random)
+                del new[hdf5.NETWORK]
+                new[hdf5.NETWORK] = np.frombuffer(text, "uint8")
+            return {name: file.getvalue()}
+
+    return Files({name: data}, inside)
+
+
+def tflite_files(format, folder):
+    model = randomise(keras_deeplab.DeepLabV3(mobilenet_v2(alpha=0.1), num_classes=3, filters=4))
+    keras_deeplab.export_tflite(model, folder / "a.tflite", input_size=65, output="logits")
+    return Files({"a.tflite": (folder / "a.tflite").read_bytes()})
+
+
+def load(path):
+    """A model, or the message of a ValueError. Anything else fails the test."""
+    try:
+        return keras_deeplab.load(path)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("format", LOADS)
+@pytest.mark.filterwarnings("ignore")
+def test_changed_deeplabs_are_loaded_or_refused(format, deeplabs, tmp_path, monkeypatch):
+    reader = files.KeptReader()
+    monkeypatch.setattr(hdf5, "Reader", lambda: reader)
+    monkeypatch.setattr(hdf5, "_SECONDS", HDF5_SECONDS)
+    monkeypatch.setattr(Plan, "build", _once(Plan.build))
+    made, longest, outcomes = deeplabs(format), 0, Counter()
+    for seed in range(-1, LOADS[format]):
+        content = made.content if seed < 0 else made.changed(random.Random(f"{format} {seed}"), below=seed % 2)
+        for name, raw in content.items():
+            (tmp_path / name).write_bytes(raw)
+        path = tmp_path / next(iter(content))
+        start = time.perf_counter()
+        found = load(path)
+        longest = max(longest, time.perf_counter() - start)
+        outcomes[type(found) is str] += 1
+        if type(found) is str:
+            assert path.name.removesuffix(".index") in found, seed
+            assert seed >= 0, found
+        else:
+            assert found.output_shape[-1] == 3 or seed >= 0
+            assert all(np.isfinite(array).all() for array in found.get_weights()), seed
+    reader.stop()
+    print(f"{format}: {outcomes[False]} models, {outcomes[True]} refused, at most {longest:.1f} s")
+    assert longest < LONGEST
+    assert outcomes[True] > LOADS[format] / 20
+
+
+def _once(build):
+    """Builds each network once: a changed file's is nearly always the same."""
+    built = {}
+
+    def wrapped(plan, **settings):
+        key = repr((plan.builder, plan.backbone, plan.backbone_settings, plan.settings, plan.rates, settings))
+        if key not in built:
+            built[key] = build(plan, **settings)
+        return built[key]
+
+    return wrapped
+
+
+# TensorFlow's tables of names have a checksum for each block. --------------------------------------------------------
+
+
+def changed_table(data, random):
+    """A table with some bytes of a block changed and its checksums right."""
+    blocks, data = table_blocks(data), bytearray(data)
+    begin, size = random.choice(blocks)
+    block = changed(bytes(data[begin : begin + size]), random)
+    data[begin : begin + size] = (block + bytes(size))[:size]
+    for begin, size in blocks:
+        checksum = crc32c(data[begin : begin + size + 1])
+        masked = ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        struct.pack_into("<I", data, begin + size + 1, masked)
+    return bytes(data)
+
+
+def table_blocks(data):
+    """(place, size) of the blocks of a table: those of its rows, and the one that lists them."""
+    place = len(data) - 48
+    _, place = varint(data, place)
+    _, place = varint(data, place)
+    begin, place = varint(data, place)
+    size, place = varint(data, place)
+    blocks, place = [(begin, size)], begin
+    restarts = int.from_bytes(data[begin + size - 4 : begin + size], "little")
+    while place < begin + size - 4 * (restarts + 1):
+        _, place = varint(data, place)
+        unshared, place = varint(data, place)
+        length, place = varint(data, place)
+        first, rest = varint(data, place + unshared)
+        count, _ = varint(data, rest)
+        if first + count + 5 <= len(data) - 48:
+            blocks.append((first, count))
+        place += unshared + length
+    return blocks
+
+
+def varint(data, place):
+    value = shift = 0
+    while True:
+        value |= (data[place] & 127) << shift
+        shift += 7
+        place += 1
+        if data[place - 1] < 128:
+            return value, place
+
+
+_CRC = []
+for _byte in range(256):
+    for _ in range(8):
+        _byte = _byte >> 1 ^ (0x82F63B78 if _byte & 1 else 0)
+    _CRC.append(_byte)
+
+
+def crc32c(data):
+    value = 0xFFFFFFFF
+    for byte in data:
+        value = _CRC[(value ^ byte) & 255] ^ value >> 8
+    return value ^ 0xFFFFFFFF

@@ -3,13 +3,15 @@
 import argparse
 import json
 import os
+import pathlib
 import pickle
 import sys
 import time
 import tracemalloc
+import types
 import warnings
 import zipfile
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 
 import keras
 import numpy as np
@@ -284,6 +286,10 @@ class Runs:
         return self.call
 
 
+NAMESPACE = Name("argparse", "Namespace")
+OBJECT = pickled(NAMESPACE)[:-1] + b")\x81."  # a Namespace without its attributes
+
+
 def _hostile(marker):
     """(the name a refusal has to tell, a pickle that would make the file `marker`)."""
     touch = f"open({str(marker)!r}, 'w').close()"
@@ -303,13 +309,31 @@ def _hostile(marker):
         ("torch.storage._load_from_bytes", pickled(Call(Name("torch.storage", "_load_from_bytes"), ("x",)))),
         ("torch.load", pickled(Call(Name("torch", "load"), (str(marker),)))),
         ("copyreg._reconstructor", pickle.dumps(argparse.Namespace(a=1), 0).replace(b"copy_reg", b"copyreg")),
-        ("argparse.Namespace", pickle.dumps({"args": argparse.Namespace(a=1)}, 2)),
+        ("calls argparse.Namespace", pickled(Call(NAMESPACE, ()))),
+        ("calls argparse.Namespace", pickled(Call(NAMESPACE, (1 << 40,)))),
+        ("an object of argparse.Namespace", pickled(NAMESPACE)[:-1] + b"(X\1\0\0\0at\x81."),
+        ("an object of collections.OrderedDict", b"\x80\x02ccollections\nOrderedDict\n)\x81."),
+        ("an object of a str", b"\x80\x02X\1\0\0\0a)\x81."),
+        ("an object of argparse.Namespace", OBJECT[:-1] + b")\x81."),
+        ("calls argparse.Namespace", OBJECT[:-1] + b")R."),
+        ("sets the state of argparse.Namespace", pickled(Build(NAMESPACE, {"__setstate__": 1}))),
+        ("sets the state of argparse.Namespace", pickled(Build(Raw(OBJECT[2:-1]), ({"a": 1}, {"__class__": 1})))),
+        ("sets the state of argparse.Namespace", pickled(Build(Build(Raw(OBJECT[2:-1]), {"a": 1}), {"a": 2}))),
+        ("sets items of argparse.Namespace", OBJECT[:-1] + b"X\1\0\0\0aNs."),
+        ("argparse._sys", pickled({"a": Name("argparse", "_sys")})),
+        ("argparse.Namespace.__init__", b"\x80\x04\x8c\x08argparse\x8c\x12Namespace.__init__\x93."),
+        ("can't be read", pickled(Call(Name("types", "SimpleNamespace"), ({"a": 1},)))),
+        ("types.FunctionType", pickled(Call(Name("types", "FunctionType"), (1, 2)))),
+        ("calls builtins.list", pickled(Call(Name("builtins", "list"), ([1],)))),
+        ("makes a set of a int", pickled(Call(Name("builtins", "set"), (1 << 40,)))),
+        ("path of something else than text", pickled(Call(Name("pathlib", "PosixPath"), ("a", 1)))),
+        ("pathlib.Path.unlink", b"\x80\x04\x8c\x07pathlib\x8c\x0bPath.unlink\x93."),
+        ("can't be read", pickled(Call(Name("collections", "defaultdict"), (Name("os", "system"),)))),
         ("collections.OrderedDict.fromkeys", b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.fromkeys\x93)R."),
         ("numpy.core.multiarray.fromfile", pickled(Call(Name("numpy.core.multiarray", "fromfile"), (str(marker),)))),
         ("numpy.load", pickled(Call(Name("numpy", "load"), (str(marker),)))),
         ("imported_by_a_pickle.f", pickled(Name("imported_by_a_pickle", "f"))),
         ("EXT1", b"\x80\x02\x82\x01."),
-        ("NEWOBJ", b"\x80\x02ccollections\nOrderedDict\n)\x81."),
         ("PERSID", b"Pstorage\n."),
         ("sets the state of a dict", pickled(Build({}, {"__class__": 1}))),
         ("sets the state of collections.OrderedDict", pickled(Build(Name("collections", "OrderedDict"), {"a": 1}))),
@@ -321,6 +345,50 @@ def _hostile(marker):
         ("NumPy values of type 'O'", pickled(Call(Name("numpy", "dtype"), ("O", False, True)))),
         ("NumPy values of type 'V8'", pickled(Call(Name("numpy", "dtype"), ("V8",)))),
     ]  # fmt: skip
+
+
+def test_objects_of_harmless_classes_are_read_as_what_they_hold(torch, save):
+    arguments = argparse.Namespace(lr=0.1, milestones=[1, 2], output=pathlib.Path("/runs/a"), nested=None)
+    arguments.nested = argparse.Namespace(size=torch.Size([1]), dtype=torch.float16)
+    counts = defaultdict(list, a=[1])
+    value = {
+        "args": arguments,
+        "more": types.SimpleNamespace(name="x", empty=argparse.Namespace()),
+        "counts": counts,
+        "names": {"b"},
+        "nested": OrderedDict(a=defaultdict(OrderedDict)),
+        "best": np.float32(0.5),
+        "weights": {"w": torch.ones(2)},
+    }
+    found = torch_files.read_object(save(value))
+    assert {type(found[key]) for key in ("args", "more")} == {pickles.Record}
+    assert (found["args"].name, found["more"].name) == ("argparse.Namespace", "types.SimpleNamespace")
+    state = found["args"].state
+    assert (state["lr"], state["milestones"], state["output"]) == (0.1, [1, 2], "/runs/a")
+    assert state["nested"].state["size"] == (1,)
+    assert found["more"].state["name"] == "x"
+    assert found["more"].state["empty"].state == {}
+    assert (found["counts"], found["names"], found["best"]) == ({"a": [1]}, ("b",), 0.5)
+    assert type(found["counts"]) is dict
+    assert_equal(readers.read(save(value))[1], {"w": np.ones(2, "float32")})
+
+
+def test_records_do_nothing_whatever_their_attributes_are_called(write, tmp_path):
+    """Names of methods are plain attributes, and one that holds itself is no trouble."""
+    state = {"__class__": "x", "__setstate__": 1, "__reduce__": 2, "__dict__": {"__init__": 3}}
+    itself = b"q\x07}(X\2\0\0\0meh\x07ub"
+    value = {
+        "a": Build(Raw(OBJECT[2:-1]), state),
+        "b": Raw(OBJECT[2:-1] + itself),
+        "w": {"w": tensor(ROW, 0, (4,), (1,))},
+    }
+    path = write("model.pth", files.torch_zip(pickled(value), FOUR))
+    found = torch_files.read_object(path)
+    assert type(found["a"]) is pickles.Record
+    assert found["a"].state == state
+    assert found["b"].state["me"] is found["b"]
+    assert repr(found["b"]) == "argparse.Namespace"
+    assert_equal(readers.read(path)[1], {"w": np.arange(4, dtype="float32")})
 
 
 HOSTILE = [pytest.param(i, id=f"{i} {name}") for i, (name, _) in enumerate(_hostile("m"))]
@@ -436,6 +504,20 @@ def test_pickles_made_to_exhaust_are_refused(write, monkeypatch):
     refused(build(b"X\xff\xff\xff\xffabc."), "can't be read")
     refused(build(b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc."), "can't be read")
     refused(build(b"I" + b"9" * 5000 + b"\n."), "can't be read")
+    # One large value copied again and again: a dict as the counts of Counters, a list as sets, sizes and paths.
+    many = b"".join(b"K" + bytes([i]) for i in range(256)) * 4
+    large = (
+        b"}("
+        + b"".join(b"J" + i.to_bytes(4, "little") + b"N" for i in range(1000))
+        + b"uq\x00"
+        + b"0]("
+        + many
+        + b"eq\x010"
+    )
+    for call, kept in [("collections\nCounter", 0), ("builtins\nset", 1)]:
+        copies = f"c{call}\n".encode() + b"q\x020](" + (b"h\x02h" + bytes([kept]) + b"\x85R") * 10_000 + b"e."
+        refused(build(large + copies), "far more than weights need")
+    refused(build(large + b"ctorch\nSize\nh\x01\x85R."), "1024 sizes")
     # One text of a megabyte made into bytes 1,000 times.
     text = b"X" + (1 << 20).to_bytes(4, "little") + b"x" * (1 << 20) + b"q\x000"
     encode = b"c_codecs\nencode\nq\x010]" + b"h\x01h\x00X\6\0\0\0latin1\x86Ra" * 1000

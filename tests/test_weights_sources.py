@@ -145,9 +145,18 @@ def test_names_and_shapes_tell_the_network(model, state):
     np.testing.assert_array_equal(loaded(X), model(X))
 
 
-def test_what_training_scripts_put_around_is_taken_off(model, state):
-    wrapped = {"cur_itrs": 7, "model_state": {f"module.{name}": array for name, array in state.items()}}
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "model.", "net._orig_mod.", "a.b.c.d."])
+def test_what_training_scripts_put_around_is_taken_off(prefix, model, state):
+    wrapped = {"cur_itrs": 7, "model_state": {f"{prefix}{name}": array for name, array in state.items()}}
     np.testing.assert_array_equal(keras_deeplab.load(wrapped, include_preprocessing=False)(X), model(X))
+
+
+def test_a_prefix_that_not_all_names_have_is_not_taken_off(state):
+    mixed = {f"model.{name}": array for name, array in state.items()} | {"criterion.weight": np.ones(3)}
+    with pytest.raises(ValueError, match=r"holds no DeepLab .* in criterion, model"):
+        keras_deeplab.load(mixed)
+    with pytest.raises(ValueError, match=r"holds no DeepLab .* in a\."):
+        keras_deeplab.load({f"a.b.c.d.e.{name}": array for name, array in state.items()})
 
 
 def test_maps_are_concatenated_in_another_order(state):

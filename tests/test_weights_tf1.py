@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from randomise import randomise
+from tensorflow.core.protobuf import tensor_bundle_pb2
 
 import keras_deeplab
 from keras_deeplab.weights import recognise, tf1
+from keras_deeplab.weights.readers import bundle
 
 TOLERANCE = 2e-5
 FIXTURES = [
@@ -185,6 +187,114 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path):
         keras_deeplab.load(archive)
 
 
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_an_archive_that_becomes_far_larger_than_it_is_is_refused(mode, tmp_path):
+    """Whether the bulk is in a checkpoint's own file or in one that is passed over, and before it is unpacked."""
+    for name in ("model.ckpt-1.index", "other"):
+        with tarfile.open(tmp_path / "a.tar.gz", mode) as tar:
+            member = tarfile.TarInfo(name)
+            member.size = 1 << 26
+            tar.addfile(member, io.BytesIO(bytes(1 << 26)))
+        with pytest.raises(ValueError, match=r"a\.tar\.gz.*far more than weights need"):
+            keras_deeplab.load(tmp_path / "a.tar.gz")
+
+
+@pytest.mark.parametrize("version", ["V1", "V2"])
+def test_a_checkpoint_that_was_cut_off_is_refused(version, tmp_path):
+    prefix = write({**FEW, "noise": np.ones((300, 300), "float32")}, tmp_path / "checkpoint", version=version)
+    path = prefix if version == "V1" else Path(f"{prefix}.data-00000-of-00001")
+    content = path.read_bytes()
+    for size in (len(content) - 1, len(content) // 2, 0):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"model\.ckpt-7.* can't be read|model\.ckpt-7.* is no checkpoint"):
+            keras_deeplab.load(prefix)
+    if version == "V2":
+        path.unlink()
+        with pytest.raises(ValueError, match=r"'model\.ckpt-7\.data-00000-of-00001' is missing"):
+            keras_deeplab.load(prefix)
+
+
+def entry(**changes):
+    """What an index says of FEW's array, changed."""
+    found = tensor_bundle_pb2.BundleEntryProto(dtype=1, size=24)
+    for size in changes.pop("shape", (1, 1, 2, 3)):
+        found.shape.dim.add(size=size)
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return found.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (entry(shape=(1 << 40,)), r"has the shape \[1099511627776\] of float32, and 24 bytes"),
+        (entry(shape=(1 << 40,), size=1 << 42), r"takes bytes 0 to 4398046511104 of 24: its data is cut off"),
+        (entry(shape=(-1, -6)), "an unknown shape"),
+        (entry(shape=(2, 3), dtype=2), "of float64, and 24 bytes"),
+        (entry(dtype=99), "unknown type 99"),
+        (entry(offset=1), "takes bytes 1 to 25 of 24"),
+        (entry(shard_id=1), "-00001-of-00001' is missing"),
+        (entry() + b"\x3a\x00", "in slices, or something unknown"),  # a slice
+        (entry() + b"\x12\x02\x18\x01", "an unknown shape"),  # of no known rank
+        (entry() + b"\x1d1234", "in slices, or something unknown"),
+        (b"\xff" * 20, "more than 10 bytes"),
+        (b"\x12\x7f", "cut off or damaged"),
+    ],
+)
+def test_an_index_that_tensorflow_would_fail_over_is_refused(value, message, tmp_path):
+    (tmp_path / "a.ckpt.data-00000-of-00001").write_bytes(bytes(24))
+    (tmp_path / "a.ckpt.index").write_bytes(table({b"": b"\x08\x01", b"scope/Conv/weights": value}))
+    with pytest.raises(ValueError, match=message) as caught:
+        keras_deeplab.load(tmp_path / "a.ckpt")
+    assert "a.ckpt" in str(caught.value)
+
+
+def test_a_damaged_index_is_refused(tmp_path):
+    (tmp_path / "a.ckpt.data-00000-of-00001").write_bytes(bytes(24))
+    rows = {b"": b"\x08\x01", b"scope/Conv/weights": entry()}
+    good = table(rows)
+    bundle.check(_index(tmp_path, good))
+    for data, message in [
+        (good[1:], "can't be read"),
+        (good[:-1], "cut off or damaged"),
+        (good[:30] + good[-48:], "points beyond its end"),
+        (table(rows, packed=1), "compressed"),
+        (table(rows, twice=True), "has b'' twice"),
+        (table({b"": b"\x08\x00"}), "number of files"),
+        (table({b"": b"\x08\x80\x80\x80\x80\x10"}), "number of files"),
+    ]:
+        with pytest.raises(
+            ValueError, match=f"(?s)can't be read as a TensorFlow checkpoint.*{message}|^'[^']*' {message}"
+        ):
+            tf1.read(_index(tmp_path, data))
+
+
+def _index(folder, data):
+    (folder / "a.ckpt.index").write_bytes(data)
+    return folder / "a.ckpt"
+
+
+def table(rows, packed=0, twice=False):
+    """The bytes of a table with one block of rows, without checksums, which are looked at later."""
+
+    def block(rows):
+        content = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in rows)
+        return content + bytes(4) + b"\1\0\0\0" + bytes([packed]) + bytes(4)
+
+    first = block([*rows.items()] * (1 + twice))
+    handle = b"\0" + number(len(first) - 5)
+    second = block([(b"z", handle)])
+    footer = b"\0\0" + number(len(first)) + number(len(second) - 5)
+    return first + second + footer.ljust(40, b"\0") + bundle.MAGIC
+
+
+def number(value):
+    found = b""
+    while value > 127:
+        found, value = found + bytes([value & 127 | 128]), value >> 7
+    return found + bytes([value])
+
+
 def test_nothing_is_written_outside_by_an_archive(tmp_path):
     prefix = write(FEW, tmp_path / "checkpoint")
     name = f"../../{tmp_path.name}_evil"
@@ -328,6 +438,14 @@ def test_the_width_of_mobilenet_v2_is_recognised(alpha, divisible_by):
     settings = recognise(arrays).backbone_settings
     rebuilt = mobilenet_v2(**settings)
     assert [v.shape for v in rebuilt.weights] == [v.shape for v in backbone.weights]
+
+
+@pytest.mark.parametrize("filters", [1300, 1 << 20])
+def test_a_width_that_no_network_has_is_refused(filters):
+    arrays = dict.fromkeys(("MobilenetV2/Conv/weights", "logits/semantic/weights"), np.zeros((1, 1, 4, 8)))
+    arrays["MobilenetV2/expanded_conv_16/project/weights"] = np.zeros((1, 1, 1, filters))
+    with pytest.raises(ValueError, match="times the 320 filters of width 1; widths go up to 4"):
+        recognise(arrays)
 
 
 def test_a_plain_head_with_a_decoder_round_trips():

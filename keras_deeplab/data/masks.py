@@ -5,12 +5,12 @@ a mask file means is neither: it is the number stored at each pixel. So files ar
 ones before OpenCV decodes them.
 """
 
-import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
+
+from keras_deeplab._files import write_whole
 
 IGNORED = 255
 
@@ -153,17 +153,6 @@ def write_label_png(path, labels, palette=None):
         path,
         _png([(b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", contents), (b"IEND", b"")]),
     )
-
-
-def write_whole(path, data):
-    """Write bytes to a file so that it is there whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def label_reader(num_classes, encoding="auto", colors=None, ignore_label=None, label_offset=0):

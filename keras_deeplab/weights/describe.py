@@ -4,15 +4,13 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import textwrap
-import zipfile
 
 import numpy as np
 
-from keras_deeplab.weights import SOURCES, applications, named, readers, recognise, tf1, tflite
+from keras_deeplab.weights import SOURCES, applications, match, opened, own, readers
 from keras_deeplab.weights.files import kind_of
-from keras_deeplab.weights.state_dict import renamed, unwrap
+from keras_deeplab.weights.state_dict import renamed
 
 # what `kind_of` says -> in words
 _KINDS = {
@@ -24,9 +22,6 @@ _KINDS = {
     "pb": "a frozen TensorFlow graph",
     "tflite": "a TFLite file",
 }
-_MAX_CONFIG = 1 << 26  # bytes; a DeepLab's takes some 300 KB
-# the first layer of a head: v3 and v3+, v1, v2 on VGG and on ResNet
-_HEADS = ("aspp0", "image_pooling_mean", "fc6", "fc6_1", "logits_1")
 
 
 def describe(path, source="auto", names=False):
@@ -42,18 +37,27 @@ def describe(path, source="auto", names=False):
         ValueError: it can't be read. A file that is read and isn't a DeepLab is described, with the reason why `load`
             refuses it.
     """
-    path = os.fspath(path)
-    if path in named.NAMES and not os.path.exists(path):
-        path = os.fspath(named.fetch(path))
-    kind = kind_of(path)
-    if kind == "keras":
-        arrays, facts = _keras_file(path)
+    try:
+        with opened(path) as stored:
+            return text(stored, source, names)
+    except ValueError:
+        if kind_of(path) != "tflite":
+            raise
+        # No DeepLab, and perhaps a file that can be read.
+        return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names)
+
+
+def text(stored, source="auto", names=False):
+    """What `opened` gave to the text of `describe`."""
+    arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
+    if stored.network is None:
+        facts = _network(stored.arrays, source)
     else:
-        arrays = _read(path, kind)
-        facts = _network(arrays, source)
+        with readers.common.reading(stored.path, "a network of Keras"):
+            facts = _own(stored.network)
     parameters, size = (sum(getattr(array, count) for array in arrays.values()) for count in ("size", "nbytes"))
     facts.append(("arrays", f"{len(arrays)} of {parameters:,} values, {size / 1e6:,.1f} MB"))
-    lines = [f"{path}: {_KINDS[kind]}"]
+    lines = [f"{stored.path}: {_KINDS[stored.kind]}"]
     width = max(len(title) for title, _ in facts)
     columns = shutil.get_terminal_size().columns
     for title, text in facts:
@@ -65,22 +69,10 @@ def describe(path, source="auto", names=False):
     return "\n".join(lines)
 
 
-def _read(path, kind):
-    """`{name: array}`, also of a TFLite file that is no DeepLab."""
-    if kind == "tf1":
-        return tf1.read(path)
-    if kind == "tflite":
-        try:
-            return tflite.read(path)
-        except ValueError:
-            return readers.read(path)[1]
-    return {str(name): np.asarray(array) for name, array in unwrap(readers.read(path)[1]).items()}
-
-
 def _network(arrays, source):
     """(title, text) of what `load` would build, or of why it doesn't."""
     try:
-        plan = recognise(arrays, "the file", source)
+        plan, arrays = match(arrays, "the file", source)
     except ValueError as error:
         return [("does not load", str(error)), ("holds", _scopes(arrays)), *_hint(arrays)]
     facts = [
@@ -133,65 +125,27 @@ def _hint(arrays):
     return [("perhaps", f"weights of a backbone, which backbone_weights= takes; so are called {', '.join(fits)}")]
 
 
-# .keras files ---------------------------------------------------------------------------------------------------
+# Files of Keras with a network --------------------------------------------------------------------------------------
 
 
-def _keras_file(path):
-    """({name: array}, [(title, text)]) of a .keras file: its configuration is read, not built."""
-    with readers.common.reading(path, "a .keras file"), zipfile.ZipFile(path) as archive:
-        if archive.getinfo("config.json").file_size > _MAX_CONFIG:
-            raise ValueError("its config.json is far larger than a network's")
-        config = json.loads(archive.read("config.json"))
-        with tempfile.TemporaryDirectory() as folder:
-            member = archive.getinfo("model.weights.h5")
-            if member.file_size > readers.common.EXPANSION * os.path.getsize(path):
-                raise ValueError("its weights are far larger than the file")
-            arrays = readers.hdf5.read(archive.extract(member, folder))
-        network = config["config"]
-        layers = {layer["config"]["name"]: layer for layer in network.get("layers", [])}
-        facts = [
-            ("source", "keras: this package" if "ResizeBilinear" in _classes(layers) else "keras"),
-            ("architecture", f"{network.get('name')}, {config['class_name']} of {len(layers)} layers"),
-        ]
-        scores = [name for name in layers if re.fullmatch(r"logits(_\d+)?", name)]
-        if scores:
-            facts.append(("classes", layers[scores[0]]["config"]["filters"]))
-            facts.append(("output stride", output_stride(network["layers"])))
-    return arrays, facts
+def _own(network):
+    """(title, text) of a network that a file of Keras holds: its configuration is read, not built."""
+    config = json.loads(network)
+    inner = config["config"]
+    layers = {layer["config"]["name"]: layer for layer in inner.get("layers", [])}
+    facts = [
+        ("source", "keras: this package" if "ResizeBilinear" in _classes(layers) else "keras"),
+        ("architecture", f"{inner.get('name')}, {config['class_name']} of {len(layers)} layers"),
+    ]
+    scores = own.class_layers(layers.values())
+    if scores:
+        facts.append(("classes", scores[0]["config"]["filters"]))
+        facts.append(("output stride", own.stride_of_head(inner["layers"])))
+    return facts
 
 
 def _classes(layers):
     return {layer["class_name"] for layer in layers.values()}
-
-
-def output_stride(layers):
-    """The stride of the map that a DeepLab's head sees, from the configurations of its layers."""
-    strides = {}
-    for layer in layers:
-        name, kind = layer["config"]["name"], layer["class_name"]
-        inputs = [strides[before] for before in _inputs(layer["inbound_nodes"])]
-        if name in _HEADS:
-            return inputs[0]
-        step = layer["config"].get("strides") or 1
-        strides[name] = max(inputs, default=1) * int(np.max(step))
-        if kind == "ResizeBilinear":
-            strides[name] = inputs[-1]
-        elif kind == "UpsampleNearest":
-            strides[name] = inputs[0] // int(np.max(layer["config"]["factor"]))
-        elif kind.startswith("Windowed"):
-            strides[name] = inputs[0]  # a pooled map on its way back
-    return max(strides.values(), default=1)
-
-
-def _inputs(nodes):
-    """The names of the layers that the tensors in a layer's arguments come from."""
-    if isinstance(nodes, dict):
-        if nodes.get("class_name") == "__keras_tensor__":
-            return [nodes["config"]["keras_history"][0]]
-        nodes = list(nodes.values())
-    if isinstance(nodes, (list, tuple)):
-        return [name for node in nodes for name in _inputs(node)]
-    return []
 
 
 # The list of arrays -----------------------------------------------------------------------------------------------

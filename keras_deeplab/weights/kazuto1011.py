@@ -84,7 +84,7 @@ def recognise(shapes, label):
             warnings.warn(
                 f"{label} was made for several scales of the image at once. The model that is built sees one; its "
                 "weights are the same.",
-                stacklevel=4,
+                stacklevel=6,
             )
     else:
         classes = paths["logits/kernel" if builder is models.DeepLabV1 else "logits_1/kernel"][0]

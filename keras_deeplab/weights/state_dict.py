@@ -20,6 +20,7 @@ import numpy as np
 
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.weights.assign import assign
+from keras_deeplab.weights.readers.torch import without_wrappers
 
 _FIELD = re.compile(r"\{([a-z]+)([+-]\d+)?(?::([^}]+))?\}")
 
@@ -354,8 +355,8 @@ _WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "net")
 def unwrap(mapping):
     """The names and arrays inside of what a training script saved, the names as the model's own code gives them.
 
-    Without the `module.` of a model that was trained on several devices, and in Keras's files without `:0` and a
-    layer's name that stands there twice.
+    Without the `module.` of a model that was trained on several devices and the `_orig_mod.` of a compiled one, and in
+    Keras's files without `:0` and a layer's name that stands there twice.
 
     >>> import numpy as np
     >>> list(unwrap({"epoch": 3, "state_dict": {"module.conv1.weight": np.zeros(2)}}))
@@ -366,8 +367,7 @@ def unwrap(mapping):
     for key in _WRAPPERS:
         if isinstance(mapping.get(key), Mapping):
             return unwrap(mapping[key])
-    if mapping and all(str(name).startswith("module.") for name in mapping):
-        mapping = {name.removeprefix("module."): array for name, array in mapping.items()}
+    mapping = without_wrappers(mapping)
     if any(str(name).endswith(":0") for name in mapping):
         mapping = {re.sub(r"^([^/]+)/\1/", r"\1/", name.removesuffix(":0")): array for name, array in mapping.items()}
     return mapping

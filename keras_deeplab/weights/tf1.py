@@ -1,5 +1,7 @@
 """Checkpoints of Google's DeepLab for TensorFlow 1 (research/deeplab and research/slim)."""
 
+import lzma
+import math
 import os
 import re
 import tarfile
@@ -8,8 +10,8 @@ import zlib
 from pathlib import Path
 
 from keras_deeplab import models
-from keras_deeplab.weights.readers import frozen_graph
-from keras_deeplab.weights.readers.common import reading
+from keras_deeplab.weights.readers import bundle, frozen_graph
+from keras_deeplab.weights.readers.common import Budget, reading
 from keras_deeplab.weights.state_dict import Dialect, Plan, renamed
 
 TITLE = "Google's DeepLab for TensorFlow 1"
@@ -57,6 +59,7 @@ DIALECT = Dialect(
     ignored=r"global_step|.*/(Momentum|ExponentialMovingAverage|Adam|Adam_1|RMSProp|RMSProp_1)(_\d+)?",
 )
 
+WIDEST = 4  # width multiplier; published are up to 1.4
 _MEMBER = re.compile(r"\.(index|data-\d+-of-\d+|ckpt(-\d+)?|pb)$")
 
 
@@ -86,12 +89,23 @@ def _begins(path, magic):
 def _read_prefix(prefix, path):
     import tensorflow as tf
 
-    try:
+    with reading(path, "a TensorFlow checkpoint"):
+        if os.path.exists(f"{prefix}.index"):
+            bundle.check(prefix)
         reader = tf.train.load_checkpoint(prefix)
-        names = reader.get_variable_to_shape_map()
-        return {name: reader.get_tensor(name) for name in sorted(names) if not re.fullmatch(DIALECT.ignored, name)}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{os.fspath(path)!r} can't be read as a TensorFlow checkpoint: {error}") from error
+        shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        names = [name for name in sorted(shapes) if not re.fullmatch(DIALECT.ignored, name)]
+        budget = Budget.of(_size(prefix))
+        for name in names:  # TensorFlow takes the memory for what is declared before it looks at what is there
+            budget.spend(math.prod(shapes[name]) * max(types[name].size, 1))
+        return {name: reader.get_tensor(name) for name in names}
+
+
+def _size(prefix):
+    """Bytes of all files of a checkpoint."""
+    folder, name = os.path.split(prefix)
+    file = re.compile(rf"{re.escape(name)}(\.index|\.data-\d+-of-\d+)?")
+    return sum(entry.stat().st_size for entry in os.scandir(folder or ".") if file.fullmatch(entry.name))
 
 
 def _find_prefix(folder, path):
@@ -109,12 +123,17 @@ def _find_prefix(folder, path):
 def _read_archive(path):
     with tempfile.TemporaryDirectory() as folder:
         try:
+            budget = Budget.of(os.path.getsize(path))
             with tarfile.open(path) as archive:
                 # What the archive's members are called decides nothing: only plain files named like a checkpoint
                 # are taken out, and the "data" filter keeps them inside the folder.
-                members = [m for m in archive if m.isfile() and _MEMBER.search(m.name)]
+                members = []
+                for member in archive:
+                    budget.spend(member.size + tarfile.BLOCKSIZE)
+                    if member.isfile() and _MEMBER.search(member.name):
+                        members.append(member)
                 archive.extractall(folder, members, filter="data")
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
             raise ValueError(f"{os.fspath(path)!r} is no archive that can be unpacked: {error}") from error
         try:
             prefix = _find_prefix(Path(folder), path)
@@ -236,8 +255,16 @@ def mobilenet_v2_width(paths):
 
     Args:
         paths: `{variable path: shape of the array}`.
+
+    Raises:
+        ValueError: a multiplier that no network has.
     """
     widths = [shape[-1] for path, shape in paths.items() if path.endswith("_project/kernel")]
     widths.append(paths["Conv1/kernel"][-1])
     alpha = paths.get("block_16_project/kernel", (320,))[-1] / 320
+    if not 0 < alpha <= WIDEST:
+        raise ValueError(
+            f"the last block of its MobileNetV2 has {alpha:g} times the 320 filters of width 1; widths go up to "
+            f"{WIDEST}."
+        )
     return {"alpha": alpha, "divisible_by": 1 if any(width % 8 for width in widths) else 8}

@@ -3,7 +3,6 @@
 A file is written beside its place and renamed when it is whole, so that no reader ever sees half of one.
 """
 
-import contextlib
 import json
 import os
 import struct
@@ -11,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from keras_deeplab._files import in_a_folder, replacing
+from keras_deeplab.weights.readers.hdf5 import NETWORK
 
 # type of the items -> PyTorch's class of storage, safetensors' name
 _TYPES = {
@@ -85,10 +87,24 @@ def _writer(path, source):
 
 
 def save_keras(model, path):
-    """Writes a model as a `.keras` file, or its weights alone as a `.weights.h5` file."""
-    save = model.save if suffix_of_keras(path) == ".keras" else model.save_weights
+    """Writes a model as a `.keras` file, or as a `.weights.h5` file: Keras's own, with the network beside the weights.
+
+    `load` makes the model of either; to Keras the second is a file of weights like any other.
+    """
+    suffix = suffix_of_keras(path)
     with replacing(path) as temporary:
-        save(temporary)
+        if suffix == ".keras":
+            model.save(temporary)
+        else:
+            model.save_weights(temporary)
+            _add_network(temporary, model)
+
+
+def _add_network(path, model):
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file.create_dataset(NETWORK, data=np.frombuffer(model.to_json().encode(), "uint8"), compression="gzip")
 
 
 def suffix_of_keras(path):
@@ -97,26 +113,6 @@ def suffix_of_keras(path):
         if os.fspath(path).endswith(suffix):
             return suffix
     raise ValueError(f"Keras's files end in .keras or .weights.h5; received {os.fspath(path)!r}.")
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """A path to write at, beside `path` and of its kind, that takes its place when the block ends without an error."""
-    path = _in_a_folder(path)
-    # Keras tells formats by the ending, and a hidden file doesn't look like a result.
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _in_a_folder(path):
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {os.fspath(path.parent)!r} to write {path.name!r} into.")
-    return path
 
 
 # PyTorch ----------------------------------------------------------------------------------------------------
@@ -223,7 +219,7 @@ def write_tf1(prefix, arrays):
     """`{name: array}` to a checkpoint of the V2 format, which is two files that begin with `prefix`."""
     import tensorflow as tf
 
-    prefix = _in_a_folder(prefix)
+    prefix = in_a_folder(prefix)
     temporary = prefix.with_name(f".{os.getpid()}.{prefix.name}")
     endings = (".data-00000-of-00001", ".index")
     names = list(arrays)

@@ -7,7 +7,7 @@ import numpy as np
 from keras_deeplab.weights.readers.common import Budget, contents, itemsize, reading, values
 
 # TensorProto.dtype -> (type, field that lists values, how a value stands there). Source: types.proto, tensor.proto.
-_DTYPES = {
+DTYPES = {
     1: ("float32", 5, "<f4"),
     2: ("float64", 6, "<f8"),
     3: ("int32", 7, "varint"),
@@ -46,11 +46,11 @@ def read(path):
 def parse(data):
     """The bytes of a GraphDef to `{variable name: array}`; ValueError where they aren't one."""
     budget, constants, variables = Budget.of(len(data)), {}, set()
-    fields = _Fields()
+    fields = Fields()
     for number, node in fields(memoryview(data)):
         if number != 1:
             continue
-        name, operation, inputs, tensor = _node(_message(node), fields)
+        name, operation, inputs, tensor = _node(message(node), fields)
         if operation == "Identity" and len(inputs) == 1 and _READ.sub("", name) != name:
             variables.add(inputs[0].removeprefix("^").removesuffix(":0"))
         if operation == "Const" and tensor is not None:
@@ -86,7 +86,7 @@ def begins_a_graph(data):
 # Protocol buffers ------------------------------------------------------------------------------------------------
 
 
-def _varint(data, position):
+def varint(data, position):
     """(value, position after it) of a number in 7-bit groups."""
     value = 0
     for shift in range(0, 70, 7):
@@ -98,7 +98,7 @@ def _varint(data, position):
     raise ValueError("a number takes more than 10 bytes")
 
 
-class _Fields:
+class Fields:
     """Called with a message, yields (field number, value): an int, or a memoryview for all that isn't a varint."""
 
     def __init__(self):
@@ -108,13 +108,13 @@ class _Fields:
         position = 0
         while position < len(data):
             self.steps.spend(1)
-            tag, position = _varint(data, position)
+            tag, position = varint(data, position)
             number, kind = tag >> 3, tag & 7
             if kind == _VARINT:
-                value, position = _varint(data, position)
+                value, position = varint(data, position)
             else:
                 if kind == _BYTES:
-                    size, position = _varint(data, position)
+                    size, position = varint(data, position)
                 else:
                     size = {_FIXED64: 8, _FIXED32: 4}.get(kind)
                 if size is None or number == 0 or size > len(data) - position:
@@ -124,14 +124,14 @@ class _Fields:
             yield number, value
 
 
-def _message(value):
+def message(value):
     if not isinstance(value, memoryview):
         raise ValueError("it has a number where a message belongs")
     return value
 
 
 def _text(value):
-    return bytes(_message(value)).decode()
+    return bytes(message(value)).decode()
 
 
 def _node(data, fields):
@@ -145,27 +145,27 @@ def _node(data, fields):
         elif number == 3:
             inputs.append(_text(value))
         elif number == 5:
-            entry = dict(fields(_message(value)))
+            entry = dict(fields(message(value)))
             if entry.get(1) == b"value" and 2 in entry:
-                tensor = dict(fields(_message(entry[2]))).get(8, tensor)
+                tensor = dict(fields(message(entry[2]))).get(8, tensor)
     return name, operation, inputs, tensor
 
 
 def _array(tensor, name, fields, budget):
     """The array of a TensorProto; None for text."""
     kind, shape, content, rows = 0, [], b"", {}
-    for number, value in fields(_message(tensor)):
+    for number, value in fields(message(tensor)):
         if number == 1:
             kind = value
         elif number == 2:
-            shape = [_size(dim, fields) for field, dim in fields(_message(value)) if field == 2]
+            shape = [_size(dim, fields) for field, dim in fields(message(value)) if field == 2]
         elif number == 4:
-            content = _message(value)
+            content = message(value)
         else:
             rows.setdefault(number, []).append(value)
-    if kind not in _DTYPES:
+    if kind not in DTYPES:
         return None
-    dtype, field, stored = _DTYPES[kind]
+    dtype, field, stored = DTYPES[kind]
     count = 1
     for size in shape:
         count *= size
@@ -175,7 +175,7 @@ def _array(tensor, name, fields, budget):
     elif stored == "varint":
         items = _varints(rows.get(field, []), dtype, fields)
     else:
-        items = values(b"".join(_message(row) for row in rows.get(field, [])), dtype)
+        items = values(b"".join(message(row) for row in rows.get(field, [])), dtype)
     if not count:
         return np.empty(shape, items.dtype)
     if 0 < len(items) < count and not len(content):
@@ -189,7 +189,7 @@ def _array(tensor, name, fields, budget):
 
 
 def _size(dim, fields):
-    size = dict(fields(_message(dim))).get(1, 0)
+    size = dict(fields(message(dim))).get(1, 0)
     if not isinstance(size, int) or size >= 1 << 63:
         raise ValueError("a constant has an unknown size")
     return size
@@ -204,7 +204,7 @@ def _varints(rows, dtype, fields):
             continue
         while position < len(row):
             fields.steps.spend(1)
-            number, position = _varint(row, position)
+            number, position = varint(row, position)
             numbers.append(number)
     if dtype in ("float16", "bfloat16"):
         return values(np.asarray(numbers, "<u2").tobytes(), dtype)

@@ -11,6 +11,7 @@ from keras_deeplab.weights.readers import safetensors
 from keras_deeplab.weights.readers.common import EXPANSION, contents, reading
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+NETWORK = "keras_deeplab/network"  # where in a .weights.h5 file this package puts the network, as JSON
 _WHAT = "an HDF5 file of Keras weights"
 _CHILD = Path(__file__).with_name("hdf5_child.py")
 _SECONDS = 5  # of computing, for a small file
@@ -31,12 +32,22 @@ def read(path):
         FileNotFoundError: there is no such file.
         ValueError: it has neither layout, points to other files, is damaged, or makes the HDF5 library fail.
     """
+    return read_network(path)[1]
+
+
+def read_network(path):
+    """(text of the network or None, `{name: array}`) of an `.h5` file; the first is in files that this package wrote.
+
+    Raises as `read`.
+    """
     magic = contents(path, len(MAGIC))
     with reading(path, _WHAT):
         if magic != MAGIC:
             raise ValueError(f"it begins with {magic!r}, an HDF5 file with {MAGIC!r}")
         with Reader() as reader:
-            return reader.read(path)
+            arrays = reader.read(path)
+        network = arrays.pop(NETWORK, None)
+        return (None if network is None else network.tobytes().decode()), arrays
 
 
 class Reader:

@@ -13,6 +13,7 @@ _DTYPES = {
     **{"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"},
     **{"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"},
 }
+_NETWORK = "keras_deeplab/network"  # as hdf5.NETWORK
 _DEPTH = 32  # of groups in groups
 _FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf: no others are looked for, which could load libraries
 _MEMORY = 2 << 30  # beside what a file may become
@@ -68,6 +69,8 @@ def read(path, limit):
             raise ValueError(f"it has two arrays {max(names, key=names.count)!r}")
         if not names:
             raise ValueError(f"it has no weights of Keras: it holds {', '.join(sorted(file)[:12]) or 'nothing'}")
+        if _NETWORK.split("/")[0] in file:
+            arrays.append((_NETWORK, _at(file, _NETWORK, h5py.Dataset)))
         if sum(dataset.size * dataset.dtype.itemsize for _, dataset in arrays) > limit:
             raise ValueError(f"it asks for more than {limit:,} bytes of arrays, far more than weights need")
         return [(name, _values(dataset)) for name, dataset in arrays]

@@ -1,6 +1,7 @@
 """Pickles without running them: a machine for the opcodes that plain values need, and a short list of names."""
 
 import io
+import itertools
 import math
 import pickletools
 from collections import OrderedDict
@@ -12,16 +13,31 @@ from keras_deeplab.weights.readers.common import Budget
 # A state dict takes some 40 operations a tensor. An operation can make an object of some hundred bytes.
 _MAX_OPERATIONS = 1_000_000
 _MAX_LONG = 64  # bytes of an integer
+_MAX_AXES = 128
+_ITEM = 100  # bytes that an item of a dict takes, about
 _MAX_KEY = 1 << 60  # integers below hash to themselves: none can be made to collide
 
 _MARK = object()
 
 
 class Global:
-    """A name that a pickle may ask for: what calling it builds, or None where it is only passed on."""
+    """A name that a pickle may ask for: what calling it builds, or None where it is only passed on.
 
-    def __init__(self, name, call=None):
-        self.name, self.call = name, call
+    `plain` is a class whose objects are nothing but their attributes; a `Record` stands for each.
+    """
+
+    def __init__(self, name, call=None, plain=False):
+        self.name, self.call, self.plain = name, call, plain
+
+    def __repr__(self):
+        return self.name
+
+
+class Record:
+    """What stands for an object: the name of its class and its attributes, a dict. It does nothing."""
+
+    def __init__(self, name):
+        self.name, self.state = name, {}
 
     def __repr__(self):
         return self.name
@@ -32,8 +48,9 @@ class Pickle:
 
     Args:
         data: bytes.
-        names: `{"module name": Global}`, what pickles may ask for beside OrderedDict, Counter and
-            NumPy's numbers and arrays.
+        names: `{"module name": Global}`, what pickles may ask for beside the containers of `collections`, sets,
+            paths, `argparse.Namespace`, `types.SimpleNamespace`, NumPy's numbers and arrays. They become dicts, tuples,
+            text and `Record`.
         persistent: what a persistent id (a tuple) stands for.
         offset: where the first pickle begins; moves on with each.
 
@@ -134,6 +151,11 @@ class Pickle:
             if not isinstance(function, Global) or function.call is None or type(arguments) is not tuple:
                 raise ValueError(f"its pickle calls {_kind(function)}, which builds nothing")
             stack.append(function.call(*arguments))
+        elif name == "NEWOBJ":
+            arguments, kind = self._pop(), self._pop()
+            if not isinstance(kind, Global) or not kind.plain or arguments != ():
+                raise ValueError(f"its pickle makes an object of {_kind(kind)}, which is not read (NEWOBJ)")
+            stack.append(Record(kind.name))
         elif name == "BUILD":
             self._build(self._pop(), self._top())
         elif name == "BINPERSID":
@@ -189,6 +211,8 @@ class Pickle:
             return  # a state dict's version numbers, kept as an attribute
         if type(target) is _Dtype and type(state) is tuple and len(state) > 1 and state[1] in ("<", ">", "|", "="):
             target.order = state[1]
+        elif type(target) is Record and type(state) is dict and not target.state:
+            target.state = state
         elif target is self._blank is not None:
             self._fill(target, state)
             self._blank = None
@@ -197,11 +221,33 @@ class Pickle:
 
     def ordered_dict(self, pairs=()):
         # Python 2 wrote the items as a list of pairs, Python 3 sets them afterwards.
+        self._copies.spend(_ITEM * len(pairs))
         return self._set(OrderedDict(), [part for key, value in pairs for part in (key, value)])
 
     def counter(self, counts=None):
         # A scheduler's milestones.
+        self._copies.spend(_ITEM * len(counts or {}))
         return self._set({}, [part for pair in (counts or {}).items() for part in pair])
+
+    def default_dict(self, factory=None):
+        # What would make the values that are absent is left aside.
+        return {}
+
+    def items(self, values=()):
+        # A set: without its hashes, which could be made to collide.
+        if type(values) is not list:
+            raise ValueError(f"its pickle makes a set of {_kind(values)}")
+        self._copies.spend(8 * len(values))
+        return tuple(values)
+
+    def path(self, *parts):
+        if not all(type(part) is str for part in parts):
+            raise ValueError("its pickle has a path of something else than text")
+        self._copies.spend(sum(map(len, parts)) + len(parts))
+        return "/".join(parts).replace("//", "/", 1)
+
+    def namespace(self):
+        return Record("types.SimpleNamespace")
 
     # NumPy's numbers and arrays, which training scripts keep beside the weights.
 
@@ -247,6 +293,9 @@ class _Dtype:
 
 
 _DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", "c8", "c16"]
+_BUILTINS = ("bool", "dict", "float", "int", "list", "str", "tuple")  # what a defaultdict makes
+_PATH_MODULES = ("pathlib", "pathlib._local")  # the second in Python 3.13
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _NUMBERS = {"INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
 _TEXTS = (
@@ -262,7 +311,16 @@ def _names(reader):
         "_codecs encode": Global("_codecs.encode", reader.encode),
         "numpy dtype": Global("numpy.dtype", _Dtype),
         "numpy ndarray": Global("numpy.ndarray"),
+        # The arguments of a training script, which it keeps beside the weights.
+        "argparse Namespace": Global("argparse.Namespace", plain=True),
+        "types SimpleNamespace": Global("types.SimpleNamespace", reader.namespace),
+        "collections defaultdict": Global("collections.defaultdict", reader.default_dict),
     }
+    for module in ("builtins", "__builtin__"):  # Python 2's name, which older protocols write
+        names |= {f"{module} {kind}": Global(f"{module}.{kind}") for kind in _BUILTINS}
+        names |= {f"{module} {kind}": Global(f"{module}.{kind}", reader.items) for kind in ("set", "frozenset")}
+    for module, kind in itertools.product(_PATH_MODULES, _PATHS):
+        names[f"{module} {kind}"] = Global(f"{module}.{kind}", reader.path)
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         names[f"{module} scalar"] = Global(f"{module}.scalar", reader.scalar)
         names[f"{module} _reconstruct"] = Global(f"{module}._reconstruct", reader.blank)
@@ -273,6 +331,8 @@ def sizes(value):
     """`value` if it is a tuple or list of whole numbers from 0, as a tuple."""
     if type(value) not in (tuple, list) or not all(type(size) is int and size >= 0 for size in value):
         raise ValueError("its pickle has something else than sizes where sizes belong")
+    if len(value) > _MAX_AXES:
+        raise ValueError(f"its pickle has {len(value)} sizes for the axes of one tensor")
     return tuple(value)
 
 
@@ -283,4 +343,4 @@ def _text(value):
 
 
 def _kind(value):
-    return f"{value!r}" if isinstance(value, Global) else f"a {type(value).__name__}"
+    return f"{value!r}" if isinstance(value, (Global, Record)) else f"a {type(value).__name__}"

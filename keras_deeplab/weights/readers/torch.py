@@ -39,6 +39,7 @@ _PLACES = (
     *("model_state", "state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module"),
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
 )
+_AVERAGED = "n_averaged"  # an averaged model's count of steps
 
 
 def read(path):
@@ -91,7 +92,7 @@ def state_dict(value):
     """
     for _ in range(3):  # checkpoints nest: {"model": {"state_dict": {...}}}
         if _is_state_dict(value):
-            return _unwrap(value)
+            return without_wrappers({name: array for name, array in value.items() if name != _AVERAGED})
         if not isinstance(value, dict):
             break
         inner = {key: item for key, item in value.items() if isinstance(item, dict) and item}
@@ -115,10 +116,10 @@ def _is_state_dict(value):
     )
 
 
-def _unwrap(arrays):
-    arrays = {name: array for name, array in arrays.items() if name != "n_averaged"}  # an averaged model's count
+def without_wrappers(arrays):
+    """`{name: array}` without what `DataParallel` and `torch.compile` put before all names."""
     for prefix in ("module.", "_orig_mod.", "module."):
-        if arrays and all(name.startswith(prefix) for name in arrays):
+        if arrays and all(str(name).startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
     return arrays
 
