@@ -13,6 +13,7 @@ from export_models import NUM_CLASSES, photograph, small_model
 
 from keras_deeplab.export import saved_model
 from keras_deeplab.export.saved_model import export_saved_model, next_version
+from keras_deeplab.export.warmup import FILE as WARMUP_FILE
 
 
 def keras_labels(model, images):
@@ -50,6 +51,8 @@ def test_tensor_signatures_agree_with_the_model_at_any_size_and_batch(model, exp
         assert np.mean(labels.numpy() == keras_labels(model, images)) >= 0.9999
         np.testing.assert_allclose(logits, model(images.astype(np.float32)), rtol=1e-3, atol=1e-4)
         seen |= set(np.unique(labels))
+        softmax = signatures["probabilities"](images=tf.constant(images))["probabilities"]
+        np.testing.assert_allclose(softmax, tf.nn.softmax(model(images.astype(np.float32))), rtol=1e-3, atol=1e-5)
     assert len(seen) >= 3  # else the comparison would say little
 
 
@@ -67,11 +70,106 @@ def test_encoded_images_of_all_kinds_give_label_pngs_of_their_sizes(model, expor
         assert np.mean(labels[..., 0] == keras_labels(model, image[None])[0]) >= 0.9999
 
 
-@pytest.mark.parametrize("data", [b"", b"no image at all", png(photograph(20, 20))[:200]], ids=["empty", "text", "cut"])
-def test_bytes_that_are_no_image_are_an_error(exported, data):
-    encoded = tf.saved_model.load(str(exported)).signatures["encoded"]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?i)unknown image file format|invalid|empty"):
-        encoded(image_bytes=tf.constant([data]))
+def test_encoded_images_to_class_ids_padded_to_the_largest(model, exported):
+    images = [photograph(40, 53, 1), photograph(37, 64, 2), photograph(1, 1, 3)]
+    signature = tf.saved_model.load(str(exported)).signatures["encoded_labels"]
+    outputs = signature(image_bytes=tf.constant([png(image) for image in images]))
+    labels, sizes = outputs["labels"].numpy(), outputs["sizes"].numpy()
+    assert labels.dtype == np.uint8
+    assert labels.shape == (3, 40, 64)
+    assert sizes.tolist() == [[40, 53], [37, 64], [1, 1]]
+    for row, image in zip(labels, images, strict=True):
+        height, width = image.shape[:2]
+        assert np.mean(row[:height, :width] == keras_labels(model, image[None])[0]) >= 0.999
+        assert (row[height:] == 255).all()
+        assert (row[:, width:] == 255).all()
+    alone = signature(image_bytes=tf.constant([png(images[0])]))["labels"].numpy()
+    np.testing.assert_array_equal(alone[0], labels[0, :, :53])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_bytes holds no file"):
+        signature(image_bytes=tf.constant([], tf.string))
+
+
+def test_each_bad_file_of_a_call_is_named(exported):
+    signatures = tf.saved_model.load(str(exported)).signatures
+    files = tf.constant([png(photograph(9, 9)), b"", png(photograph(9, 9)), b"some text"])
+    for name in ("encoded", "encoded_labels"):
+        with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+            signatures[name](image_bytes=files)
+        text = "[image_bytes[1] is empty: it has 0 bytes; image_bytes[3] is no JPEG, PNG or BMP file]"
+        assert text in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def limited(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("limited") / "1"
+    return export_saved_model(model, path, max_pixels=400, warmup_size=(20, 20), batch_requests=6)
+
+
+def test_max_pixels_holds_for_files_tensors_and_padded_batches(limited):
+    signatures = tf.saved_model.load(str(limited)).signatures
+    square, tall, wide = (png(np.zeros((*size, 3), np.uint8)) for size in [(20, 20), (200, 2), (2, 200)])
+    for name in ("encoded", "encoded_labels"):
+        signatures[name](image_bytes=tf.constant([square]))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1\] declares 21x20 pixels .* 420 in all; .* 400"):
+            signatures[name](image_bytes=tf.constant([square, png(photograph(21, 20))]))
+    signatures["encoded"](image_bytes=tf.constant([tall, wide]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"differ too much in size"):
+        signatures["encoded_labels"](image_bytes=tf.constant([tall, wide]))
+    for name in ("serving_default", "logits", "probabilities"):
+        signatures[name](images=tf.zeros((4, 10, 10, 3), tf.uint8))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"\(5, 10, 10, 3\) have 500 pixels; .* up to 400"):
+            signatures[name](images=tf.zeros((5, 10, 10, 3), tf.uint8))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"\(1, 0, 10, 3\) have no pixels"):
+            signatures[name](images=tf.zeros((1, 0, 10, 3), tf.uint8))
+
+
+def test_all_signatures_share_one_copy_of_the_weights(tmp_path):
+    wide = keras.layers.Conv2D(256, 3, padding="same", name="wide")  # 24 channels in: 55,296 weights
+    path = export_saved_model(small_model(extra=wide), tmp_path / "1")
+    weights = 4 * 9 * 24 * 256
+    assert weights < (path / "saved_model.pb").stat().st_size < 2.4 * weights
+
+
+def test_warm_up_requests_are_read_by_the_servers_own_messages(exported):
+    apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    signatures = tf.saved_model.load(str(exported)).signatures
+    seen = set()
+    for record in tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests")):
+        log = apis.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        assert request.model_spec.name == "small"
+        seen.add(request.model_spec.signature_name)
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        if "images" in inputs:
+            assert inputs["images"].shape == (1, 513, 513, 3)
+            assert (inputs["images"] == 128).all()
+        else:
+            assert tf.io.decode_png(inputs["image_bytes"][0]).shape == (513, 513, 3)
+        signatures[request.model_spec.signature_name](**{name: tf.constant(value) for name, value in inputs.items()})
+    assert seen == set(signatures)
+
+
+def test_batch_requests_writes_the_servers_parameters(limited):
+    lines = (limited / "batching_params.pbtxt").read_text().splitlines()
+    assert "max_batch_size { value: 6 }" in lines
+    assert "enable_large_batch_splitting { value: true }" in lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"max_pixels": 400}, r"max_pixels=400 refuses the warm-up images of 513x513"),
+        ({"max_pixels": 0}, r"max_pixels is a number of pixels, at least 1, or None; received 0"),
+        ({"warmup_size": 0}, r"warmup_size is None, a positive number or \(height, width\); received \(0, 0"),
+        ({"warmup_size": (1, 2, 3)}, r"received \(1, 2, 3\)"),
+        ({"batch_requests": 0}, r"batch_requests is a number of images, at least 1, or None; received 0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(model, tmp_path, settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        export_saved_model(model, tmp_path / "1", **settings)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_process_with_tensorflow_alone_runs_it(model, exported, tmp_path):
@@ -135,15 +233,22 @@ def test_half_precision_models_are_exported_in_float32(tmp_path):
 
 def test_a_model_of_one_size_pads_encoded_images_and_refuses_larger_ones(tmp_path):
     model = small_model(64)
-    signatures = tf.saved_model.load(str(export_saved_model(model, tmp_path / "1"))).signatures
+    path = export_saved_model(model, tmp_path / "1")
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path / "assets.extra" / WARMUP_FILE))]
+    shape = b"\x12\x02\x08\x01\x12\x02\x08\x40\x12\x02\x08\x40\x12\x02\x08\x03"  # 1, 64, 64, 3 of a TensorProto
+    assert [shape in record for record in records] == [True, True, True, False, False]
+    signatures = tf.saved_model.load(str(path)).signatures
     image = photograph(50, 64)
     padded = np.full((1, 64, 64, 3), 128, np.uint8)
     padded[0, :50] = image
     output = signatures["encoded"](image_bytes=tf.constant([png(image)]))["labels_png_bytes"][0]
     assert np.mean(tf.io.decode_png(output)[..., 0] == keras_labels(model, padded)[0, :50]) >= 0.9999
     assert signatures["serving_default"].structured_input_signature[1]["images"].shape.as_list() == [None, 64, 64, 3]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"larger than what this model was exported for"):
-        signatures["encoded"](image_bytes=tf.constant([png(photograph(65, 40))]))
+    ids = signatures["encoded_labels"](image_bytes=tf.constant([png(image)]))["labels"][0]
+    np.testing.assert_array_equal(ids, tf.io.decode_png(output)[..., 0])
+    for name in ("encoded", "encoded_labels"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"is 65x40 .*, larger than .* exported for, 64x64"):
+            signatures[name](image_bytes=tf.constant([png(photograph(65, 40))]))
 
 
 def test_classes_are_written_beside_the_model(exported):
@@ -172,7 +277,7 @@ def test_overwriting_replaces_the_whole_folder(tmp_path):
     target = tmp_path / "7"
     target.mkdir()  # an empty folder is no obstacle
     export_saved_model(small_model(seed=1), target, classes=list("abcde"))
-    export_saved_model(small_model(seed=2), target, overwrite=True)
+    export_saved_model(small_model(seed=2), target, overwrite=True, warmup_size=None)
     images = photograph(40, 40)[None]
     labels = tf.saved_model.load(str(target)).signatures["serving_default"](images=tf.constant(images))["labels"]
     assert np.mean(labels.numpy() == keras_labels(small_model(seed=2), images)) >= 0.9999
@@ -231,6 +336,9 @@ def test_outputs_have_the_names_that_servers_show(exported):
     assert {name: sorted(function.structured_outputs) for name, function in signatures.items()} == {
         "serving_default": ["labels"],
         "logits": ["logits"],
+        "probabilities": ["probabilities"],
         "encoded": ["labels_png_bytes"],
+        "encoded_labels": ["labels", "sizes"],
     }
-    assert signatures["logits"].structured_outputs["logits"].shape[-1] == NUM_CLASSES
+    for name in ("logits", "probabilities"):
+        assert signatures[name].structured_outputs[name].shape[-1] == NUM_CLASSES

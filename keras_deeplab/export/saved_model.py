@@ -9,25 +9,54 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_deeplab.export import graph
+from keras_deeplab.export.encoded_images import checked_images, checked_sizes, decode
+from keras_deeplab.export.warmup import write_warmup_requests
+
+# 4096x4096: the photographs of most phones. The logits of 21 classes then take 1.4 GB.
+MAX_PIXELS = 1 << 24
 
 # There is nothing to train in a frozen graph; with gradients, saving fails on those that capture a tensor.
 _SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
+# A tensorflow.serving.BatchingParameters message.
+_BATCHING = """\
+max_batch_size {{ value: {size} }}
+batch_timeout_micros {{ value: 2000 }}
+max_enqueued_batches {{ value: 64 }}
+enable_large_batch_splitting {{ value: true }}
+max_execution_batch_size {{ value: {size} }}
+"""
 
-def export_saved_model(model, path, *, classes=None, overwrite=False, portable=False):
+
+def export_saved_model(
+    model,
+    path,
+    *,
+    classes=None,
+    overwrite=False,
+    portable=False,
+    max_pixels=MAX_PIXELS,
+    warmup_size=513,
+    batch_requests=None,
+):
     """A Keras model to the SavedModel folder `path`, which TensorFlow runs without Keras or this package.
 
     | signature | takes | returns |
     |---|---|---|
     | `serving_default` | `images`: uint8 (B, H, W, 3), RGB | `labels`: uint8 (B, H, W) |
     | `logits` | `images`: uint8 (B, H, W, 3), RGB | `logits`: float32 (B, H, W, num_classes) |
-    | `encoded` | `image_bytes`: string (B,), JPEG, PNG, BMP or GIF files | `labels_png_bytes`: string (B,), PNG files |
+    | `probabilities` | `images`: uint8 (B, H, W, 3), RGB | `probabilities`: float32 (B, H, W, num_classes) |
+    | `encoded` | `image_bytes`: string (B,), JPEG, PNG or BMP files | `labels_png_bytes`: string (B,), PNG files |
+    | `encoded_labels` | `image_bytes`: string (B,), as above | `labels`: uint8 (B, H, W), `sizes`: int32 (B, 2) |
 
-    Any batch size, and any H and W if the model takes any; else only its own. The images of a call to `encoded` may
-    differ in size, colour mode (grey becomes RGB, alpha is dropped) and format. Each label PNG has the size of its
-    image and one channel whose values are the labels. For a model of a fixed size `encoded` pads smaller images as
-    evaluation does and refuses larger ones. EXIF orientation is ignored. With more than 256 classes the labels are
-    int32, and the PNG has 16 bits.
+    Any batch size, and any H and W if the model takes any; else only its own. The files of a call may differ in size,
+    colour mode (grey becomes RGB, alpha is dropped) and format. Each label PNG has the size of its image and one
+    channel whose values are the labels. `encoded_labels` has the H and W of the call's tallest and widest image, with
+    255 below and to the right of smaller ones; `sizes` tells each one's own height and width. For a model of a fixed
+    size both pad smaller images as evaluation does and refuse larger ones. EXIF orientation is ignored. With more
+    than 256 classes the labels are int32, and the PNG has 16 bits.
+
+    Files that are none of these, cut short or too large are refused by their headers, with a message that names each.
 
     The folder appears when it is complete: a server that watches the parent never sees half of it.
 
@@ -38,13 +67,22 @@ def export_saved_model(model, path, *, classes=None, overwrite=False, portable=F
         overwrite: whether a SavedModel that is already at `path` may be replaced.
         portable: dilated depthwise convolutions are one operator each, which TensorFlow has for CPUs with oneDNN (its
             default on x86). True takes several slower ones that every CPU and GPU has.
+        max_pixels: pixels of the largest file that a server shall decode, and of the largest call with tensors, whose
+            images are computed all at once: H x W, or B x H x W. A pixel takes 4 bytes for each class. None: no limit.
+        warmup_size: int or (height, width) of the images in `assets.extra/tf_serving_warmup_requests`, which has
+            TensorFlow Serving run each signature once before it lets clients in; a model of a fixed size takes its own.
+            None: no such file.
+        batch_requests: how many images TensorFlow Serving may take from concurrent calls and compute together, where
+            it runs with --enable_batching and --enable_per_model_batching_parameters. They must have the same size,
+            and one that fails lets the others fail. None: each call by itself.
 
     Returns:
         `path` as a pathlib.Path.
 
     Raises:
         ValueError: if something else than an empty folder is at `path` (unless it is a SavedModel and `overwrite` is
-            True), the model isn't one of images to logits, or `classes` doesn't have a name for each output.
+            True), the model isn't one of images to logits, `classes` doesn't have a name for each output, or a number
+            isn't positive.
     """
     graph.check(model)
     path = Path(path).expanduser()
@@ -52,7 +90,10 @@ def export_saved_model(model, path, *, classes=None, overwrite=False, portable=F
     num_classes = model.outputs[0].shape[-1]
     if classes is not None and len(classes) != num_classes:
         raise ValueError(f"received {len(classes)} class names for a model of {num_classes} classes: {list(classes)}")
-    signatures = _signatures(graph.inference_model(model), portable)
+    warmup_size = _warmup_size(model, warmup_size, max_pixels)
+    if batch_requests is not None and batch_requests < 1:
+        raise ValueError(f"batch_requests is a number of images, at least 1, or None; received {batch_requests}")
+    signatures = _signatures(graph.inference_model(model), portable, max_pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the last step is a rename; its name is no number, so a server leaves it alone.
     workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -62,6 +103,11 @@ def export_saved_model(model, path, *, classes=None, overwrite=False, portable=F
         if classes is not None:
             (fresh / "assets.extra").mkdir()
             (fresh / "assets.extra" / "classes.txt").write_text("".join(f"{name}\n" for name in classes), "utf-8")
+        if warmup_size is not None:
+            requests = _warmup_requests(signatures, *warmup_size)
+            write_warmup_requests(fresh, path.absolute().parent.name, requests)
+        if batch_requests is not None:
+            (fresh / "batching_params.pbtxt").write_text(_BATCHING.format(size=batch_requests), "utf-8")
         if path.exists():
             path.rename(workplace / "old")
         fresh.rename(path)
@@ -105,31 +151,90 @@ def _check_target(path, overwrite):
         )
 
 
-def _signatures(model, portable):
+def _warmup_size(model, size, max_pixels):
+    """(height, width) of the warm-up images, or None for none; ValueError where a number can't be."""
+    if max_pixels is not None and max_pixels < 1:
+        raise ValueError(f"max_pixels is a number of pixels, at least 1, or None; received {max_pixels}")
+    if size is None:
+        return None
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"warmup_size is None, a positive number or (height, width); received {size}")
+    size = tuple(own or wanted for own, wanted in zip(graph.static_size(model), size, strict=True))
+    if max_pixels is not None and size[0] * size[1] > max_pixels:
+        raise ValueError(
+            f"max_pixels={max_pixels} refuses the warm-up images of {size[0]}x{size[1]}, so that no server could load "
+            "the model: give a smaller warmup_size or None, or a larger max_pixels"
+        )
+    return size
+
+
+def _warmup_requests(signatures, height, width):
+    """A request for each signature: one grey image."""
+    grey = tf.make_tensor_proto(128, tf.uint8, (1, height, width, 3))
+    file = tf.make_tensor_proto(tf.io.encode_png(tf.fill((height, width, 3), tf.constant(128, tf.uint8)))[None].numpy())
+    values = {"images": grey, "image_bytes": file}
+    return [
+        (name, {key: values[key] for key in (spec.name for spec in function.input_signature)})
+        for name, function in signatures.items()
+    ]
+
+
+def _signatures(model, portable, max_pixels):
     """The functions of a SavedModel by name."""
     height, width = graph.static_size(model)
-    images = tf.TensorSpec((None, height, width, 3), tf.uint8, "images")
-    logits_of = _frozen(graph.logits_function(model, native=False if portable else None), images)
+    pixels = tf.TensorSpec((None, height, width, 3), tf.uint8, "images")
+    files = tf.TensorSpec((None,), tf.string, "image_bytes")
+    logits_of = _frozen(graph.logits_function(model, native=False if portable else None), pixels)
 
-    @tf.function(input_signature=[images], autograph=False)
+    @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):
-        return {"labels": graph.labels_of(logits_of(images))}
+        return {"labels": graph.labels_of(logits_of(checked_images(images, max_pixels)))}
 
-    @tf.function(input_signature=[images], autograph=False)
+    @tf.function(input_signature=[pixels], autograph=False)
     def logits(images):
-        return {"logits": logits_of(images)}
+        return {"logits": logits_of(checked_images(images, max_pixels))}
+
+    @tf.function(input_signature=[pixels], autograph=False)
+    def probabilities(images):
+        return {"probabilities": tf.nn.softmax(logits_of(checked_images(images, max_pixels)))}
+
+    def segment_each(image_bytes, result, spec):
+        # One after the other: large images need much memory, and the operators use all cores anyway.
+        def segment(data):
+            return result(_labels(decode(data), logits_of, height, width))
+
+        return tf.map_fn(segment, image_bytes, fn_output_signature=spec, parallel_iterations=1)
 
     # The suffix _bytes of an output's name is how TensorFlow Serving's REST interface knows to send it as base64.
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "image_bytes")], autograph=False)
+    @tf.function(input_signature=[files], autograph=False)
     def encoded(image_bytes):
-        def segment(data):
-            return _label_png(data, logits_of, height, width)
+        with tf.control_dependencies([checked_sizes(image_bytes, max_pixels, height, width)]):
+            image_bytes = tf.identity(image_bytes)
+        return {"labels_png_bytes": segment_each(image_bytes, _png, tf.string)}
 
-        # One after the other: large images need much memory, and the operators use all cores anyway.
-        pngs = tf.map_fn(segment, image_bytes, fn_output_signature=tf.string, parallel_iterations=1)
-        return {"labels_png_bytes": pngs}
+    @tf.function(input_signature=[files], autograph=False)
+    def encoded_labels(image_bytes):
+        sizes = checked_sizes(image_bytes, max_pixels, height, width)
+        largest = tf.reduce_max(sizes, 0)
+        fine = [tf.debugging.Assert(tf.size(image_bytes) > 0, ["image_bytes holds no file"])]
+        if max_pixels is not None:
+            text = "the images differ too much in size to be padded to one: send them in several calls, or to `encoded`"
+            area = tf.reduce_prod(tf.cast(largest, tf.int64))
+            fine.append(tf.debugging.Assert(area <= max_pixels, [text]))
+        with tf.control_dependencies(fine):
+            image_bytes = tf.identity(image_bytes)
 
-    return {"serving_default": serving_default, "logits": logits, "encoded": encoded}
+        def padded(labels):
+            missing = largest - tf.shape(labels)
+            return tf.pad(labels, [[0, missing[0]], [0, missing[1]]], constant_values=tf.cast(255, labels.dtype))
+
+        dtype = graph.label_dtype(model.outputs[0].shape[-1])
+        labels = segment_each(image_bytes, padded, tf.TensorSpec((None, None), dtype))
+        return {"labels": labels, "sizes": sizes}
+
+    functions = (serving_default, logits, probabilities, encoded, encoded_labels)
+    return {function.__name__: function for function in functions}
 
 
 def _frozen(function, spec):
@@ -143,26 +248,21 @@ def _frozen(function, spec):
     return lambda images: constant(images)[0]
 
 
-def _label_png(data, logits_of, height, width):
-    """The bytes of an image file to those of its label PNG; (height, width) is the model's size, None where free."""
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
+def _labels(image, logits_of, height, width):
+    """An image (H, W, 3) to its labels (H, W); (height, width) is the model's size, None where free."""
     size = tf.shape(image)[:2]
-    if height is None and width is None:
-        batch = image[None]
-    else:
+    batch = image[None]
+    if height is not None or width is not None:
         target = tf.stack([size[0] if height is None else height, size[1] if width is None else width])
-        fits = tf.debugging.Assert(
-            tf.reduce_all(size <= target),
-            ["the image (height, width)", size, "is larger than what this model was exported for,", target],
-        )
-        with tf.control_dependencies([fits]):
-            missing = target - size
+        missing = target - size
         padding = [[0, missing[0]], [0, missing[1]], [0, 0]]
         # Evaluation pads with 127.5, which the graph's uint8 images can't hold.
-        batch = tf.pad(image, padding, constant_values=128)[None]
-        batch.set_shape((1, height, width, 3))
-    labels = graph.labels_of(logits_of(batch))[0, : size[0], : size[1], None]
+        batch = tf.pad(image, padding, constant_values=tf.constant(128, tf.uint8))[None]
+        batch = tf.ensure_shape(batch, (1, height, width, 3))
+    return graph.labels_of(logits_of(batch))[0, : size[0], : size[1]]
+
+
+def _png(labels):
     if labels.dtype != tf.uint8:
         labels = tf.cast(labels, tf.uint16)
-    return tf.io.encode_png(labels)
+    return tf.io.encode_png(labels[..., None])

@@ -1,0 +1,399 @@
+"""What the client makes of answers: retries, limits, batches and errors, with a server that says what it is told."""
+
+import base64
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from keras_deeplab.serving import Client, client
+from keras_deeplab.serving.errors import NotServed, reason
+
+IMAGE = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+LABELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
+
+
+def png(array):
+    from keras_deeplab._opencv import cv2
+
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def answer(*labels):
+    """A good answer to a request of so many images."""
+    return 200, {"predictions": [{"b64": base64.b64encode(png(one)).decode()} for one in labels]}
+
+
+class Server:
+    """Gives its answers in turn, (status, reply) or (status, reply, headers), the last one again and again."""
+
+    def __init__(self, *answers):
+        self.answers, self.requests, self.connections = list(answers), [], 0
+        outer, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                super().setup()
+                outer.connections += 1
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                with lock:
+                    body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                    outer.requests.append((self.path, json.loads(body) if body else None, dict(self.headers)))
+                    reply = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
+                if callable(reply):
+                    reply = reply(outer.requests[-1][1])
+                if reply is None:
+                    self.close_connection = True
+                    return
+                status, content, *headers = reply
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                for name, value in dict(*headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_POST = do_GET
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def serving(*answers, **settings):
+    """A `Server` and a client of it."""
+    with Server(*answers) as server, Client(server.address, "voc", **settings) as used:
+        yield server, used
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that were waited between attempts, without the waiting."""
+    waited = []
+    monkeypatch.setattr(client.time, "sleep", waited.append)
+    return waited
+
+
+def test_rest_needs_neither_tensorflow_nor_grpc():
+    code = """
+import sys
+import numpy as np
+from keras_deeplab.serving import Client
+with Client("http://127.0.0.1:9", "voc", retries=0) as client:
+    try:
+        client.segment(np.zeros((4, 5, 3), np.uint8))
+    except ConnectionError as error:
+        assert "can't be reached" in str(error), error
+    else:
+        sys.exit("no error")
+assert not {"tensorflow", "keras", "grpc"} & set(sys.modules), set(sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_segment_sends_an_array_as_png_and_returns_labels():
+    with Server(answer(LABELS)) as server, Client(server.address, "a b", version=3) as used:
+        labels = used.segment(IMAGE)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, LABELS)
+    path, body, _ = server.requests[0]
+    assert path == "/v1/models/a%20b/versions/3:predict"
+    assert body["signature_name"] == "encoded"
+    from keras_deeplab.data.images import decode_image
+
+    (instance,) = body["instances"]
+    np.testing.assert_array_equal(decode_image(base64.b64decode(instance["b64"])), IMAGE)
+
+
+def test_labels_of_more_than_256_classes_are_int32():
+    many = LABELS.astype(np.uint16) * 1000
+    with serving(answer(many)) as (_server, used):
+        labels = used.segment(b"file")
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, many)
+
+
+def test_files_go_as_they_are(tmp_path):
+    (tmp_path / "image.jpg").write_bytes(b"\xff\xd8 bytes\0")
+    with serving(answer(LABELS)) as (server, used):
+        for image in (tmp_path / "image.jpg", str(tmp_path / "image.jpg"), b"\xff\xd8 bytes\0"):
+            used.segment(image)
+        with pytest.raises(FileNotFoundError):
+            used.segment(tmp_path / "absent.jpg")
+    assert [base64.b64decode(body["instances"][0]["b64"]) for _, body, _ in server.requests] == [
+        b"\xff\xd8 bytes\0"
+    ] * 3
+
+
+def echo(request):
+    """Labels that tell which image they belong to: all pixels have the file's length."""
+    lengths = [len(base64.b64decode(one["b64"])) for one in request["instances"]]
+    return answer(*(np.full((2, 2), length, np.uint8) for length in lengths))
+
+
+def test_batches_are_split_by_number_and_by_bytes_and_keep_their_order():
+    lengths = [150, 90, 250, 120, 30, 60, 210]
+    files = [bytes(length) for length in lengths]
+    with serving(echo, max_batch=3) as (server, used):
+        results = used.segment_batch(files)
+        assert [int(labels[0, 0]) for labels in results] == lengths
+        assert [len(body["instances"]) for _, body, _ in server.requests] == [3, 3, 1]
+        server.requests.clear()
+        with Client(server.address, "voc", max_message_bytes=500) as used:
+            results = used.segment_batch(files)
+        assert [int(labels[0, 0]) for labels in results] == lengths
+        assert [len(body["instances"]) for _, body, _ in server.requests] == [2, 1, 3, 1]
+
+
+def test_an_image_that_is_too_large_to_send_is_refused_here():
+    with (
+        serving(echo, max_message_bytes=1000) as (server, used),
+        pytest.raises(ValueError, match=r"a request of 1\d\d\d bytes, more than max_message_bytes=1000"),
+    ):
+        used.segment(bytes(999))
+    assert server.requests == []
+
+
+def test_a_reply_that_is_too_large_is_not_read():
+    with (
+        serving((200, b" " * 5000), max_message_bytes=1000) as (server, used),
+        pytest.raises(OSError, match=r"more than max_message_bytes=1000"),
+    ):
+        used.segment(b"x")
+    assert len(server.requests) == 1
+
+
+def test_what_is_refused_is_not_sent_again(waits):
+    text = "assertion failed: [image_bytes[0] is empty: it has 0 bytes]\n\t [[{{node Assert/Assert}}]]"
+    with (
+        serving((400, {"error": text})) as (server, used),
+        pytest.raises(ValueError, match=r"^the image is empty: it has 0 bytes$"),
+    ):
+        used.segment(b"")
+    assert len(server.requests) == 1
+    assert waits == []
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_a_busy_server_is_tried_again_after_growing_waits(waits, status):
+    with serving((status, {"error": "full"}), (status, b"<html>"), answer(LABELS), backoff=0.5) as (server, used):
+        np.testing.assert_array_equal(used.segment(b"x"), LABELS)
+    assert len(server.requests) == 3
+    assert len(waits) == 2
+    assert 0 <= waits[0] <= 0.5
+    assert 0 <= waits[1] <= 1.0
+
+
+def test_waits_are_random_and_bounded(waits, monkeypatch):
+    bounds = []
+    monkeypatch.setattr(client.random, "uniform", lambda low, high: bounds.append((low, high)) or high)
+    with (
+        serving((503, {"error": "full"}), backoff=1.0, retries=5) as (_server, used),
+        pytest.raises(ConnectionError, match=r"answered 503: full \(tried 6 times\)"),
+    ):
+        used.segment(b"x")
+    assert bounds == [(0.0, 1.0), (0.0, 2.0), (0.0, 4.0), (0.0, 5.0), (0.0, 5.0), (0.0, 5.0)]
+    assert waits == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_it_waits_as_long_as_the_server_asks_but_not_beyond_the_timeout(waits):
+    with serving((503, {}, {"Retry-After": "7"}), answer(LABELS)) as (_server, used):
+        used.segment(b"x")
+    assert waits == [7.0]
+    with (
+        serving((503, {}, {"Retry-After": "7"}), timeout=5) as (_server, used),
+        pytest.raises(ConnectionError, match="tried once"),
+    ):
+        used.segment(b"x")
+    assert waits == [7.0]
+
+
+def test_a_server_that_is_not_there_is_tried_again(waits):
+    with Server(answer(LABELS)) as gone:
+        pass
+    with (
+        Client(gone.address, "voc", retries=2) as used,
+        pytest.raises(ConnectionError, match=r"can't be reached: ConnectionRefusedError.*\(tried 3 times\)"),
+    ):
+        used.segment(b"x")
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "text"),
+    [
+        ((404, {"error": "Servable not found"}), NotServed, "answered 404: Servable not found"),
+        ((413, b"too large"), ValueError, "answered 413: too large"),
+        ((403, {"error": "no"}), PermissionError, "answered 403: no"),
+        ((500, {"error": "out of memory"}), OSError, "answered 500: out of memory"),
+        ((504, b""), TimeoutError, "answered 504: no reason was given"),
+        ((200, b"<html>"), OSError, "something else than JSON"),
+        ((200, {"outputs": []}), OSError, "without predictions"),
+        ((200, {"predictions": []}), OSError, "returned 0 label maps for 1 images"),
+        ((200, {"predictions": [{"b64": "AAAA"}]}), OSError, "label PNG is not a PNG file"),
+        ((200, {"predictions": [{"labels": 1, "scores": 2}]}), OSError, "expected the output 'labels_png_bytes'"),
+    ],
+)
+def test_other_troubles_are_told_and_not_tried_again(waits, reply, kind, text):
+    with serving(reply) as (server, used), pytest.raises(kind, match=text):
+        used.segment(b"x")
+    assert len(server.requests) == 1
+    assert waits == []
+
+
+def test_a_slow_server_runs_into_the_timeout_once():
+    def slow(_):
+        time.sleep(1.0)
+
+    with serving(slow, timeout=0.2) as (server, used):
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.\d+ seconds"):
+            used.segment(b"x")
+        assert time.monotonic() - begin < 0.9
+        assert len(server.requests) == 1
+
+
+def test_a_connection_is_kept_and_opened_again_where_the_server_closed_it(waits):
+    with serving(answer(LABELS), answer(LABELS), None, answer(LABELS)) as (server, used):
+        used.segment(b"x")
+        used.segment(b"x")
+        assert server.connections == 1
+        used.segment(b"x")  # closed without an answer, as servers do to connections that were idle
+    assert server.connections == 2
+    assert len(server.requests) == 4
+    assert waits == []
+
+
+def bad_ones(request):
+    """Refuses files that begin with !, and with them the whole request, as TensorFlow Serving does."""
+    files = [base64.b64decode(one["b64"]) for one in request["instances"]]
+    bad = [f"image_bytes[{index}] is bad" for index, file in enumerate(files) if file.startswith(b"!")]
+    return (400, {"error": f"assertion failed: [{'; '.join(bad)}]"}) if bad else echo(request)
+
+
+def test_one_bad_image_of_a_batch_does_not_lose_the_others(tmp_path):
+    images = [b"12", b"!", tmp_path / "absent.jpg", b"1234", np.zeros((4, 4), np.uint8)]
+    with serving(bad_ones) as (_server, used):
+        good, bad, absent, other, flat = used.segment_batch(images, return_exceptions=True)
+        assert (good[0, 0], other[0, 0]) == (2, 4)
+        assert isinstance(bad, ValueError)
+        assert str(bad) == "the image is bad"
+        assert isinstance(absent, FileNotFoundError)
+        assert "expected a uint8 image (H, W, 3)" in str(flat)
+        with pytest.raises(ValueError, match=r"^images\[1\]: the image is bad$"):
+            used.segment_batch([b"12", b"!"])
+        assert used.segment_batch([]) == []
+
+
+@pytest.mark.parametrize("reply", [(404, {"error": "no such model"}), (500, {"error": "broken"})])
+def test_what_is_wrong_with_the_server_is_raised_in_any_case(reply):
+    with serving(reply) as (server, used), pytest.raises((NotServed, OSError)):
+        used.segment_batch([b"12", b"34"], return_exceptions=True)
+    assert len(server.requests) == 1
+
+
+def test_predict_takes_and_returns_any_signature():
+    rows = [{"labels": [[1, 2]], "sizes": [1, 2]}, {"labels": [[3, 255]], "sizes": [1, 1]}]
+    with serving(
+        (200, {"predictions": rows}), (200, {"predictions": [[[0.25, 0.75]]]}), headers={"Authorization": "Bearer t"}
+    ) as (server, used):
+        outputs = used.predict({"image_bytes": [b"a\0", b"b\0\0"]}, "encoded_labels")
+        assert outputs["labels"].tolist() == [[[1, 2]], [[3, 255]]]
+        assert outputs["sizes"].tolist() == [[1, 2], [1, 1]]
+        assert used.predict({"images": np.zeros((1, 1, 2, 3), np.uint8)}, "logits")[""].shape == (1, 1, 2)
+    path, body, headers = server.requests[0]
+    assert path == "/v1/models/voc:predict"
+    assert [base64.b64decode(one["b64"]) for one in body["instances"]] == [b"a\0", b"b\0\0"]
+    assert headers["Authorization"] == "Bearer t"
+    assert server.requests[1][1]["instances"] == np.zeros((1, 1, 2, 3)).tolist()
+
+
+def test_status_and_metadata():
+    status = {"model_version_status": [{"version": "12", "state": "AVAILABLE", "status": {"error_message": ""}}]}
+    spec = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "21"}], "unknown_rank": False}}
+    one = {"inputs": {"images": {**spec, "dtype": "DT_UINT8"}}, "outputs": {"logits": spec}}
+    definition = {"signature_def": {"logits": one, "__saved_model_init_op": {"outputs": {"x": spec}}}}
+    replies = [(200, status), *[(200, {"metadata": {"signature_def": definition}})] * 2, (200, {"ready": True})]
+    with Server(*replies) as server, Client(f"{server.address}/below/", "voc") as used:
+        assert used.status() == [{"version": 12, "state": "AVAILABLE", "message": ""}]
+        signature = {"inputs": {"images": ("uint8", (-1, 21))}, "outputs": {"logits": ("float", (-1, 21))}}
+        assert used.metadata() == {"logits": signature}
+        assert used.num_classes() == 21
+        assert used.status()[0]["state"] == "AVAILABLE"
+    assert [path for path, *_ in server.requests][:2] == ["/below/v1/models/voc", "/below/v1/models/voc/metadata"]
+    with serving((200, {"hello": 1})) as (server, used):
+        for method in (used.status, used.metadata):
+            with pytest.raises(OSError, match="TensorFlow Serving"):
+                method()
+
+
+@pytest.mark.parametrize(
+    ("server", "settings", "complaint"),
+    [
+        ("localhost:8500", {}, r"server must be grpc://host:8500 or http://host:8501"),
+        ("ftp://host", {}, r"received 'ftp://host'"),
+        ("http://", {}, r"server must be"),
+        ("http://host:99999", {}, r"server must be"),
+        ("grpc://host/path", {}, r"a gRPC address has no path"),
+        ("http://host", {"timeout": 0}, r"timeout must be positive, received 0"),
+        ("http://host", {"max_batch": -1}, r"max_batch must be positive"),
+        ("http://host", {"retries": -1}, r"must not be negative"),
+        ("http://host", {"model": ""}, r"model is the name of a model on the server"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(server, settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Client(server, **{"model": "voc", **settings})
+
+
+def test_addresses_have_the_usual_ports():
+    assert Client("http://host", "voc").server == "http://host:8501"
+    assert Client("https://host:443/models/", "voc").server == "https://host:443/models"
+    assert client._address("grpc://host") == "grpc://host:8500"
+    assert client._address("grpcs://[::1]:80") == "grpcs://[::1]:80"
+
+
+def test_grpc_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    monkeypatch.delitem(sys.modules, "tensorflow_serving.apis", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'keras_deeplab\[serving\]'"):
+        Client("grpc://localhost", "voc")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("assertion failed: [images of shape (1, 0) have no pixels] [[x]]\n\t [[{{node A}}]]", None),
+        (
+            "Graph execution error:\n\nDetected at node a/b defined at (most recent call last):\n"
+            "<stack traces unavailable>\nInvalid PNG data, size 9\n\t [[{{node a/b}}]] [Op:f]",
+            "Invalid PNG data, size 9",
+        ),
+        ("", "no reason was given"),
+    ],
+)
+def test_reasons_are_without_tensorflows_own_affairs(text, expected):
+    assert reason(text) == (expected or "images of shape (1, 0) have no pixels] [[x]")
