@@ -1,0 +1,174 @@
+"""A TFLite file to the folder of a static page that runs it in the browser, with everything that the page needs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_deeplab import _tflite_metadata
+from keras_deeplab.data.masks import voc_palette, write_whole
+from keras_deeplab.demo import runtime as litert
+from keras_deeplab.weights.readers.tflite import read_graph
+
+STATIC = Path(__file__).parent / "static"
+SETTINGS = "demo.json"
+MODEL = "model.tflite"
+# What LiteRT.js has arrays for; its own list of types lacks int8 and int64.
+_INPUTS = ("float32", "uint8")
+_OUTPUTS = ("float32", "uint8", "int32")
+
+
+@dataclass(frozen=True)
+class BrowserModel:
+    """What `check_model` found in a TFLite file.
+
+    Attributes:
+        input_size: (height, width) of the images it takes.
+        input_type: `"float32"` or `"uint8"`.
+        output: `"labels"` or `"logits"`.
+        num_classes: number of classes, or None where a file that returns labels doesn't tell.
+        classes: names of the classes in the file's metadata, or None.
+        palette: uint8 (N, 3) colours in the file's metadata, or None.
+    """
+
+    input_size: tuple
+    input_type: str
+    output: str
+    num_classes: int | None
+    classes: list | None = None
+    palette: np.ndarray | None = None
+
+
+def write_page(model, output, *, classes=None, palette=None, input_range=(0.0, 255.0), runtime=None, log=print):
+    """A TFLite file to a folder with a page that segments photographs with it, all of it in the browser.
+
+    `demo.json` is written last; it holds what the page shows: the model's name, the classes' names, the palette. Files
+    in the folder that aren't the page's are left alone.
+
+    Args:
+        model: path of a `.tflite` file that `check_model` accepts.
+        output: the folder; new, empty, or one that holds such a page, whose files are then replaced.
+        classes: names of the classes in order; None for those in the file's metadata, or else numbers. "background" is
+            not tinted.
+        palette: uint8 (N, 3) colours, at most 256; None for those in the file's metadata, or else PASCAL VOC's.
+        input_range: (low, high) that 0..255 is mapped to, for float files that don't normalise themselves.
+        runtime: folder `node_modules` that npm put LiteRT into; None for the cache, which is filled when it is empty.
+        log: called with each line of text to print.
+
+    Returns:
+        pathlib.Path of the folder.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no npm to fetch the runtime with.
+        FileExistsError: the folder holds something else.
+        ValueError: the file is none that the page can run, or the classes don't fit it.
+    """
+    model = Path(model).expanduser()
+    facts = check_model(model)
+    settings = _settings(model, facts, classes, palette, input_range)
+    output = Path(output).expanduser()
+    _check_folder(output)
+    contents = {f"runtime/{name}": data for name, data in _runtime_files(runtime, log).items()}
+    contents |= {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in _static_files()}
+    contents[MODEL] = model.read_bytes()
+    contents[SETTINGS] = (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode()
+    for name, data in contents.items():
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output / name, data)
+    return output
+
+
+def check_model(path):
+    """The path of a TFLite file to the `BrowserModel` it holds, if the page can run it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TFLite file, or one with other inputs and outputs; the message says how to export it.
+    """
+    graph = read_graph(path)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ValueError(
+            f"{path} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
+        )
+    source, target = (graph.tensors[index] for index in (graph.inputs[0], graph.outputs[0]))
+    shape = source.shape_signature
+    if len(shape) != 4 or shape[0] not in (1, -1) or shape[3] != 3:
+        raise ValueError(f"{path} takes {shape}; images (1, H, W, 3) are needed")
+    if min(shape[1:3]) < 1:
+        raise ValueError(
+            f"{path} takes images of any size, and LiteRT.js only a fixed one: export it with --input-size, "
+            "for instance 513"
+        )
+    if source.dtype not in _INPUTS:
+        raise ValueError(
+            f"{path} takes {source.dtype} images, and LiteRT.js has no such arrays: export it with --input-type uint8"
+            " or float32"
+        )
+    size = tuple(shape[1:3])
+    if target.dtype not in _OUTPUTS:
+        raise ValueError(
+            f"{path} returns {target.dtype} {target.shape}, and LiteRT.js has no such arrays, only those of "
+            f"{', '.join(_OUTPUTS)}: export it with --output-kind labels"
+        )
+    if target.shape in ((1, *size), (1, *size, 1)) and target.dtype != "float32":
+        classes, palette = _tflite_metadata.read(path)[1:]
+        count = _classes_of_argmax(graph) or (len(classes) if classes else None)
+        return BrowserModel(size, source.dtype, "labels", count, classes, palette)
+    if len(target.shape) == 4 and target.shape[:3] == (1, *size) and 1 < target.shape[3] <= 256:
+        return BrowserModel(size, source.dtype, "logits", target.shape[3], *_tflite_metadata.read(path)[1:])
+    raise ValueError(
+        f"{path} returns {target.dtype} {target.shape}; labels {(1, *size)} are needed, or logits of up to 256 classes "
+        f"{(1, *size, 'classes')}: export it with --output-kind labels"
+    )
+
+
+def _classes_of_argmax(graph):
+    counts = {graph.tensors[step.inputs[0]].shape[-1] for step in graph.operators if step.name == "ARG_MAX"}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _settings(model, facts, classes, palette, input_range):
+    classes = facts.classes if classes is None else classes
+    given = facts.palette if palette is None else palette
+    palette = voc_palette()
+    if given is not None:
+        given = np.asarray(given)
+        if given.ndim != 2 or given.shape[1] != 3 or len(given) > 256 or given.dtype != np.uint8:
+            raise ValueError(f"the palette must be uint8 (N, 3), N up to 256, received {given.dtype} {given.shape}")
+        palette[: len(given)] = given
+    low, high = (float(bound) for bound in input_range)
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise ValueError(f"input_range must be two numbers, the lower one first, received {input_range}")
+    if facts.input_type == "uint8" and (low, high) != (0.0, 255.0):
+        raise ValueError(f"input_range is for float files; {model} takes bytes as they are: leave it out")
+    classes = [str(name) for name in classes or ()]
+    if classes and facts.num_classes not in (None, len(classes)):
+        raise ValueError(f"{len(classes)} class names were given, {model} has {facts.num_classes} classes")
+    return {
+        "name": model.stem,
+        "model": MODEL,
+        "inputRange": [low, high],
+        "classes": classes,
+        "untinted": [label for label, name in enumerate(classes) if name.lower() == "background"],
+        "palette": palette.tolist(),
+    }
+
+
+def _check_folder(output):
+    if output.exists() and not output.is_dir():
+        raise FileExistsError(f"{output} is a file; name a folder for the page (--output)")
+    if output.is_dir() and any(output.iterdir()) and not (output / SETTINGS).is_file():
+        raise FileExistsError(
+            f"{output} holds other files, which would be published with the page: name a new or empty folder (--output)"
+        )
+
+
+def _runtime_files(runtime, log):
+    if runtime is None:
+        return litert.page_files(litert.fetch(log))
+    return litert.page_files(Path(runtime).expanduser())
+
+
+def _static_files():
+    return sorted(path for path in STATIC.rglob("*") if path.is_file())
