@@ -47,7 +47,15 @@ def _parser():
     _add_evaluate(command("evaluate", _evaluate, "Score a model on a data set: IoU of each class and the mean."))
     _add_predict(command("predict", _predict, "Segment photographs: label PNGs and colour overlays."))
     _add_saved_model(command("export-saved-model", _export_saved_model, "Write a SavedModel for TensorFlow Serving."))
-    _add_tflite(command("export-tflite", _export_tflite, "Write a TFLite file and compare it with the model."))
+    _add_serving_config(
+        command("serving-config", _serving_config, "Write what TensorFlow Serving needs beside exported models.")
+    )
+    _add_segment(command("segment", _segment, "Segment photographs by way of a TensorFlow Serving."))
+    _add_tflite(command("export-tflite", _export_tflite, "Write TFLite files and compare them with the model."))
+    _add_onnx(command("export-onnx", _export_onnx, "Write an ONNX file and compare it with the model."))
+    _add_demo(
+        command("demo", _demo, "Make a page that runs a TFLite file in the browser, and show it on this machine.")
+    )
     _add_inspect(command("inspect", _inspect, "Print what a file of weights holds; nothing in it is run."))
     _add_convert(command("convert", _convert, "Turn a checkpoint of other code into a file of Keras."))
     _add_export_weights(command("export-weights", _export_weights, "Write a model's weights as other code has them."))
@@ -305,6 +313,10 @@ def _evaluate(options):
 
 def _add_predict(parser):
     _add_predictor(parser)
+    _add_segmented(parser)
+
+
+def _add_segmented(parser):
     parser.add_argument("inputs", metavar="IMAGE", nargs="+", help="image files, folders, or patterns")
     parser.add_argument("--output-dir", default="predictions", help="folder for the label and overlay PNGs")
     parser.add_argument("--classes", metavar="FILE", help="text file of class names, for the legend")
@@ -312,11 +324,23 @@ def _add_predict(parser):
 
 
 def _predict(options):
+    predict = _make_predictor(options)
+    classes, palette = predict.classes, predict.palette
+    if predict.num_classes and (options.classes or classes is None):
+        classes = _class_names(options.model, options.classes, predict.num_classes)
+    return _segment_files(predict, options, classes, palette)
+
+
+def _segment_files(predict, options, classes, palette=None):
+    from keras_deeplab.data.masks import voc_palette
     from keras_deeplab.predict import segment_files
 
-    predict = _make_predictor(options)
-    classes = _class_names(options.model, options.classes, predict.num_classes) if predict.num_classes else None
-    written, failures = segment_files(predict, options.inputs, options.output_dir, classes=classes, alpha=options.alpha)
+    if palette is not None:
+        # A file has colours for its classes; label PNGs have 256.
+        palette = [*palette.tolist(), *voc_palette()[len(palette) :].tolist()]
+    written, failures = segment_files(
+        predict, options.inputs, options.output_dir, classes=classes, palette=palette, alpha=options.alpha
+    )
     print(f"{len(written)} images segmented into {options.output_dir}")
     if failures:
         print(f"{len(failures)} failed, each told above", file=sys.stderr)
@@ -335,73 +359,326 @@ def _add_saved_model(parser):
     parser.add_argument("--overwrite", action="store_true", help="replace that version")
     parser.add_argument("--classes", metavar="FILE", help="text file of class names to put beside the model")
     parser.add_argument("--portable", action="store_true", help="for GPUs and processors other than x86; slower")
+    parser.add_argument("--max-pixels", type=_positive, default=1 << 24, help="refuse larger images unread")
+    parser.add_argument("--warmup-size", type=_size, default=513, help="N or HEIGHTxWIDTH of the warm-up requests")
+    parser.add_argument("--no-warmup", action="store_true", help="leave the warm-up requests out")
+    parser.add_argument(
+        "--batch-requests", type=_positive, metavar="N", help="let the server compute N images of several calls at once"
+    )
 
 
 def _export_saved_model(options):
     from keras_deeplab.export.saved_model import export_saved_model, next_version
+    from keras_deeplab.serving.config import FILES, MODELS_CONFIG, update_models_config
 
     model = _load_model(options)
     target = Path(options.output) / str(options.version) if options.version else next_version(options.output)
-    classes = _class_names(options.model, options.classes, model.output_shape[-1])
-    path = export_saved_model(model, target, classes=classes, overwrite=options.overwrite, portable=options.portable)
-    print(f"SavedModel: {path} (signatures serving_default, logits, encoded)")
+    path = export_saved_model(
+        model,
+        target,
+        classes=_class_names(options.model, options.classes, model.output_shape[-1]),
+        overwrite=options.overwrite,
+        portable=options.portable,
+        max_pixels=options.max_pixels,
+        warmup_size=None if options.no_warmup else options.warmup_size,
+        batch_requests=options.batch_requests,
+    )
+    print(f"SavedModel: {path} (signatures serving_default, logits, probabilities, encoded, encoded_labels)")
+    # Only where somebody serves: no files appear in a folder that is for something else.
+    folder = path.absolute().parent.parent
+    if any((folder / name).exists() for name in (MODELS_CONFIG, *FILES)) and update_models_config(folder):
+        print(f"{folder / MODELS_CONFIG}: now names {path.absolute().parent.name}")
+
+
+def _add_serving_config(parser):
+    parser.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default="savedmodels", help="folder of the models' folders"
+    )
+
+
+def _serving_config(options):
+    from keras_deeplab.serving.config import write_config
+
+    written = write_config(options.folder)
+    print(f"{options.folder}: " + (f"wrote {', '.join(written)}" if written else "has all files and names all models"))
+
+
+def _add_segment(parser):
+    parser.add_argument("--server", required=True, help="grpc://HOST:8500 or http://HOST:8501")
+    parser.add_argument("--model", required=True, metavar="NAME", help="the model's name on the server")
+    parser.add_argument("--version", type=_positive, help="one of its versions; by default the newest")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds for an image, with all attempts")
+    parser.add_argument("--retries", type=int, default=4, help="new attempts where the server is too busy")
+    _add_segmented(parser)
+
+
+def _segment(options):
+    from keras_deeplab.serving import Client
+
+    settings = {"version": options.version, "timeout": options.timeout, "retries": options.retries}
+    with Client(options.server, options.model, **settings) as client:
+        states = client.status()
+        if not any(entry["state"] == "AVAILABLE" for entry in states):
+            raise OSError(f"{client.server} has the model {options.model}, but no version of it is ready: {states}")
+        count = client.num_classes()
+        # The place of the model's own files, which only the server knows.
+        classes = _class_names(os.devnull, options.classes, count) if count else None
+        return _segment_files(client.segment, options, classes)
+
+
+def _add_output(parser):
+    group = parser.add_argument_group("what the file takes and returns")
+    group.add_argument("--output-kind", choices=["labels", "logits", "probabilities"], default="labels", help="output")
+    group.add_argument(
+        "--no-upsample", action="store_true", help="leave the last resize of logits and probabilities to the caller"
+    )
+    group.add_argument("--classes", metavar="FILE", help="text file of class names, for the file's metadata")
+    group.add_argument("--palette", metavar="FILE", help="text file of their colours: R G B a line, by class")
+
+
+def _add_comparison(parser):
+    group = parser.add_argument_group("comparison with the model")
+    group.add_argument("--evaluate", metavar="DATA", help="data set with masks to compare on")
+    group.add_argument("--split", default="val", help="split of it to compare on")
+    group.add_argument("--limit", type=_positive, help="images to compare on; by default all")
+    group.add_argument(
+        "--max-miou-drop", type=float, metavar="SHARE", help="refuse a file that loses more mIoU, e.g. 0.003"
+    )
+    group.add_argument("--rounds", type=_positive, default=20, help="how often each file is timed; the least counts")
+    group.add_argument("--threads", type=_positive, help="threads of the runtimes; by default all cores")
+    _add_data_options(parser)
+
+
+def _notes(options, model, source):
+    """Class names and colours for an exported file: those of the files named, else of the data it is compared on."""
+    classes, palette = None, None
+    if source is not None and source.num_classes == model.output_shape[-1]:
+        classes, palette = list(source.classes), source.palette
+    if options.classes or classes is None:
+        classes = _class_names(options.model, options.classes, model.output_shape[-1])
+    if options.palette:
+        import numpy as np
+
+        rows = [line.split()[:3] for line in Path(options.palette).read_text("utf-8").splitlines() if line.strip()]
+        try:
+            palette = np.array([[int(value) for value in row] for row in rows], np.uint8)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{options.palette} must hold three numbers in 0..255 a line (R G B): {error}") from error
+    return {"classes": classes, "palette": palette}
 
 
 def _add_tflite(parser):
     _add_model(parser)
-    parser.add_argument("output", metavar="OUT.tflite", help="file to write")
     parser.add_argument(
-        "--precision", choices=["float32", "float16", "dynamic", "int8"], default="float32", help="kind"
+        "output", metavar="OUT.tflite", help="file to write; of several precisions OUT-PRECISION.tflite"
     )
-    parser.add_argument("--input-size", type=_size, help="N or HEIGHTxWIDTH of the images on the device")
     parser.add_argument(
-        "--calibration", metavar="FOLDER", help="for int8: a data set (its training split) or a folder of photographs"
+        "--precision",
+        type=lambda text: text.split(","),
+        default=["float32"],
+        help="float32, float16, dynamic, int8_weights, int8, int16x8, several with commas, or all",
+    )
+    parser.add_argument(
+        "--input-size",
+        type=_sizes,
+        help="N or HEIGHTxWIDTH of the images on the device; several with commas for one file that takes each; or "
+        "dynamic for a file that takes any",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FOLDER",
+        help="for int8 and int16x8: a data set (its training split) or a folder of photographs",
     )
     parser.add_argument("--calibration-samples", type=_positive, default=100, help="images to calibrate on")
-    parser.add_argument("--output-kind", choices=["labels", "logits"], default="labels", help="what the file returns")
     parser.add_argument(
         "--input-type",
         choices=["uint8", "float32", "int8"],
         help="type of its input; by default uint8 for int8, else float32",
     )
     parser.add_argument(
-        "--evaluate", metavar="DATA", help="data set to compare on; by default the --calibration one if it has masks"
+        "--output-type", choices=["int8", "uint8", "float32"], help="type of an int8 file's logits or probabilities"
     )
-    parser.add_argument("--split", default="val", help="split of it to compare on")
-    parser.add_argument("--limit", type=_positive, help="images to compare on; by default all")
+    parser.add_argument("--allow-float", action="store_true", help="an int8 file may have operators in floating point")
     parser.add_argument(
-        "--max-miou-drop", type=float, metavar="SHARE", help="refuse a file that loses more mIoU, e.g. 0.025"
+        "--layer-errors",
+        type=_positive,
+        nargs="?",
+        const=4,
+        metavar="IMAGES",
+        help="print the error of each layer of an int8 or int16x8 file on so many calibration images",
     )
-    _add_data_options(parser)
+    parser.add_argument(
+        "--runtimes",
+        type=lambda text: text.split(","),
+        default=[],
+        help="rows for an ONNX file of the model in these: onnxruntime, openvino",
+    )
+    _add_output(parser)
+    _add_comparison(parser)
+
+
+def _sizes(text):
+    """As `_size`; `257,321x513` to [257, (321, 513)] and `dynamic` to itself."""
+    if text == "dynamic":
+        return text
+    sizes = [_size(part) for part in text.split(",")]
+    return sizes[0] if len(sizes) == 1 else sizes
 
 
 def _export_tflite(options):
-    from keras_deeplab.export.tflite import export_tflite, export_verified
+    from keras_deeplab.export import compare
+    from keras_deeplab.export.tflite import PRECISIONS, export_precisions
 
+    precisions = list(PRECISIONS) if options.precision == ["all"] else options.precision
     model = _load_model(options)
-    settings = {
-        "precision": options.precision,
-        "input_size": options.input_size,
-        "calibration": options.calibration,
-        "calibration_samples": options.calibration_samples,
-        "output": options.output_kind,
-        "input_type": options.input_type,
-    }
     data = options.evaluate
     if data is None and options.calibration and (Path(options.calibration) / "masks").is_dir():
         data = options.calibration
     if data is None and options.max_miou_drop is not None:
         raise ValueError("--max-miou-drop needs labelled images to compare on: give --evaluate DATA")
-    if data is None:
-        written, verification = export_tflite(model, options.output, **settings), None
-    else:
-        source = _load_data(options, data, options.split)
-        written, verification = export_verified(
-            model, options.output, source, limit=options.limit, max_miou_drop=options.max_miou_drop, **settings
+    source = None if data is None else _load_data(options, data, options.split)
+    settings = {
+        "input_size": options.input_size,
+        "calibration": options.calibration,
+        "calibration_samples": options.calibration_samples,
+        "output": options.output_kind,
+        "upsample": not options.no_upsample,
+        "input_type": options.input_type,
+        "output_type": options.output_type,
+        "allow_float": options.allow_float,
+        "layer_errors": options.layer_errors or 0,
+        **_notes(options, model, source),
+    }
+    if len(precisions) == 1 and precisions[0] not in ("int8", "int16x8"):
+        unused = {"--calibration": options.calibration, "--layer-errors": options.layer_errors}
+        for flag, value in unused.items():
+            if value:
+                raise ValueError(f"{flag} is for int8 and int16x8; {precisions[0]} has no ranges to find: leave it out")
+    files, rows = export_precisions(
+        model,
+        options.output,
+        precisions,
+        source,
+        limit=options.limit,
+        max_miou_drop=options.max_miou_drop,
+        rounds=options.rounds,
+        num_threads=options.threads,
+        runtimes=options.runtimes,
+        **settings,
+    )
+    for file in files:
+        if file.layer_errors is not None:
+            print(f"{file.path}: error of each layer\n{compare.layer_table(file.layer_errors)}\n")
+    for file in files:
+        kinds = ", ".join(f"{count} {name}" for name, count in sorted(file.operators.items()))
+        sizes = ", ".join(f"{height}x{width}" for height, width in file.input_sizes) or "any"
+        print(f"{file.path}: {file.bytes:,} bytes, {file.precision}, input {sizes}\n  {kinds}")
+    print(f"\n{compare.table(rows)}")
+    if source is None:
+        print("not compared with the model: give --evaluate DATA, a data set with masks")
+    return _refused(files, rows)
+
+
+def _refused(files, rows):
+    """Says which files lost too much; the command's exit status."""
+    refused = [
+        (file, row.verification)
+        for file, row in zip(files, rows, strict=False)
+        if row.verification and not row.verification.passed
+    ]
+    for file, verification in refused:
+        print(
+            f"keras-deeplab: error: the converted file is no good: {verification}. It was left as {file.path} for "
+            "inspection; nothing was written under the name asked for",
+            file=sys.stderr,
         )
-    kinds = ", ".join(f"{count} {name}" for name, count in sorted(written.operators.items()))
-    print(f"{written.path}: {written.bytes:,} bytes, {written.precision}, input {written.input_size}\n  {kinds}")
-    print(verification or "not compared with the model: give --evaluate DATA, a data set with masks")
+    return 1 if refused else 0
+
+
+def _add_onnx(parser):
+    _add_model(parser)
+    parser.add_argument("output", metavar="OUT.onnx", help="file to write")
+    parser.add_argument("--input-size", type=_size, help="N or HEIGHTxWIDTH of the images; by default any")
+    parser.add_argument("--input-type", choices=["float32", "uint8"], default="float32", help="type of its input")
+    parser.add_argument(
+        "--runtimes",
+        type=lambda text: text.split(","),
+        default=["onnxruntime"],
+        help="what to compare it in: onnxruntime, openvino or both with a comma",
+    )
+    _add_output(parser)
+    _add_comparison(parser)
+
+
+def _export_onnx(options):
+    from keras_deeplab.export import compare
+    from keras_deeplab.export.onnx import export_compared
+
+    model = _load_model(options)
+    if options.evaluate is None and options.max_miou_drop is not None:
+        raise ValueError("--max-miou-drop needs labelled images to compare on: give --evaluate DATA")
+    source = None if options.evaluate is None else _load_data(options, options.evaluate, options.split)
+    file, rows = export_compared(
+        model,
+        options.output,
+        source,
+        runtimes=options.runtimes,
+        limit=options.limit,
+        max_miou_drop=options.max_miou_drop,
+        rounds=options.rounds,
+        num_threads=options.threads,
+        input_size=options.input_size,
+        input_type=options.input_type,
+        output=options.output_kind,
+        upsample=not options.no_upsample,
+        **_notes(options, model, source),
+    )
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(file.operators.items()))
+    size = "{}x{}".format(*file.input_size) if file.input_size else "any"
+    print(f"{file.path}: {file.bytes:,} bytes, input {size}\n  {kinds}\n\n{compare.table(rows)}")
+    if source is None:
+        print("not compared with the model: give --evaluate DATA, a data set with masks")
+    return _refused([file] * len(rows), rows)
+
+
+# demo -------------------------------------------------------------------------------------------------------
+
+
+def _add_demo(parser):
+    parser.add_argument("model", metavar="MODEL.tflite", help="file that export-tflite wrote, of a fixed input size")
+    parser.add_argument("--output", default="demo", help="folder of the page; any web server can publish it")
+    parser.add_argument("--classes", metavar="FILE", help="text file of class names, instead of those in the model")
+    parser.add_argument(
+        "--input-range",
+        type=_numbers,
+        default=(0.0, 255.0),
+        metavar="LOW,HIGH",
+        help="what 0..255 is mapped to, for float files that don't normalise themselves",
+    )
+    parser.add_argument(
+        "--runtime", metavar="FOLDER", help="node_modules with LiteRT; by default a cache, which npm fills once"
+    )
+    parser.add_argument("--no-serve", action="store_true", help="write the page and end")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve it on; this machine only by default")
+    parser.add_argument("--port", type=int, default=8000, help="port to serve it on, 0 for any")
+
+
+def _demo(options):
+    from keras_deeplab.demo.page import check_model, write_page
+    from keras_deeplab.demo.server import serve
+
+    facts = check_model(options.model)
+    classes = None  # those in the file
+    if facts.num_classes and (options.classes or not facts.classes):
+        classes = _class_names(options.model, options.classes, facts.num_classes)
+    elif options.classes:
+        classes = [line.strip() for line in Path(options.classes).read_text("utf-8").splitlines() if line.strip()]
+    folder = write_page(
+        options.model, options.output, classes=classes, input_range=options.input_range, runtime=options.runtime
+    )
+    print(f"page: {folder} (images of {facts.input_size[0]}x{facts.input_size[1]}, {facts.input_type})", flush=True)
+    if not options.no_serve:
+        serve(folder, options.host, options.port)
 
 
 # inspect, convert, export-weights ----------------------------------------------------------------------------
@@ -420,14 +697,18 @@ def _add_inspect(parser):
 
 
 def _inspect(options):
+    from keras_deeplab import _tflite_metadata
     from keras_deeplab.weights.describe import describe
 
     print(describe(options.file, options.source, names=options.names))
+    if options.file.lower().endswith(".tflite"):
+        about = _tflite_metadata.describe(options.file)
+        print(about or "no metadata of its own: class names and palette are unknown")
 
 
 def _add_convert(parser):
     parser.add_argument("checkpoint", metavar="IN", help=f"any {_CHECKPOINT}")
-    parser.add_argument("output", metavar="OUT", help="file to write: .keras, or .weights.h5 for the weights alone")
+    parser.add_argument("output", metavar="OUT", help="file to write: .keras, or .weights.h5 with the network beside")
     _add_source(parser)
     parser.add_argument("--output-stride", type=_positive, help="8, 16 or 32; by default the source's own")
     parser.add_argument("--num-classes", type=_positive, help="other than the checkpoint's: the last layer starts anew")
@@ -436,18 +717,20 @@ def _add_convert(parser):
 
 def _convert(options):
     from keras_deeplab import load
-    from keras_deeplab.weights.describe import describe
+    from keras_deeplab.weights import opened
+    from keras_deeplab.weights.describe import text
     from keras_deeplab.weights.writers import save_keras, suffix_of_keras
 
     suffix_of_keras(options.output)  # before the work
-    print(describe(options.checkpoint, options.source))
-    model = load(
-        options.checkpoint,
-        source=options.source,
-        output_stride=options.output_stride,
-        num_classes=options.num_classes,
-        include_preprocessing=not options.no_preprocessing,
-    )
+    with opened(options.checkpoint) as stored:
+        print(text(stored, options.source))
+        model = load(
+            stored,
+            source=options.source,
+            output_stride=options.output_stride,
+            num_classes=options.num_classes,
+            include_preprocessing=not options.no_preprocessing,
+        )
     save_keras(model, options.output)
     size = os.path.getsize(options.output)
     print(f"{options.output}: {model.name}, {model.count_params():,} parameters, {size:,} bytes")

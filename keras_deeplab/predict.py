@@ -1,6 +1,7 @@
 """From photographs to label maps: one call for Keras models, checkpoints, SavedModels and TFLite files."""
 
 import glob
+import json
 import os
 import warnings
 from pathlib import Path
@@ -8,8 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_deeplab import _tflite_metadata
+
 PADDING = 127.5
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+# What runs a file of this kind, the first by default.
+_RUNTIMES = {".tflite": ("litert", "openvino"), ".onnx": ("onnxruntime", "openvino")}
+# Left alone, it computes in bfloat16 where the processor has it.
+OPENVINO_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 class Predictor:
@@ -24,17 +31,23 @@ class Predictor:
         fixed: whether the model itself allows no other size than `input_size`.
         num_classes: number of classes, or None where a file that returns labels doesn't tell.
         name: what messages call the model.
+        classes: names of the classes that the model's file has, or None.
+        palette: uint8 (N, 3) colours that it has, or None.
 
     Attributes:
-        input_size, num_classes, name: as above.
+        input_size, num_classes, name, classes, palette: as above.
     """
 
-    def __init__(self, run, input_size=None, fixed=False, num_classes=None, name="the model"):
+    def __init__(
+        self, run, input_size=None, fixed=False, num_classes=None, name="the model", classes=None, palette=None
+    ):
         self._run = run
         self._fixed = fixed
         self.input_size = input_size
         self.num_classes = num_classes
         self.name = name
+        self.classes = classes
+        self.palette = palette
 
     def __call__(self, images):
         images = np.asarray(images)
@@ -68,14 +81,15 @@ def predictor(
     flip=False,
     input_range=None,
     num_threads=None,
+    runtime=None,
 ):
     """A model or its file to a `Predictor`: images (H, W, 3) in 0..255 to labels (H, W), whatever runs inside.
 
     Args:
         model_or_path: a `keras.Model` that returns logits, or the path of
-            a `.keras` file; a `.tflite` file (float or quantised, logits or labels out); a SavedModel folder, or a
-            folder of numbered versions of one; else a checkpoint that `keras_deeplab.load` reads. A `Predictor`
-            is returned as it is.
+            a `.keras` file; a `.tflite` file (float or quantised, logits or labels out); an `.onnx` file; a SavedModel
+            folder, or a folder of numbered versions of one; else a checkpoint that `keras_deeplab.load` reads. A
+            `Predictor` is returned as it is.
         input_size: int or (height, width): images are padded to it with 127.5, at the bottom and right, and the
             labels cropped again. Models of a fixed size set it themselves. None runs at the size of the image.
         output_stride: for checkpoints that `keras_deeplab.load` reads; the other kinds have theirs built in.
@@ -84,7 +98,9 @@ def predictor(
         flip: whether to average over the mirrored image as well; Keras models only.
         input_range: (low, high) that 0..255 is mapped to, for TFLite files that don't normalise themselves.
             None means (0, 255); a quantised input that stands for -1..1 or 0..1 then gets the bytes as they are.
-        num_threads: threads of the TFLite interpreter; None for all cores.
+        num_threads: threads of the runtime of a `.tflite` or `.onnx` file; None for all cores.
+        runtime: what runs such a file: `"litert"` (.tflite), `"onnxruntime"` (.onnx) or `"openvino"` (both); None for
+            the first that fits.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -100,7 +116,8 @@ def predictor(
         _refuse("a Predictor that is already made", options, "give it where the Predictor is made")
         return model_or_path
     if isinstance(model_or_path, keras.Model):
-        _refuse("a keras.Model", {"output_stride": output_stride is not None}, "build the model with it")
+        options = {"output_stride": output_stride is not None, "runtime": runtime is not None}
+        _refuse("a keras.Model", options, "build or export the model for it")
         return _keras_predictor(model_or_path, size, scales, flip)
     if not isinstance(model_or_path, (str, os.PathLike)):
         raise ValueError(
@@ -109,14 +126,19 @@ def predictor(
     path = Path(model_or_path).expanduser()
     saved_model = _saved_model_folder(path)
     suffix = path.suffix.lower()
-    if suffix in (".tflite", ".keras") and not path.is_file():
+    if suffix in (*_RUNTIMES, ".keras") and not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    if suffix == ".tflite" or saved_model:
-        kind = "a TFLite file" if suffix == ".tflite" else "a SavedModel"
+    if suffix in _RUNTIMES or saved_model:
+        kind = {".tflite": "a TFLite file", ".onnx": "an ONNX file"}.get(suffix, "a SavedModel")
         _refuse(kind, several, "score the .keras file or checkpoint that it was exported from")
         _refuse(kind, {"output_stride": output_stride is not None}, "export the model with it")
+        if suffix in _RUNTIMES and runtime_of(path, runtime) != "litert":
+            _refuse(kind, {"input_range": input_range is not None}, "such files take images in 0..255 here")
+            return _session_predictor(path, size, runtime_of(path, runtime), num_threads)
         if suffix == ".tflite":
             return _tflite_predictor(path, size, input_range, num_threads)
+    if runtime is not None:
+        raise ValueError(f"runtime {runtime!r} is for .tflite and .onnx files; {path} is neither")
     if input_range is not None:
         raise ValueError(f"input_range is for TFLite files; {path} is none: such models take images in 0..255")
     if saved_model:
@@ -468,7 +490,7 @@ def _argmax(scores):
     return np.argmax(scores, axis=-1).astype(np.uint8 if scores.shape[-1] <= 256 else np.int32)
 
 
-def _as_labels(output, images, height, width, name):
+def _as_labels(output, images, height, width, name, align_corners=True):
     """What a deployed model returned, logits (B, h, w, C) or labels (B, H, W[, 1]), to labels (B, height, width)."""
     if output.ndim == 4 and output.shape[-1] == 1:
         output = output[..., 0]
@@ -480,7 +502,10 @@ def _as_labels(output, images, height, width, name):
             import tensorflow as tf
 
             output = tf.raw_ops.ResizeBilinear(
-                images=output.astype(np.float32), size=images.shape[1:3], align_corners=True
+                images=output.astype(np.float32),
+                size=images.shape[1:3],
+                align_corners=align_corners,
+                half_pixel_centers=not align_corners,
             ).numpy()
         return _argmax(output[:, :height, :width])
     raise ValueError(
@@ -541,58 +566,227 @@ def _saved_model_predictor(path, size):
     return Predictor(run, size, fixed=None not in own, num_classes=num_classes, name=name)
 
 
+def runtime_of(path, runtime=None):
+    """The path of a .tflite or .onnx file and a runtime, or None, to the name of the runtime that is to run it."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _RUNTIMES:
+        raise ValueError(f"{path} is no exported file that a runtime runs: its name ends in none of {list(_RUNTIMES)}")
+    if runtime is None:
+        return _RUNTIMES[suffix][0]
+    if runtime not in _RUNTIMES[suffix]:
+        raise ValueError(f"a {suffix} file is run by one of {', '.join(_RUNTIMES[suffix])}; received {runtime!r}")
+    return runtime
+
+
 def _tflite_predictor(path, size, input_range, num_threads):
     name = f"the TFLite file {path}"
-    interpreter = _interpreter(path, num_threads)
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    loaded = interpreter(path, num_threads)
+    signatures = loaded.get_signature_list()
+    if len(signatures) > 1:
+        return _signatures_predictor(path, loaded, sorted(signatures), size, input_range, name)
+    inputs, outputs = loaded.get_input_details(), loaded.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
         raise ValueError(
             f"{name} has {len(inputs)} inputs (the first of shape {inputs[0]['shape']}) and {len(outputs)} outputs; "
             "expected images (1, H, W, 3) and one output"
         )
-    (details,) = inputs
-    shape = [None if side < 0 else int(side) for side in details["shape_signature"]]
-    if shape[0] not in (None, 1) or shape[3] != 3:
-        raise ValueError(f"{name} takes {tuple(shape)}; expected (1, H, W, 3)")
-    prepare = _tflite_input(details, input_range, name)
-    index, output = details["index"], outputs[0]["index"]
+    shape, prepare = _tflite_images(inputs[0], input_range, name)
+    index, output = inputs[0]["index"], outputs[0]["index"]
+    align_corners, about = _metadata(path, outputs[0]["shape"])
     allocated = None
 
     def run(images, height, width):
         nonlocal allocated
         if allocated != images.shape[1:3]:
             if None in shape:
-                interpreter.resize_tensor_input(index, (1, *images.shape[1:]), strict=True)
-            interpreter.allocate_tensors()
+                loaded.resize_tensor_input(index, (1, *images.shape[1:]), strict=True)
+            loaded.allocate_tensors()
             allocated = images.shape[1:3]
         labels = []
         for image in images:
-            interpreter.set_tensor(index, prepare(image[None]))
-            interpreter.invoke()
-            labels.append(_as_labels(interpreter.get_tensor(output), image[None], height, width, name))
+            loaded.set_tensor(index, prepare(image[None]))
+            loaded.invoke()
+            labels.append(_as_labels(loaded.get_tensor(output), image[None], height, width, name, align_corners))
         return np.concatenate(labels)
 
     size = _resolved_size(shape[1:3], size, name)
-    num_classes = _num_classes(outputs[0]["shape"])
-    return Predictor(run, size, fixed=None not in shape[1:3], num_classes=num_classes, name=name)
+    return Predictor(run, size, fixed=None not in shape[1:3], name=name, **about)
 
 
-def _interpreter(path, num_threads):
-    if num_threads is None:
-        num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _signatures_predictor(path, loaded, keys, size, input_range, name):
+    """Of a file that has a signature for each of several sizes: images are run by the smallest that holds them."""
+    runners = {}
+    for key in keys:
+        runner = loaded.get_signature_runner(key)
+        inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(f"the signature {key!r} of {name} has {len(inputs)} inputs and {len(outputs)} outputs")
+        ((word, source),), (target,) = inputs.items(), outputs.values()
+        shape, prepare = _tflite_images(source, input_range, name)
+        if None in shape[1:3] or shape[1:3] in runners:
+            raise ValueError(
+                f"{name} has several signatures, {', '.join(keys)}, which don't differ by the size of their images"
+            )
+        runners[shape[1:3]] = (runner, word, prepare)
+    sizes = sorted(runners, key=lambda sides: sides[0] * sides[1])
+    if size is not None and size not in runners:
+        known = ", ".join(f"{height}x{width}" for height, width in sizes)
+        raise ValueError(f"{name} takes images of {known}, received input_size {size}: choose one of them, or none")
+    if size is not None:
+        sizes = [size]
+    align_corners, about = _metadata(path, target["shape"])
+
+    def run(images, height, width):
+        holding = [side for side in sizes if side[0] >= images.shape[1] and side[1] >= images.shape[2]]
+        if not holding:
+            raise ValueError(
+                f"the image is {images.shape[1]}x{images.shape[2]} (height x width), larger than all sizes of {name}: "
+                f"{', '.join(f'{side[0]}x{side[1]}' for side in sizes)}. Images are padded, never resized in silence"
+            )
+        runner, word, prepare = runners[holding[0]]
+        labels = []
+        for image in _padded(images, holding[0], None):
+            (output,) = runner(**{word: prepare(image[None])}).values()
+            labels.append(_as_labels(output, image[None], height, width, name, align_corners))
+        return np.concatenate(labels)
+
+    return Predictor(run, size, fixed=True, name=name, **about)
+
+
+def _tflite_images(details, input_range, name):
+    """The details of an input to its shape, None where it is free, and the function that images are fed through."""
+    shape = tuple(None if side < 0 else int(side) for side in details["shape_signature"])
+    if len(shape) != 4 or shape[0] not in (None, 1) or shape[3] != 3:
+        raise ValueError(f"{name} takes {shape}; expected (1, H, W, 3)")
+    return shape, _tflite_input(details, input_range, name)
+
+
+def _metadata(path, output_shape):
+    """What a TFLite file's own metadata tells a predictor: align_corners of a resize that is left, and its keywords."""
+    facts, classes, palette = _tflite_metadata.read(path)
+    facts = facts or {}
+    about = {"num_classes": _num_classes(output_shape) or facts.get("num_classes"), "palette": palette}
+    if classes and about["num_classes"] in (None, len(classes)):
+        about |= {"num_classes": len(classes), "classes": classes}
+    return facts.get("resize", "align_corners") == "align_corners", about
+
+
+def _threads(num_threads):
+    if num_threads is not None:
+        return num_threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def interpreter(path, num_threads=None, *, content=None, keep_all=False):
+    """A TFLite file's path, or its content, to an interpreter: LiteRT's where it is installed, else TensorFlow's.
+
+    Args:
+        path: the file; None where `content` is given.
+        num_threads: None for all cores.
+        content: the bytes of the file.
+        keep_all: whether to run without delegates and keep every tensor, for a look at them.
+
+    Raises:
+        ValueError: if it isn't a TFLite file that can be read.
+    """
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError:
-        import tensorflow as tf
-
-        Interpreter = tf.lite.Interpreter
+        from tensorflow.lite import Interpreter
+        from tensorflow.lite.experimental import OpResolverType
+    options = {"num_threads": _threads(num_threads)}
+    options |= {"model_path": str(path)} if content is None else {"model_content": content}
+    if keep_all:
+        options["experimental_preserve_all_tensors"] = True
+        options["experimental_op_resolver_type"] = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     with warnings.catch_warnings():
         # TensorFlow's interpreter announces its removal; until then it reads the same files.
         warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
         try:
-            return Interpreter(model_path=str(path), num_threads=num_threads)
+            return Interpreter(**options)
         except ValueError as error:
-            raise ValueError(f"{path} is not a TFLite file that can be read: {error}") from error
+            raise ValueError(f"{path or 'this'} is not a TFLite file that can be read: {error}") from error
+
+
+def _session_predictor(path, size, runtime, num_threads):
+    """A file that ONNX Runtime or OpenVINO runs."""
+    name = f"{path} ({runtime})"
+    load = {"onnxruntime": _onnxruntime_session, "openvino": _openvino_session}[runtime]
+    try:
+        shape, dtype, output_shape, infer, facts = load(path, _threads(num_threads))
+    except ImportError as error:
+        raise ImportError(f"{name} needs a package that isn't installed: pip install {runtime} ({error})") from error
+    if len(shape) != 4 or shape[0] not in (None, 1) or shape[3] != 3 or dtype not in (np.uint8, np.float32):
+        raise ValueError(f"{name} takes {np.dtype(dtype).name} {shape}; expected images (B, H, W, 3), uint8 or float32")
+    align_corners = facts.get("resize", "align_corners") == "align_corners"
+    classes, palette = facts.get("classes"), facts.get("palette")
+
+    def run(images, height, width):
+        fed = images if dtype == np.float32 else np.rint(images).astype(np.uint8)
+        groups = [fed[index : index + 1] for index in range(len(fed))] if shape[0] == 1 else [fed]
+        output = np.concatenate([infer(group) for group in groups])
+        return _as_labels(output, images, height, width, name, align_corners)
+
+    return Predictor(
+        run,
+        _resolved_size(shape[1:3], size, name),
+        fixed=None not in shape[1:3],
+        num_classes=_num_classes(output_shape) or facts.get("num_classes"),
+        name=name,
+        classes=classes,
+        palette=None if palette is None else np.array(palette, np.uint8),
+    )
+
+
+def _onnxruntime_session(path, num_threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes, which derive from Exception alone
+        raise ValueError(f"{path} is not an ONNX file that can be run: {error}") from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
+    (source,), (target,) = inputs, outputs
+    known = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+    shapes = [[side if isinstance(side, int) else None for side in entry.shape] for entry in (source, target)]
+    notes = session.get_modelmeta().custom_metadata_map.get("keras_deeplab")
+    facts = json.loads(notes) if notes else {}
+
+    def infer(fed):
+        return session.run(None, {source.name: fed})[0]
+
+    return tuple(shapes[0]), known.get(source.type), shapes[1], infer, facts
+
+
+def _openvino_session(path, num_threads):
+    import openvino
+
+    core = openvino.Core()
+    try:
+        compiled = core.compile_model(
+            core.read_model(str(path)), "CPU", OPENVINO_OPTIONS | {"INFERENCE_NUM_THREADS": num_threads}
+        )
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not a file that OpenVINO can run: {error}") from error
+    if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
+        raise ValueError(
+            f"{path} has {len(compiled.inputs)} inputs and {len(compiled.outputs)} outputs; one of each is needed"
+        )
+    request = compiled.create_infer_request()
+    shapes = [
+        [side.get_length() if side.is_static else None for side in port.partial_shape]
+        for port in (compiled.inputs[0], compiled.outputs[0])
+    ]
+    facts = {}
+    if Path(path).suffix.lower() == ".tflite":
+        facts, classes, palette = _tflite_metadata.read(path)
+        facts = {**(facts or {}), "classes": classes, "palette": palette}
+    dtype = compiled.inputs[0].element_type.to_dtype().type
+    return tuple(shapes[0]), dtype, shapes[1], lambda fed: request.infer([fed])[0].copy(), facts
 
 
 def _tflite_input(details, input_range, name):

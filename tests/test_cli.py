@@ -75,7 +75,7 @@ def test_train_evaluate_predict_export(trained, folder, tmp_path, capsys):
     assert main([*arguments, "--calibration", str(folder), "--calibration-samples", "4"]) == 0
     out = capsys.readouterr().out
     assert "Keras model" in out
-    assert "TFLite file" in out
+    assert "| int8 " in out
     assert tflite.stat().st_size < 4_000_000
     assert main(["evaluate", str(tflite), str(folder)]) == 0
     assert main(["evaluate", str(tmp_path / "served"), str(folder)]) == 0

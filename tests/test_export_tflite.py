@@ -13,16 +13,18 @@ import pytest
 import tensorflow as tf
 from export_models import NUM_CLASSES, photograph, small_model
 
-from keras_deeplab import data, layers
-from keras_deeplab.export import tflite
+from keras_deeplab import _tflite_metadata, data, layers
+from keras_deeplab.export import compare, tflite
 from keras_deeplab.export.tflite import (
     RejectedFile,
     calibration_images,
+    export_precisions,
     export_tflite,
     export_verified,
     operators,
     verify,
 )
+from keras_deeplab.predict import predictor
 
 HEIGHT, WIDTH = SIZE = (65, 81)
 
@@ -39,6 +41,9 @@ def run(path, image):
     """The one output of a file for one image (H, W, 3)."""
     loaded = interpreter(path)
     (source,), (target,) = loaded.get_input_details(), loaded.get_output_details()
+    if -1 in source["shape_signature"]:
+        loaded.resize_tensor_input(source["index"], (1, *np.shape(image)))
+        loaded.allocate_tensors()
     loaded.set_tensor(source["index"], np.asarray(image)[None].astype(source["dtype"]))
     loaded.invoke()
     return loaded.get_tensor(target["index"])[0]
@@ -97,12 +102,280 @@ def test_logits_are_those_of_the_model(model, tmp_path):
     np.testing.assert_allclose(run(written.path, picture), keras_logits(model, picture), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("precision", "least"), [("float16", 0.999), ("dynamic", 0.98)])
-def test_smaller_weights_agree_nearly(precision, least, model, tmp_path):
+@pytest.mark.parametrize(
+    ("precision", "least", "types"),
+    [
+        ("float16", 0.999, {np.float16, np.float32}),
+        ("dynamic", 0.98, {np.int8, np.float32}),
+        ("int8_weights", 0.99, {np.int8, np.float16, np.float32}),
+    ],
+)
+def test_smaller_weights_agree_nearly(precision, least, types, model, tmp_path):
     written = export_tflite(model, tmp_path / "model.tflite", input_size=SIZE, precision=precision)
-    assert least <= agreement(written.path, model)
-    weights = {str(d["dtype"]) for d in interpreter(written.path).get_tensor_details() if len(d["shape"]) == 4}
-    assert ("float16" if precision == "float16" else "int8") in " ".join(weights)
+    assert least <= agreement(written.path, model) < 1
+    assert {d["dtype"] for d in interpreter(written.path).get_tensor_details() if len(d["shape"]) == 4} == types
+
+
+def test_int8_weights_have_a_scale_for_each_channel_and_spare_small_kernels(model, tmp_path):
+    written = export_tflite(model, tmp_path / "model.tflite", input_size=SIZE, precision="int8_weights")
+    loaded = interpreter(written.path)
+    stored = [entry for entry in loaded.get_tensor_details() if entry["dtype"] == np.int8]
+    # Of the kernels only the dilated 3x3 one has 1,024 weights or more.
+    assert [tuple(entry["shape"]) for entry in stored] == [(16, 3, 3, 12)]
+    (kernel,) = (layer.kernel for layer in model.layers if isinstance(layer, layers.DilatedConv2D))
+    norm = next(
+        layer for layer in model.layers[model.layers.index(model.get_layer("dilated_conv2d")) :] if "norm" in layer.name
+    )
+    gain = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+    folded = (np.asarray(kernel) * gain).transpose(3, 0, 1, 2)
+    quantization = stored[0]["quantization_parameters"]
+    np.testing.assert_allclose(quantization["scales"], np.abs(folded).max((1, 2, 3)) / 127, rtol=1e-4)
+    assert not quantization["zero_points"].any()
+    restored = loaded.get_tensor(stored[0]["index"]) * quantization["scales"][:, None, None, None]
+    assert np.abs(restored - folded).max() <= 0.51 * quantization["scales"].max()
+
+
+def test_int16_activations_compute_in_integers_throughout(model, photographs, tmp_path):
+    options = {"precision": "int16x8", "input_size": SIZE, "calibration": photographs[:8]}
+    written = export_tflite(model, tmp_path / "model.tflite", **options)
+    assert written.float_operators == ()
+    assert agreement(written.path, model) >= 0.99
+    details = interpreter(written.path).get_tensor_details()
+    assert sum(entry["dtype"] == np.int16 for entry in details) >= 15
+    assert {entry["dtype"] for entry in details if len(entry["shape"]) == 4 and entry["dtype"] != np.int16} == {
+        np.float32,
+        np.int8,
+        np.int32,
+    }
+    scores = next(entry for entry in details if entry["dtype"] == np.int32 and tuple(entry["shape"]) == (1, *SIZE, 5))
+    assert scores["quantization"] == (0.0, 0)
+    as_bytes = export_tflite(model, tmp_path / "bytes.tflite", input_type="uint8", **options)
+    assert as_bytes.float_operators == ()
+    assert interpreter(as_bytes.path).get_input_details()[0]["dtype"] == np.uint8
+    picture = photograph(*SIZE, 100)
+    np.testing.assert_array_equal(run(as_bytes.path, picture), run(written.path, picture))
+
+
+def test_equal_biases_keep_their_values_in_int16(tmp_path):
+    """The converter holds them once, at the scale of one of their operators."""
+    inputs = keras.Input((16, 16, 3))
+    x = inputs
+    for gain in (0.002, 0.3, 0.01):
+        bias, kernel = keras.initializers.Constant(3), keras.initializers.RandomUniform(-gain, gain, seed=1)
+        x = keras.layers.Conv2D(8, 1, bias_initializer=bias, kernel_initializer=kernel)(x)
+    model = keras.Model(inputs, x)
+    pictures = [photograph(16, 16, seed) for seed in range(4)]
+    options = {"precision": "int16x8", "calibration": pictures, "output": "logits"}
+    written = export_tflite(model, tmp_path / "model.tflite", **options)
+    np.testing.assert_allclose(run(written.path, pictures[0]), keras_logits(model, pictures[0]), rtol=0.01)
+
+
+# Sizes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", 0.9999), ("float16", 0.998), ("int8", 0.95)])
+def test_a_file_for_any_size_keeps_dilated_operators(precision, least, model, photographs, tmp_path):
+    options = {"calibration": photographs[:8]} if precision == "int8" else {}
+    written = export_tflite(model, tmp_path / "any.tflite", precision=precision, input_size="dynamic", **options)
+    assert not {"SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"} & written.operators.keys()
+    assert written.operators["DEPTHWISE_CONV_2D"] == 2 + (precision == "int8")
+    assert written.input_sizes == ()
+    assert written.input_size is None
+    assert interpreter(written.path).get_input_details()[0]["shape_signature"].tolist() == [1, -1, -1, 3]
+    segment = predictor(written.path)
+    equal = []
+    for seed, size in enumerate([(65, 81), (64, 64), (97, 50), (33, 130), (128, 96)]):
+        picture = photograph(*size, seed)
+        labels = run(written.path, picture)
+        np.testing.assert_array_equal(segment(picture), labels)
+        equal.append(np.mean(labels == keras_logits(model, picture).argmax(-1)))
+    assert least <= np.mean(equal)
+    if precision == "int8":
+        assert written.float_operators == ()
+
+
+def test_one_file_for_several_sizes_shares_its_weights(photographs, tmp_path):
+    # The 3x3 convolution behind has 14,400 weights, so that sharing shows.
+    wide = small_model(extra=keras.layers.Conv2D(100, 3, padding="same"))
+    one = export_tflite(wide, tmp_path / "one.tflite", input_size=SIZE)
+    two = export_tflite(wide, tmp_path / "two.tflite", input_size=[SIZE, 97])
+    assert two.input_sizes == (SIZE, (97, 97))
+    assert two.input_size == SIZE
+    assert two.bytes < 1.15 * one.bytes
+    loaded = interpreter(two.path)
+    assert loaded.get_signature_list() == {
+        "65x81": {"inputs": ["images"], "outputs": ["labels"]},
+        "97x97": {"inputs": ["images"], "outputs": ["labels"]},
+    }
+    picture = photograph(97, 97, 100)
+    labels = loaded.get_signature_runner("97x97")(images=picture[None].astype(np.float32))["labels"][0]
+    assert np.mean(labels == keras_logits(wide, picture).argmax(-1)) >= 0.9999
+    np.testing.assert_array_equal(run(two.path, photograph(*SIZE, 100)), run(one.path, photograph(*SIZE, 100)))
+
+    segment = predictor(two.path)
+    np.testing.assert_array_equal(segment(picture), labels)
+    # Of the sizes that hold an image the smallest is taken.
+    small = photograph(60, 70, 3)
+    np.testing.assert_array_equal(segment(small), predictor(wide, SIZE)(small))
+    np.testing.assert_array_equal(predictor(two.path, 97)(small), predictor(wide, 97)(small))
+    with pytest.raises(ValueError, match=r"is 98x97 .* larger than all sizes of .*: 65x81, 97x97"):
+        segment(photograph(98, 97))
+    with pytest.raises(ValueError, match=r"takes images of 65x81, 97x97, received input_size \(513, 513\)"):
+        predictor(two.path, 513)
+
+
+def test_several_sizes_of_int8_agree_too(model, photographs, integer_file, tmp_path):
+    options = {"precision": "int8", "calibration": photographs}
+    both = export_tflite(model, tmp_path / "two.tflite", input_size=[SIZE, 97], **options)
+    assert both.float_operators == ()
+    picture = photograph(*SIZE, 100)
+    np.testing.assert_array_equal(run(both.path, picture), run(integer_file.path, picture))
+    square = photograph(97, 97, 100)
+    assert np.mean(predictor(both.path)(square) == keras_logits(model, square).argmax(-1)) >= 0.95
+
+
+def test_constants_lie_at_multiples_of_16(integer_file):
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    content = integer_file.path.read_bytes()
+    file = schema.Model.GetRootAs(content, 0)
+    found = 0
+    for index in range(file.BuffersLength()):
+        buffer = file.Buffers(index)
+        if buffer.DataLength():
+            start = buffer._tab.Vector(buffer._tab.Offset(4))
+            assert start % 16 == 0
+            found += 1
+    assert found > 20
+
+
+# What the files return --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_logits_at_the_stride_of_the_head_leave_the_resize_to_the_caller(align_corners, tmp_path):
+    coarse = small_model(upsample=False)
+    resize = layers.ResizeBilinear(align_corners, dtype="float32")
+    model = keras.Model(coarse.inputs[0], resize([coarse.outputs[0], coarse.inputs[0]]))
+    options = {"input_size": SIZE, "output": "logits", "upsample": False}
+    written = export_tflite(model, tmp_path / "model.tflite", **options)
+    picture = photograph(*SIZE, 100)
+    logits = run(written.path, picture)
+    assert logits.shape == (17, 21, NUM_CLASSES)
+    np.testing.assert_allclose(logits, keras_logits(coarse, picture), rtol=1e-3, atol=1e-3)
+    assert "ARG_MAX" not in written.operators
+    # The predictor is such a caller, and the file tells it how to resize.
+    labels = predictor(written.path)(picture)
+    assert np.mean(labels == keras_logits(model, picture).argmax(-1)) >= 0.9999
+    # A model that has no last resize gives the same file.
+    same = export_tflite(coarse, tmp_path / "same.tflite", **options)
+    np.testing.assert_array_equal(run(same.path, picture), logits)
+
+
+def test_a_model_of_full_size_without_a_last_resize_has_none_to_leave(tmp_path):
+    inputs = keras.Input((None, None, 3))
+    plain = keras.Model(inputs, keras.layers.Conv2D(4, 3, padding="same")(inputs))
+    with pytest.raises(ValueError, match=r"no resize to leave to the caller: choose upsample=True"):
+        export_tflite(plain, tmp_path / "model.tflite", input_size=8, output="logits", upsample=False)
+    assert export_tflite(plain, tmp_path / "model.tflite", input_size=8).operators["ARG_MAX"] == 1
+
+
+@pytest.mark.parametrize("upsample", [True, False])
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_probabilities_are_those_of_the_model(activation, upsample, model, tmp_path):
+    expected = model if upsample else small_model(upsample=False)
+    source = model
+    if activation:
+        source = keras.Model(model.inputs[0], keras.layers.Activation("softmax")(model.outputs[0]))
+    options = {"input_size": SIZE, "output": "probabilities", "upsample": upsample}
+    written = export_tflite(source, tmp_path / "model.tflite", **options)
+    assert written.operators["SOFTMAX"] == 1
+    picture = photograph(*SIZE, 100)
+    softmax = keras.ops.softmax(keras_logits(expected, picture), axis=-1)
+    np.testing.assert_allclose(run(written.path, picture), softmax, atol=1e-4)
+
+
+@pytest.mark.parametrize("output_type", ["uint8", "float32", None])
+def test_int8_files_return_the_type_asked_for(output_type, model, photographs, tmp_path):
+    options = {"precision": "int8", "input_size": SIZE, "calibration": photographs[:8], "output": "probabilities"}
+    written = export_tflite(model, tmp_path / "model.tflite", output_type=output_type, **options)
+    assert written.float_operators == ()
+    (target,) = interpreter(written.path).get_output_details()
+    assert target["dtype"] == np.dtype(output_type or "int8")
+    picture = photograph(*SIZE, 100)
+    found = run(written.path, picture).astype(np.float32)
+    scale, zero_point = target["quantization"]
+    found = found if output_type == "float32" else (found - zero_point) * scale
+    expected = keras.ops.softmax(keras_logits(model, picture), axis=-1)
+    assert np.abs(found - expected).mean() < 0.03
+
+
+# Metadata ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_tells_its_classes_colours_and_sizes(model, tmp_path):
+    names, colours = ["none", "road", "car", "tree", "sky"], np.arange(15, dtype=np.uint8).reshape(5, 3)
+    options = {"input_size": SIZE, "output": "logits", "upsample": False}
+    path = export_tflite(model, tmp_path / "model.tflite", classes=names, palette=colours, **options).path
+    facts, classes, palette = _tflite_metadata.read(path)
+    assert classes == names
+    np.testing.assert_array_equal(palette, colours)
+    assert facts == {
+        "precision": "float32",
+        "output": "logits",
+        "input_sizes": [[65, 81]],
+        "num_classes": 5,
+        "upsampled": False,
+        "resize": "align_corners",
+    }
+    segment = predictor(path)
+    assert segment.classes == names
+    np.testing.assert_array_equal(segment.palette, colours)
+    # Without names there are the colours of PASCAL VOC, and the number of classes is known still.
+    bare = predictor(export_tflite(model, tmp_path / "bare.tflite", input_size=SIZE).path)
+    assert (bare.classes, bare.num_classes) == (None, 5)
+    assert bare.palette.tolist()[:2] == [[0, 0, 0], [128, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["a", "b"]}, r"classes must be 5 names .* received 2"),
+        ({"classes": ["a", "b", "c", "d", "e\nf"]}, r"classes must be 5 names of a line each"),
+        ({"palette": np.zeros((5, 3))}, r"palette must be uint8 \(N, 3\), received float64"),
+        ({"palette": np.zeros((4, 3), np.uint8)}, r"the palette has 4 colours for 5 classes"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_refused(options, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_tflite(model, tmp_path / "model.tflite", input_size=SIZE, **options)
+
+
+# Errors of layers -------------------------------------------------------------------------------------------
+
+
+def test_the_error_of_each_layer_is_told(model, photographs, tmp_path):
+    options = {"precision": "int8", "input_size": SIZE, "calibration": photographs[:8], "layer_errors": 2}
+    errors = export_tflite(model, tmp_path / "model.tflite", **options).layer_errors
+    kinds = collections.Counter(entry.operator for entry in errors)
+    assert kinds["CONV_2D"] == 6
+    assert kinds["DEPTHWISE_CONV_2D"] == 3
+    assert [entry.error for entry in errors] == sorted((entry.error for entry in errors), reverse=True)
+    # Logits are cut far below the largest, which costs no label.
+    cut, others = errors[:2], errors[2:]
+    assert {entry.operator for entry in cut} == {"CONV_2D", "RESIZE_BILINEAR"}
+    assert all(0 < entry.error < 0.1 and entry.scale > 0 for entry in others if entry.name.startswith("conv"))
+    # Ranges found on a black picture alone don't hold a bright one's values.
+    options |= {"calibration": [np.zeros((*SIZE, 3), np.uint8)], "layer_errors": 0}
+    dark = export_tflite(model, tmp_path / "dark.tflite", **options).path.read_bytes()
+    exact = export_tflite(model, tmp_path / "exact.tflite", input_size=SIZE).path.read_bytes()
+    picture = photograph(*SIZE, 100)[None].astype(np.float32)
+    worse = {entry.name: entry for entry in compare.layer_errors(dark, exact, [picture])}
+    assert max(entry.error for entry in worse.values() if entry.operator == "CONV_2D") > 0.2
+    assert {entry.error for entry in compare.layer_errors(exact, exact, [picture])} == {0.0}
+    assert export_tflite(model, tmp_path / "plain.tflite", input_size=SIZE).layer_errors is None
+    with pytest.raises(ValueError, match=r"told of int8 and int16x8 files; this one is float32"):
+        export_tflite(model, tmp_path / "plain.tflite", input_size=SIZE, layer_errors=1)
 
 
 def test_half_precision_models_become_float32_files(model, tmp_path):
@@ -218,6 +491,8 @@ def test_operators_that_stay_in_floating_point_are_refused(photographs, tmp_path
     assert not list(tmp_path.iterdir())
     _, floating = operators(export_tflite(odd, path, input_size=SIZE).path.read_bytes())
     assert collections.Counter(floating)["COS"] == 1
+    options = {"precision": "int8", "input_size": SIZE, "calibration": photographs[:2], "allow_float": True}
+    assert export_tflite(odd, path, **options).float_operators == ("DEQUANTIZE", "COS", "QUANTIZE")
 
 
 # Calibration ------------------------------------------------------------------------------------------------
@@ -291,15 +566,22 @@ def test_images_that_cannot_be_calibrated_on_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, r"precision must be one of float32, float16, dynamic, int8; received 'int4'"),
-        ({"output": "masks"}, r"output must be one of labels, logits; received 'masks'"),
+        ({"precision": "int4"}, r"must be one of float32, float16, dynamic, int8_weights, int8, int16x8; received"),
+        ({"output": "masks"}, r"output must be one of labels, logits, probabilities; received 'masks'"),
+        ({"upsample": False}, r"labels can't be enlarged well by the caller"),
+        ({"output_type": "uint8"}, r"output_type is for logits and probabilities"),
+        ({"output_type": "uint8", "output": "logits"}, r"output_type 'uint8' needs precision=\"int8\""),
+        ({"precision": "int16x8"}, r"int16x8 needs images .* pass calibration="),
         ({"input_type": "int16"}, r"input_type must be one of uint8, float32, int8; received 'int16'"),
         ({"input_type": "int8"}, r'input_type "int8" needs precision="int8"'),
         ({"precision": "int8"}, r"int8 needs images .* pass calibration= \(--calibration\)"),
-        ({"calibration": "photos"}, r'calibration is for precision="int8"'),
+        ({"calibration": "photos"}, r'calibration is for precision="int8" and "int16x8"'),
         ({"calibration_samples": 0}, r"calibration_samples must be at least 1"),
-        ({"input_size": None}, r"takes any size, a TFLite file only one: pass input_size= \(--input-size\)"),
+        ({"input_size": None}, r"takes any size: pass input_size= \(--input-size\)"),
         ({"input_size": (65, 0)}, r"input_size must be an int or \(height, width\)"),
+        ({"input_size": "any"}, r'input_size must be "dynamic" or numbers, received \'any\''),
+        ({"input_size": [65, (65, 65)]}, r"at least one size, and each once"),
+        ({"input_size": []}, r"at least one size, and each once"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(options, message, model, tmp_path):
@@ -311,6 +593,8 @@ def test_arguments_that_do_not_fit_are_refused(options, message, model, tmp_path
 def test_models_of_one_size_need_no_input_size_and_nested_ones_allow_no_other(tmp_path):
     nested = keras.Sequential([keras.Input((40, 48, 3)), keras.models.clone_model(small_model()), keras.layers.ReLU()])
     assert export_tflite(nested, tmp_path / "model.tflite").input_size == (40, 48)
+    with pytest.raises(ValueError, match=r"was built for 40x48 images, so no file of it takes any size"):
+        export_tflite(nested, tmp_path / "other.tflite", input_size="dynamic")
     inner = small_model(32)
     outer = keras.Sequential([keras.Input((32, 32, 3)), inner])
     with pytest.raises(ValueError, match=r"was built for 32x32 images and can't be brought to 65x81: build it with"):
@@ -345,11 +629,10 @@ def test_verification_scores_both_on_the_same_images(synthetic_model, source, tm
     assert result.equal_labels >= 0.9999
     assert abs(result.miou_drop) < 1e-4
     from keras_deeplab.evaluate import evaluate
-    from keras_deeplab.predict import predictor
 
     expected = evaluate(predictor(synthetic_model, SIZE), source, limit=3, progress=False)
     assert result.model_miou == expected.mean_iou
-    assert f"Keras model {result.model_miou:.4f}, TFLite file {result.file_miou:.4f}" in str(result)
+    assert f"Keras model {result.model_miou:.4f}, exported file {result.file_miou:.4f}" in str(result)
 
 
 def test_a_file_that_lost_too_much_is_not_kept_under_its_name(synthetic_model, source, tmp_path):
@@ -366,6 +649,37 @@ def test_a_file_that_lost_too_much_is_not_kept_under_its_name(synthetic_model, s
     assert written.path == path
     assert result.passed
     assert path.stat().st_size == written.bytes == result.bytes
+
+
+def test_several_precisions_are_written_and_compared(synthetic_model, source, tmp_path, monkeypatch):
+    # No processes here: what they measure is tested with the rest of that module.
+    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads: 1_000_000)
+    options = {"input_size": SIZE, "calibration": source, "calibration_samples": 2, "rounds": 1, "progress": False}
+    precisions = ["float32", "int8_weights", "int8"]
+    files, rows = export_precisions(synthetic_model, tmp_path / "m.tflite", precisions, source, limit=2, **options)
+    assert [file.path.name for file in files] == ["m-float32.tflite", "m-int8_weights.tflite", "m-int8.tflite"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(file.path.name for file in files)
+    assert [row.name for row in rows] == precisions
+    assert [row.bytes for row in rows] == [file.path.stat().st_size for file in files]
+    assert [row.float_operators for row in rows] == [None, None, ()]
+    exact, _, small = (verify(file.path, synthetic_model, source, limit=2, progress=False) for file in files)
+    assert rows[0].verification == exact
+    assert rows[2].verification == small
+    assert exact.equal_labels > small.equal_labels
+
+
+def test_of_several_precisions_only_those_that_lost_too_much_are_refused(
+    synthetic_model, source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads: None)
+    scores = [compare.Verification(1, 0.7, score, 0.9, 10, 0.1) for score in (0.69, 0.5)]
+    monkeypatch.setattr(compare, "verify_all", lambda *arguments, **options: scores)
+    (tmp_path / "m-int8.tflite").write_bytes(b"what was here before")
+    options = {"input_size": SIZE, "calibration": source, "calibration_samples": 1, "rounds": 1}
+    files, _ = export_precisions(synthetic_model, tmp_path / "m.tflite", ["float32", "int8"], source, **options)
+    assert [file.path.name for file in files] == ["m-float32.tflite", "m-int8.rejected.tflite"]
+    assert (tmp_path / "m-int8.tflite").read_bytes() == b"what was here before"
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_an_error_while_verifying_leaves_no_file(synthetic_model, source, tmp_path):

@@ -1,3 +1,7 @@
-"""A trained model to the files that serve it: `saved_model` (TensorFlow Serving), `tflite` (phones, browsers)."""
+"""A trained model to the files that serve it.
 
-__all__ = ["saved_model", "tflite"]
+`saved_model` (TensorFlow Serving), `tflite` (phones, browsers), `onnx` (ONNX Runtime, OpenVINO), and `compare`, what
+they lost.
+"""
+
+__all__ = ["compare", "onnx", "saved_model", "tflite"]

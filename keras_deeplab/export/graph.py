@@ -137,17 +137,58 @@ def _copy_weights(model, cloned, replaced):
             cloned.get_layer(layer.name).set_weights(layer.get_weights())
 
 
-def logits_function(model, native=True):
+def last_resize(model):
+    """How a model's logits are brought to the size of the images: "align_corners" or "half_pixel_centers".
+
+    Logits that the model leaves at a smaller size are to be resized the former way, as `logits_function` does it.
+    """
+    layer = _last_resize_layer(model)
+    return "align_corners" if layer is None or layer.align_corners else "half_pixel_centers"
+
+
+def without_last_resize(model):
+    """A model to the one that returns its logits at the stride of its head, a softmax behind the resize left out too.
+
+    A model that leaves its logits at a smaller size is returned as it is.
+
+    Raises:
+        ValueError: the model returns maps of the images' size, and no last resize of it makes them so.
+    """
+    layer = _last_resize_layer(model)
+    if layer is not None:
+        return keras.Model(model.inputs[0], layer.input[0], name=model.name)
+    if _keeps_size(model):
+        raise ValueError(
+            f"the model {model.name!r} doesn't end in a keras_deeplab.layers.ResizeBilinear to the size of its images, "
+            "so there is no resize to leave to the caller: choose upsample=True"
+        )
+    return model
+
+
+def _last_resize_layer(model):
+    """The ResizeBilinear to the size of the images that a model ends in, or has before its softmax; else None."""
+    by_output = {id(layer.output): layer for layer in model.layers if not isinstance(layer.output, (list, tuple))}
+    layer = by_output.get(id(model.outputs[0]))
+    if isinstance(layer, (keras.layers.Softmax, keras.layers.Activation)):
+        layer = by_output.get(id(layer.input))
+    if isinstance(layer, layers.ResizeBilinear) and layer.input[1] is model.inputs[0]:
+        return layer
+    return None
+
+
+def logits_function(model, native=True, resize=True):
     """A model to a function from images (B, H, W, 3) in 0..255, any dtype, to float32 logits (B, H, W, C).
 
     To be called while tracing a tf.function with `autograph=False`. Logits that the model leaves at a smaller size
-    are resized to the images', as the heads do it. `native` is that of `layers.export_ops`: how dilated depthwise
-    convolutions are traced.
+    are resized to the images', as the heads do it, unless `resize` is False. `native` is that of `layers.export_ops`:
+    how dilated depthwise convolutions are traced.
     """
 
     def logits_of(images):
         with layers.export_ops(native=native):
             logits = tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
+        if not resize:
+            return logits
         known, wanted = logits.shape[1:3], images.shape[1:3]
         if known.is_fully_defined() and wanted.is_fully_defined():
             same = known == wanted

@@ -1,26 +1,43 @@
 """A Keras model to a TFLite file for phones, browsers and small computers, and the check of what it lost."""
 
 import collections
+import dataclasses
 import itertools
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import flatbuffers
-import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
 
-from keras_deeplab import layers
-from keras_deeplab.data.masks import write_whole
-from keras_deeplab.export import graph
+from keras_deeplab import _tflite_metadata, quantize
+from keras_deeplab.data.masks import voc_palette, write_whole
+from keras_deeplab.export import compare, flatbuffer, graph
+from keras_deeplab.export.compare import LayerError, Verification, verify
+from keras_deeplab.export.flatbuffer import operators
+from keras_deeplab.predict import ends_in_softmax
+
+__all__ = [
+    "OUTPUTS",
+    "PRECISIONS",
+    "LayerError",
+    "RejectedFile",
+    "TFLiteFile",
+    "Verification",
+    "calibration_images",
+    "export_precisions",
+    "export_tflite",
+    "export_verified",
+    "operators",
+    "verify",
+]
 
 # How weights and activations are stored.
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
-OUTPUTS = ("labels", "logits")
-_INPUT_TYPES = {"uint8": tf.uint8, "float32": tf.float32, "int8": tf.int8}
+PRECISIONS = ("float32", "float16", "dynamic", "int8_weights", "int8", "int16x8")
+OUTPUTS = ("labels", "logits", "probabilities")
+_TYPES = {"uint8": tf.uint8, "float32": tf.float32, "int8": tf.int8}
+_CALIBRATED = ("int8", "int16x8")
 
 
 @dataclass(frozen=True)
@@ -31,56 +48,24 @@ class TFLiteFile:
         path: pathlib.Path of the file.
         bytes: its size.
         precision: one of `PRECISIONS`.
-        input_size: (height, width) of the images it takes.
+        input_sizes: (height, width) of each size of images that it takes; () where it takes any.
         operators: dict from the names of TFLite's operators to how many of each the file has.
         float_operators: names of the operators that compute in floating point between input and output, in order.
+        layer_errors: tuple of `LayerError`, the largest first, where they were asked for; else None.
     """
 
     path: Path
     bytes: int
     precision: str
-    input_size: tuple
+    input_sizes: tuple
     operators: dict
     float_operators: tuple
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What `verify` measured on real images.
-
-    Attributes:
-        images: how many images were compared.
-        model_miou: mean IoU of the Keras model.
-        file_miou: mean IoU of the TFLite file, on the same images.
-        equal_labels: share of all pixels, ignored ones too, on which the two agree.
-        bytes: size of the file.
-        max_miou_drop: the loss allowed, None for any.
-    """
-
-    images: int
-    model_miou: float
-    file_miou: float
-    equal_labels: float
-    bytes: int
-    max_miou_drop: float | None
+    layer_errors: tuple | None = None
 
     @property
-    def miou_drop(self):
-        """How much mean IoU the file lost; negative where it gained."""
-        return self.model_miou - self.file_miou
-
-    @property
-    def passed(self):
-        """Whether the loss is within `max_miou_drop`; never where mean IoU can't be computed."""
-        return self.max_miou_drop is None or self.miou_drop <= self.max_miou_drop
-
-    def __str__(self):
-        allowed = "" if self.max_miou_drop is None else f" (allowed: {100 * self.max_miou_drop:.2f})"
-        return (
-            f"mIoU on {self.images} images: Keras model {self.model_miou:.4f}, TFLite file {self.file_miou:.4f}, "
-            f"loss {100 * self.miou_drop:.2f} points{allowed}; equal labels {100 * self.equal_labels:.3f} %; "
-            f"{self.bytes:,} bytes"
-        )
+    def input_size(self):
+        """The (height, width) of the first size, None where the file takes any."""
+        return self.input_sizes[0] if self.input_sizes else None
 
 
 class RejectedFile(ValueError):
@@ -110,7 +95,14 @@ def export_tflite(
     calibration=None,
     calibration_samples=100,
     output="labels",
+    upsample=True,
     input_type=None,
+    output_type=None,
+    classes=None,
+    palette=None,
+    allow_float=False,
+    float_tensors=0,
+    layer_errors=0,
 ):
     """A Keras model to a TFLite file from images (1, H, W, 3) in 0..255 to uint8 labels (1, H, W).
 
@@ -120,8 +112,10 @@ def export_tflite(
     |---|---|---|---|
     | `"float32"` | float32 | float32 | float32 |
     | `"float16"` | float16, widened when loaded | float32, or float16 on devices that prefer it | float32 |
-    | `"dynamic"` | int8 | float32 | float32 |
+    | `"dynamic"` | int8 | float32, made int8 for each multiplication | float32 |
+    | `"int8_weights"` | int8 and float16, widened when loaded | float32 | float32 |
     | `"int8"` | int8, a scale for each channel | int8, with ranges found on the calibration images | uint8 |
+    | `"int16x8"` | int8, a scale for each channel | int16, likewise | float32 |
 
     Calibration images stand for what the model will be fed. They are padded to the input size with mid-grey at the
     bottom and right, as evaluation does it; larger ones are first scaled down to fit. Take them from the training
@@ -131,14 +125,26 @@ def export_tflite(
         model: keras.Model from images (B, H, W, 3) in 0..255 to logits.
         path: the file to write; it is replaced if it exists, and left as it is if anything fails.
         precision: one of `PRECISIONS`.
-        input_size: int or (height, width) of the images; None for a model that was built for one size.
-        calibration: for int8. The path of a data set's folder (its training split) or of a folder of images, a
-            `keras_deeplab.data` source, or an iterable of images (H, W, 3) in 0..255.
+        input_size: int or (height, width) of the images; a list of these for one file with a signature for each size
+            (named "257x257" and so on) that all share the weights; `"dynamic"` for a file that takes any size, to be
+            set by the interpreter's `resize_tensor_input`; None for a model that was built for one size.
+        calibration: for int8 and int16x8. The path of a data set's folder (its training split) or of a folder of
+            images, a `keras_deeplab.data` source, or an iterable of images (H, W, 3) in 0..255.
         calibration_samples: how many images to calibrate on at most.
-        output: `"labels"`, or `"logits"`: (1, H, W, num_classes), float32, or int8 with a scale where precision is
-            int8.
+        output: `"labels"`; `"logits"` or `"probabilities"`, (1, h, w, num_classes).
+        upsample: whether logits and probabilities have the images' size; False leaves the last resize to the caller,
+            and they have the stride of the model's head.
         input_type: type of the images: `"uint8"`, `"float32"` (in 0..255; GPU delegates take no other) or, where
             precision is int8, `"int8"` (pixels minus 128). None means that of the table.
+        output_type: type of an int8 file's logits and probabilities: `"int8"` (None means it) or `"uint8"`, with a
+            scale, or `"float32"`.
+        classes: names of the classes, for the file's metadata.
+        palette: uint8 (N, 3) colours of at least all the classes, for the same; None for PASCAL VOC's.
+        allow_float: whether an int8 file may have operators that compute in floating point.
+        float_tensors: how many tensors of an int8 file stay in floating point, those whose rounding costs most, with
+            the operators at both ends.
+        layer_errors: on how many of the calibration images to compare each layer of an int8 or int16x8 file with the
+            same in float32; 0 leaves it out.
 
     Returns:
         `TFLiteFile`.
@@ -150,78 +156,61 @@ def export_tflite(
     graph.check(model)
     if input_type is None:
         input_type = "uint8" if precision == "int8" else "float32"
-    _check_arguments(precision, output, input_type, calibration, calibration_samples)
-    size = _input_size(model, input_size)
+    _check_arguments(precision, output, upsample, input_type, output_type, calibration, calibration_samples)
+    if layer_errors and precision not in _CALIBRATED:
+        raise ValueError(f"errors of layers are told of int8 and int16x8 files; this one is {precision}")
+    sizes = _input_sizes(model, input_size)
+    num_classes = model.outputs[0].shape[-1]
+    classes, palette = _checked_classes(classes, num_classes), _checked_palette(palette, num_classes)
     path = Path(path).expanduser()
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of the file to write, such as {path / 'model.tflite'}")
-    if precision == "int8":
-        images = calibration_images(calibration, size, calibration_samples)
-        prepared = graph.inference_model(model, size, replace=_integer_layers(model, output, images))
-        content = _converted(prepared, size, precision, output, input_type, images)
-    else:
-        content = _converted(graph.inference_model(model, size), size, precision, output, input_type)
-    content = _named(content, output)
-    counts, floating = operators(content)
-    if precision == "int8" and floating:
+    resize = graph.last_resize(model)
+    if not upsample:
+        model = graph.without_last_resize(model)
+    files, errors = [], None
+    for size in sizes or [(None, None)]:
+        images = None
+        if precision in _CALIBRATED:
+            images = calibration_images(calibration, size if sizes else None, calibration_samples)
+        prepared, exact = _prepared(model, size if sizes else None, precision, output, images, float_tensors)
+        options = (precision, output, upsample, input_type, output_type, allow_float)
+        file = flatbuffer.unpacked(_converted(prepared, size, *options, images))
+        if precision == "int8_weights":
+            flatbuffer.weights_as_int8(file)
+        if precision == "int16x8":
+            flatbuffer.own_biases(file)
+            flatbuffer.integer_argmax(file)
+        flatbuffer.named(file, output, "serving_default" if len(sizes) < 2 else f"{size[0]}x{size[1]}")
+        if layer_errors and not files:
+            reference = _converted(exact, size, "float32", output, upsample, "float32", None, False)
+            reference = flatbuffer.unpacked(reference)
+            flatbuffer.named(reference, output)
+            errors = compare.layer_errors(flatbuffer.packed(file), flatbuffer.packed(reference), images[:layer_errors])
+        files.append(file)
+    file = flatbuffer.merged(files)
+    counts, floating = operators(file)
+    if precision == "int8" and floating and not (allow_float or float_tensors):
         raise ValueError(
             f"{len(floating)} operators of the int8 file stayed in floating point: "
             f"{', '.join(f'{name} ({count})' for name, count in collections.Counter(floating).items())}. No file was "
-            'written. Replace the layers that need them, or choose precision="dynamic" or "float16"'
+            "written. Replace the layers that need them, allow them (allow_float=True, --allow-float), or choose "
+            'precision="dynamic" or "float16"'
         )
+    facts = {
+        "precision": precision,
+        "output": output,
+        "input_sizes": [list(size) for size in sizes],
+        "num_classes": num_classes,
+        "upsampled": upsample,
+        "resize": resize,
+    }
+    about, archive = _tflite_metadata.write(model.name, facts, classes, palette)
+    flatbuffer.add_metadata(file, _tflite_metadata.BUFFER, about)
+    content = flatbuffer.packed(file) + archive
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content)
-    return TFLiteFile(path, len(content), precision, size, counts, tuple(floating))
-
-
-def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=None, progress=True):
-    """Compares a TFLite file with the Keras model it came from on the labelled images of a data set.
-
-    Images are padded to the file's input size with 127.5 and the labels cropped again, for both.
-
-    Args:
-        path: the .tflite file.
-        model: the keras.Model, or whatever `keras_deeplab.predict.predictor` takes.
-        source: a `keras_deeplab.data` source.
-        limit: number of images, from the beginning; None for all.
-        max_miou_drop: how much mean IoU the file may lose, as a share (0.025 is 2.5 points); None for any.
-        input_size: what the Keras model's images are padded to; None for the file's own size.
-        progress: whether to show how far it is.
-
-    Returns:
-        `Verification`; its `passed` says whether the loss is within `max_miou_drop`.
-
-    Raises:
-        ValueError: if an image is larger than the file's input size; the message begins with the image's name.
-    """
-    from keras_deeplab import data
-    from keras_deeplab._progress import Progress
-    from keras_deeplab.data import pipeline
-    from keras_deeplab.metrics import ConfusionMatrix
-    from keras_deeplab.predict import predictor
-
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, received {limit}; None compares every image")
-    of_file = predictor(path)
-    of_model = predictor(model, input_size=input_size or of_file.input_size)
-    matrices = [ConfusionMatrix(source.num_classes, source.ignore_label) for _ in range(2)]
-    images = pixels = equal = 0
-    total = source.num_examples if limit is None else min(limit, source.num_examples)
-    with Progress(total, "verify", enabled=progress) as bar, data.readable_errors():
-        for sample in pipeline.evaluation(source, limit).as_numpy_iterator():
-            try:
-                labels = [predict(sample["image"]) for predict in (of_model, of_file)]
-                for matrix, prediction in zip(matrices, labels, strict=True):
-                    matrix.update(sample["label"], prediction)
-            except ValueError as error:
-                raise ValueError(f"{sample.get('name', b'an image').decode()}: {error}") from error
-            images += 1
-            pixels += labels[0].size
-            equal += int(np.sum(labels[0] == labels[1]))
-            if bar.due():
-                bar.update(images, f"mIoU {matrices[0].mean_iou:.4f} and {matrices[1].mean_iou:.4f}")
-    scores = [matrix.mean_iou for matrix in matrices]
-    return Verification(images, *scores, equal / pixels, os.path.getsize(path), max_miou_drop)
+    return TFLiteFile(path, len(content), precision, tuple(sizes), counts, tuple(floating), errors)
 
 
 def export_verified(model, path, source, *, limit=None, max_miou_drop=None, progress=True, **options):
@@ -251,47 +240,220 @@ def export_verified(model, path, source, *, limit=None, max_miou_drop=None, prog
         os.replace(candidate, path)
     finally:
         candidate.unlink(missing_ok=True)
-    return TFLiteFile(**{**vars(written), "path": path}), verification
+    return dataclasses.replace(written, path=path), verification
+
+
+def export_precisions(
+    model,
+    path,
+    precisions,
+    source=None,
+    *,
+    limit=None,
+    max_miou_drop=None,
+    rounds=20,
+    num_threads=None,
+    runtimes=(),
+    progress=True,
+    **options,
+):
+    """A Keras model to a TFLite file of each of several precisions, and the table that compares them.
+
+    Args:
+        model: as in `export_tflite`.
+        path: the file to write where there is one precision; with several, OUT.tflite stands for OUT-float32.tflite and
+            so on.
+        precisions: some of `PRECISIONS`.
+        source: labelled images to score the files on, as in `verify`; None for no scores. Take another split than the
+            one calibrated on.
+        limit, max_miou_drop: as in `verify`.
+        rounds: how often each file is timed, as in `keras_deeplab.export.compare.latencies`.
+        num_threads: of the runtimes; None for all cores.
+        runtimes: further rows: `"onnxruntime"` and `"openvino"` run an ONNX file of the model, made for the purpose.
+        progress: whether to show how far it is.
+        options: the others of `export_tflite`. `calibration`, `calibration_samples` and `layer_errors` go to the
+            precisions that are calibrated alone, `allow_float` to int8.
+
+    Returns:
+        (files, rows): a list of `TFLiteFile`, one for each precision, and the `compare.Row`s that `compare.table`
+        prints. A file that lost more than `max_miou_drop` has a path NAME.rejected.tflite, and nothing was written
+        under its own name.
+
+    Raises:
+        ValueError: as in `export_tflite` and `verify`; no file is left then.
+    """
+    path = Path(path).expanduser()
+    if not precisions or len(set(precisions)) != len(precisions):
+        raise ValueError(f"precisions must be some of {', '.join(PRECISIONS)}, each once; received {precisions!r}")
+    for runtime in runtimes:
+        if runtime not in ("onnxruntime", "openvino"):
+            raise ValueError(f"runtimes must be some of onnxruntime, openvino; received {runtime!r}")
+    several = len(precisions) > 1
+    targets = [path.with_name(f"{path.stem}-{name}{path.suffix}") if several else path for name in precisions]
+    candidates = [target.with_name(f".{target.stem}.unverified.tflite") for target in targets]
+    onnx_file = path.with_name(f".{path.stem}.unverified.onnx")
+    try:
+        files = [
+            export_tflite(model, candidate, precision=precision, **_fitting(precision, options))
+            for precision, candidate in zip(precisions, candidates, strict=True)
+        ]
+        compared = [
+            (precision, candidate, "litert") for precision, candidate in zip(precisions, candidates, strict=True)
+        ]
+        if runtimes:
+            _export_onnx(model, onnx_file, _largest(files[0].input_sizes), options)
+            compared += [(f"ONNX, {runtime}", onnx_file, runtime) for runtime in runtimes]
+        pairs = [(file, runtime) for _, file, runtime in compared]
+        verifications = [None] * len(pairs)
+        if source is not None:
+            verifications = compare.verify_all(
+                pairs,
+                model,
+                source,
+                limit=limit,
+                max_miou_drop=max_miou_drop,
+                input_size=_largest(files[0].input_sizes),
+                progress=progress,
+            )
+        rows = [
+            compare.Row(
+                name=name,
+                bytes=os.path.getsize(file),
+                milliseconds=milliseconds,
+                memory=compare.peak_memory((file, runtime), num_threads),
+                float_operators=files[number].float_operators if name in _CALIBRATED else None,
+                verification=verification,
+            )
+            for number, ((name, file, runtime), milliseconds, verification) in enumerate(
+                zip(compared, compare.latencies(pairs, rounds, num_threads), verifications, strict=True)
+            )
+        ]
+        for number, (file, target) in enumerate(zip(files, targets, strict=True)):
+            if verifications[number] and not verifications[number].passed:
+                target = target.with_name(f"{target.stem}.rejected.tflite")
+            os.replace(file.path, target)
+            files[number] = dataclasses.replace(file, path=target)
+    finally:
+        for candidate in (*candidates, onnx_file):
+            candidate.unlink(missing_ok=True)
+    return files, rows
+
+
+def _fitting(precision, options):
+    """The options of `export_tflite` that a precision has."""
+    without = set()
+    if precision not in _CALIBRATED:
+        without = {"calibration", "calibration_samples", "layer_errors"}
+    if precision != "int8":
+        without |= {"allow_float", "output_type"}
+    return {name: value for name, value in options.items() if name not in without}
+
+
+def _largest(sizes):
+    return max(sizes, key=np.prod, default=None)
+
+
+def _export_onnx(model, path, size, options):
+    from keras_deeplab.export.onnx import export_onnx
+
+    kept = ("output", "upsample", "classes", "palette")
+    export_onnx(model, path, input_size=size, **{name: options[name] for name in kept if name in options})
 
 
 # Arguments --------------------------------------------------------------------------------------------------
 
 
-def _check_arguments(precision, output, input_type, calibration, calibration_samples):
+def _check_arguments(precision, output, upsample, input_type, output_type, calibration, calibration_samples):
     for name, value, allowed in (
         ("precision", precision, PRECISIONS),
         ("output", output, OUTPUTS),
-        ("input_type", input_type, tuple(_INPUT_TYPES)),
+        ("input_type", input_type, tuple(_TYPES)),
+        ("output_type", output_type, (None, *_TYPES)),
     ):
         if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}; received {value!r}")
-    if precision == "int8" and calibration is None:
+            raise ValueError(f"{name} must be one of {', '.join(filter(None, allowed))}; received {value!r}")
+    if precision in _CALIBRATED and calibration is None:
         raise ValueError(
-            "int8 needs images to find the ranges of the activations on: pass calibration= (--calibration), a folder "
-            "of about 100 typical photographs or a data set's folder, whose training split is taken. "
-            'precision="dynamic" needs none'
+            f"{precision} needs images to find the ranges of the activations on: pass calibration= (--calibration), a "
+            "folder of about 100 typical photographs or a data set's folder, whose training split is taken. "
+            'precision="dynamic" and "int8_weights" need none'
         )
-    if precision != "int8" and calibration is not None:
-        raise ValueError(f'calibration is for precision="int8"; {precision} has no ranges to find: leave it out')
+    if precision not in _CALIBRATED and calibration is not None:
+        raise ValueError(
+            f'calibration is for precision="int8" and "int16x8"; {precision} has no ranges to find: leave it out'
+        )
     if precision != "int8" and input_type == "int8":
         raise ValueError(f'input_type "int8" needs precision="int8", received {precision!r}: choose "uint8"')
+    if output_type is not None and output == "labels":
+        raise ValueError("output_type is for logits and probabilities; labels are uint8: leave it out")
+    if output_type not in (None, "float32") and precision != "int8":
+        raise ValueError(f'output_type {output_type!r} needs precision="int8", received {precision!r}: leave it out')
+    if output == "labels" and not upsample:
+        raise ValueError(
+            'labels can\'t be enlarged well by the caller: take the logits of that size (output="logits", '
+            "--output logits), resize them and take the argmax, or leave the resize in the file (upsample=True)"
+        )
     if calibration_samples < 1:
         raise ValueError(f"calibration_samples must be at least 1, received {calibration_samples}")
 
 
-def _input_size(model, input_size):
+def _input_sizes(model, input_size):
+    """The argument to a list of (height, width), empty for any size."""
     own = graph.static_size(model)
     if input_size is None:
         if None in own:
             raise ValueError(
-                f"the model {model.name!r} takes any size, a TFLite file only one: pass input_size= (--input-size), "
-                "the size of the images on the device, such as 513 or (321, 513)"
+                f"the model {model.name!r} takes any size: pass input_size= (--input-size), the size of the images on "
+                'the device, such as 513 or (321, 513), a list of sizes, or "dynamic" for a file that takes any'
             )
-        return own
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in size):
-        raise ValueError(f"input_size must be an int or (height, width) of at least 1, received {input_size!r}")
+        return [own]
+    if isinstance(input_size, str):
+        if input_size != "dynamic":
+            raise ValueError(f'input_size must be "dynamic" or numbers, received {input_size!r}')
+        if own != (None, None):
+            raise ValueError(
+                f"the model {model.name!r} was built for {own[0]}x{own[1]} images, so no file of it takes any size: "
+                "build it with input_shape=(None, None, 3), or give an input_size (--input-size)"
+            )
+        return []
+    sizes = [_one_size(size) for size in (input_size if isinstance(input_size, list) else [input_size])]
+    if not sizes or len(set(sizes)) != len(sizes):
+        raise ValueError(f"input_size must have at least one size, and each once; received {input_size!r}")
+    return sizes
+
+
+def _one_size(value):
+    size = (value, value) if isinstance(value, (int, np.integer)) else value
+    if (
+        not isinstance(size, (tuple, list))
+        or len(size) != 2
+        or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in size)
+    ):
+        raise ValueError(f"input_size must be an int or (height, width) of at least 1, received {value!r}")
     return tuple(int(side) for side in size)
+
+
+def _checked_classes(classes, num_classes):
+    if classes is None:
+        return None
+    classes = [str(name) for name in classes]
+    if len(classes) != num_classes or any("\n" in name for name in classes):
+        raise ValueError(
+            f"classes must be {num_classes} names of a line each, as many as the model has classes; received "
+            f"{len(classes)}: {classes}"
+        )
+    return classes
+
+
+def _checked_palette(palette, num_classes):
+    if palette is None:
+        palette = voc_palette() if num_classes <= 256 else np.zeros((0, 3), np.uint8)
+    palette = np.asarray(palette)
+    if palette.ndim != 2 or palette.shape[1] != 3 or palette.dtype != np.uint8:
+        raise ValueError(f"palette must be uint8 (N, 3), received {palette.dtype} {palette.shape}")
+    if 0 < len(palette) < num_classes:
+        raise ValueError(f"the palette has {len(palette)} colours for {num_classes} classes")
+    return palette[:num_classes] if len(palette) else None
 
 
 # Calibration ------------------------------------------------------------------------------------------------
@@ -305,7 +467,7 @@ def calibration_images(calibration, input_size, samples=100):
 
     Args:
         calibration: as in `export_tflite`.
-        input_size: (height, width).
+        input_size: (height, width), or None to leave each image at its own.
         samples: how many at most.
 
     Raises:
@@ -353,11 +515,16 @@ def _is_data_set(folder):
 
 
 def _fitted(image, size):
-    """An image (H, W, 3) to float32 (*size, 3), scaled down if it is larger and padded at the bottom and right."""
+    """An image (H, W, 3) to float32 (*size, 3), scaled down if it is larger and padded at the bottom and right.
+
+    Where `size` is None it keeps its own.
+    """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"calibration images must have shape (H, W, 3), received {image.shape}")
     image = image.astype(np.float32)
+    if size is None:
+        return np.rint(image)
     scale = min(side / own for side, own in zip(size, image.shape, strict=False))
     if scale < 1:
         smaller = [max(1, min(side, round(own * scale))) for side, own in zip(size, image.shape, strict=False)]
@@ -371,163 +538,62 @@ def _fitted(image, size):
 # Conversion -------------------------------------------------------------------------------------------------
 
 
-def _integer_layers(model, output, images):
-    """The function from a layer of `model` to one that loses less in int8, or to None where there is none."""
-    last = None
-    if output == "labels":
-        resizes = (layer for layer in model.layers if isinstance(layer, layers.ResizeBilinear))
-        last = next((layer for layer in resizes if layer.output is model.outputs[0]), None)
-    if last is not None:
-        same_size = graph.inference_model(model, images[0].shape[1:3])
-        spreads = [np.ptp(same_size(image, training=False), axis=-1).max() for image in images[:8]]
-        cut = float(max(spreads)) / 3
-
-    def replace(layer):
-        if layer is last:
-            return _ResizeForArgmax(layer.align_corners, cut, name=layer.name, dtype="float32")
-        return _as_convolution(layer)
-
-    return replace
-
-
-class _ResizeForArgmax(layers.ResizeBilinear):
-    """Maps logits to others with the same argmax, resized, that take a smaller range.
-
-    One scale holds all classes wherever they are, so int8 logits that reach from -7 to 50 become equal where classes
-    are 0.2 apart, and argmax takes the first. Taking the largest off at every point before interpolating changes no
-    argmax, as interpolation weights add up to 1, and what is far below it can be cut: a class that is `cut` behind is
-    as good as out.
-    """
-
-    def __init__(self, align_corners, cut, **kwargs):
-        super().__init__(align_corners, **kwargs)
-        self.cut = cut
-
-    def call(self, inputs):
-        logits, reference = inputs
-        behind = logits - keras.ops.max(logits, axis=-1, keepdims=True)
-        return super().call([keras.ops.maximum(behind, -self.cut), reference])
+def _prepared(model, size, precision, output, images, float_tensors=0):
+    """A model to those that are traced for a file of this precision and, where it is an integer one, for the same in
+    float32; size None leaves it open."""
+    model = graph.inference_model(model, size)
+    if precision not in _CALIBRATED or quantize.is_quantised(model):
+        return model, model
+    try:
+        # A model of any size is looked at on images of one.
+        height, width = np.max([image.shape[1:3] for image in images], 0)
+        images = [_fitted(image[0], (height, width))[None] for image in images]
+        if precision == "int16x8":
+            exact, rounded = quantize.fold(model), quantize.fold(model)
+            quantize.round_kernels(rounded, images)
+            return rounded, exact
+        return quantize.quantize(
+            model, images, for_argmax=output == "labels", float_tensors=float_tensors, with_exact=True
+        )
+    except quantize.UnfoldableError as error:
+        warnings.warn(f"the model is calibrated as it is, which loses more: {error}", stacklevel=3)
+        return model, model
 
 
-def _as_convolution(layer):
-    """A layer that normalises pixels to a 1x1 depthwise convolution that does the same, any other layer to None.
-
-    The converter makes a multiplication and an addition of it, rounds between them, and gives both one range that is
-    wider than either needs. A convolution adds before it rounds.
-    """
-    if not isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
-        return None
-    shape = layer.input.shape
-    if len(shape) != 4 or shape[-1] != 3:
-        return None
-    offset = np.asarray(layer(np.zeros((1, 1, 1, 3), np.float32)), np.float32)
-    # Over the whole range, so that little is lost in the difference.
-    scale = (np.asarray(layer(np.full((1, 1, 1, 3), 255, np.float32)), np.float32) - offset) / 255
-    return keras.layers.DepthwiseConv2D(
-        1,
-        depthwise_initializer=keras.initializers.Constant(scale.reshape(1, 1, 3, 1)),
-        bias_initializer=keras.initializers.Constant(offset.reshape(3)),
-        name=layer.name,
-        dtype="float32",
-    )
-
-
-def _converted(model, size, precision, output, input_type, images=None):
-    """The content of the TFLite file."""
-    logits_of = graph.logits_function(model)
+def _converted(model, size, precision, output, upsample, input_type, output_type, allow_float, images=None):
+    """The content of the TFLite file, as the converter makes it; a size of None is left open."""
+    logits_of = graph.logits_function(model, resize=upsample)
     # The converter turns a float input into the asked integer type where everything is quantised.
-    traced_type = tf.float32 if precision == "int8" else _INPUT_TYPES[input_type]
+    traced_type = tf.float32 if precision == "int8" else _TYPES[input_type]
+    softmax = tf.identity if ends_in_softmax(model) else tf.nn.softmax
 
     @tf.function(input_signature=[tf.TensorSpec((1, *size, 3), traced_type, "images")], autograph=False)
     def segment(images):
         logits = logits_of(images)
-        return {output: graph.labels_of(logits) if output == "labels" else logits}
+        if output == "labels":
+            return {output: graph.labels_of(logits)}
+        return {output: softmax(logits) if output == "probabilities" else logits}
 
     # Without the Keras model as a second argument: with it, variables stay variables, which nothing initialises.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([segment.get_concrete_function()])
-    if precision != "float32":
+    if precision not in ("float32", "int8_weights"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if precision in _CALIBRATED:
+        converter.representative_dataset = lambda: ([image.astype(traced_type.as_numpy_dtype)] for image in images)
     if precision == "int8":
-        converter.representative_dataset = lambda: ([image] for image in images)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = _INPUT_TYPES[input_type]
-        if output == "logits":
-            converter.inference_output_type = tf.int8
+        kinds = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.target_spec.supported_ops = kinds + [tf.lite.OpsSet.TFLITE_BUILTINS] * allow_float
+        converter.inference_input_type = _TYPES[input_type]
+        if output != "labels":
+            converter.inference_output_type = _TYPES[output_type or "int8"]
+    if precision == "int16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            tf.lite.OpsSet.TFLITE_BUILTINS,  # argmax knows no int16
+        ]
     with warnings.catch_warnings():
         # What it misses are the mean and deviation of TF1's quantised training.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs were expected")
         return converter.convert()
-
-
-def _named(content, output):
-    """The content of a TFLite file to the same with a signature "serving_default" and short names of tensors.
-
-    The converter names a tensor after all the layers it comes from, each with its scopes: more than one percent of a
-    small int8 file.
-    """
-    file = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
-    (subgraph,) = file.subgraphs
-    taken = collections.Counter()
-    for tensor in subgraph.tensors:
-        first = tensor.name.split(b";")[0]
-        name = first.split(b"/", 1)[-1]  # without the scope of the model
-        taken[name] += 1
-        tensor.name = name if taken[name] == 1 else b"%s.%d" % (name, taken[name])
-    signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    signature.inputs = [_signature_entry(subgraph, subgraph.inputs, "images")]
-    signature.outputs = [_signature_entry(subgraph, subgraph.outputs, output)]
-    file.signatureDefs = [signature]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(file.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def _signature_entry(subgraph, indices, name):
-    (index,) = indices
-    subgraph.tensors[index].name = name
-    entry = schema.TensorMapT()
-    entry.name, entry.tensorIndex = name, int(index)
-    return entry
-
-
-def operators(content):
-    """The content of a TFLite file to its operators and those that compute in floating point.
-
-    Args:
-        content: bytes.
-
-    Returns:
-        (counts, floating): a dict from operator name to how often it occurs, and the list of the names, in order,
-        of operators with a float16 or float32 tensor other than a constant among their inputs and outputs. The
-        conversion of a float input or to a float output of the file is not counted among the latter.
-    """
-
-    def names(enumeration):
-        return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
-
-    operator_names, type_names = names(schema.BuiltinOperator), names(schema.TensorType)
-    file = schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
-    counts, floating = collections.Counter(), []
-    for subgraph in file.subgraphs:
-        for operator in subgraph.operators:
-            code = file.operatorCodes[operator.opcodeIndex]
-            # Old files have the number in the one field, new ones in the other, and the unused one is 0 or 127.
-            name = operator_names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            counts[name] += 1
-            inputs, outputs = (
-                [int(index) for index in which if index >= 0] for which in (operator.inputs, operator.outputs)
-            )
-            if name == "QUANTIZE" and set(inputs) <= set(subgraph.inputs):
-                continue
-            if name == "DEQUANTIZE" and set(outputs) <= set(subgraph.outputs):
-                continue
-            tensors = [subgraph.tensors[index] for index in inputs + outputs]
-            if any(
-                type_names[tensor.type] in ("FLOAT16", "FLOAT32") and file.buffers[tensor.buffer].data is None
-                for tensor in tensors
-            ):
-                floating.append(name)
-    return dict(counts), floating

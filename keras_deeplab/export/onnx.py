@@ -1,0 +1,222 @@
+"""A Keras model to an ONNX file for ONNX Runtime, OpenVINO and whatever else reads that, and the check of it."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_deeplab.data.masks import write_whole
+from keras_deeplab.export import compare, graph
+from keras_deeplab.export.tflite import OUTPUTS, _checked_classes, _checked_palette, _one_size
+from keras_deeplab.predict import ends_in_softmax
+
+__all__ = ["OPSET", "ONNXFile", "export_compared", "export_onnx"]
+
+# The last that tf2onnx 1.17 writes.
+OPSET = 18
+_TYPES = {"float32": tf.float32, "uint8": tf.uint8}
+
+
+@dataclass(frozen=True)
+class ONNXFile:
+    """What `export_onnx` wrote.
+
+    Attributes:
+        path: pathlib.Path of the file.
+        bytes: its size.
+        input_size: (height, width) of the images it takes, None for any.
+        operators: dict from the names of ONNX's operators to how many of each the file has.
+    """
+
+    path: Path
+    bytes: int
+    input_size: tuple | None
+    operators: dict
+
+
+def export_onnx(
+    model,
+    path,
+    *,
+    input_size=None,
+    output="labels",
+    upsample=True,
+    input_type="float32",
+    classes=None,
+    palette=None,
+):
+    """A Keras model to an ONNX file from images (B, H, W, 3) in 0..255 to uint8 labels (B, H, W).
+
+    The batch is free. tf2onnx converts (`pip install keras_deeplab[onnx]`); weights are float32.
+
+    Args:
+        model: keras.Model from images (B, H, W, 3) in 0..255 to logits.
+        path: the file to write; it is replaced if it exists, and left as it is if anything fails.
+        input_size: int or (height, width) of the images; None for what the model was built for, any size most often.
+        output: `"labels"`; `"logits"` or `"probabilities"`, (B, h, w, num_classes).
+        upsample: whether logits and probabilities have the images' size; False leaves the last resize to the caller.
+        input_type: `"float32"` (in 0..255) or `"uint8"`.
+        classes: names of the classes, for the file's metadata, where the key "keras_deeplab" has them as JSON.
+        palette: uint8 (N, 3) colours of at least all the classes, likewise.
+
+    Returns:
+        `ONNXFile`.
+
+    Raises:
+        ImportError: tf2onnx is not installed.
+        ValueError: if an argument doesn't fit, or the model has operators that tf2onnx can't convert.
+    """
+    graph.check(model)
+    for name, value, allowed in (("output", output, OUTPUTS), ("input_type", input_type, tuple(_TYPES))):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}; received {value!r}")
+    if output == "labels" and not upsample:
+        raise ValueError('labels can\'t be enlarged well by the caller: take output="logits" with upsample=False')
+    size = graph.static_size(model) if input_size is None else _one_size(input_size)
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of the file to write, such as {path / 'model.onnx'}")
+    num_classes = model.outputs[0].shape[-1]
+    palette = _checked_palette(palette, num_classes)
+    facts = {
+        "output": output,
+        "num_classes": num_classes,
+        "upsampled": upsample,
+        "resize": graph.last_resize(model),
+        "classes": _checked_classes(classes, num_classes),
+        "palette": None if palette is None else palette.tolist(),
+    }
+    if not upsample:
+        model = graph.without_last_resize(model)
+    file = _converted(graph.inference_model(model, None if None in size else size), size, output, upsample, input_type)
+    entry = file.metadata_props.add()
+    entry.key, entry.value = "keras_deeplab", json.dumps(facts)
+    content = file.SerializeToString()
+    counts = {}
+    for node in file.graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
+    return ONNXFile(path, len(content), None if None in size else tuple(size), counts)
+
+
+def _converted(model, size, output, upsample, input_type):
+    """The `onnx.ModelProto`."""
+    try:
+        import onnx
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(f"ONNX files are made with tf2onnx: pip install tf2onnx onnxruntime ({error})") from error
+    logits_of = graph.logits_function(model, resize=upsample)
+    softmax = tf.identity if ends_in_softmax(model) else tf.nn.softmax
+    signature = [tf.TensorSpec((None, *size, 3), _TYPES[input_type], "images")]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def segment(images):
+        logits = logits_of(images)
+        if output == "labels":
+            return {output: graph.labels_of(logits)}
+        return {output: softmax(logits) if output == "probabilities" else logits}
+
+    # What `layers.export_ops` guards native operators with has nothing to do at inference.
+    handlers = {"PreventGradient": (_as_identity, [])}
+    file, _ = tf2onnx.convert.from_function(segment, signature, opset=OPSET, custom_op_handlers=handlers)
+    # It leaves operators that it doesn't know as they are, and says so in its log alone.
+    unknown = sorted({node.op_type for node in file.graph.node if not onnx.defs.has(node.op_type, node.domain)})
+    if unknown:
+        raise ValueError(f"tf2onnx can't convert the operators {', '.join(unknown)}: no file was written")
+    for node in file.graph.node:
+        if node.op_type == "Conv":
+            _write_out_pads(node, onnx.helper)
+    return file
+
+
+def _write_out_pads(node, helper):
+    """Has a dilated Conv at stride 1 say its pads in numbers, which are the same at every size.
+
+    ONNX Runtime refuses to work them out for dilated ones.
+    """
+    values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    rates, sides = values.get("dilations", [1]), values.get("kernel_shape")
+    if values.get("auto_pad") != b"SAME_UPPER" or set(rates) == {1} or set(values.get("strides", [1])) != {1}:
+        return
+    extents = [rate * (side - 1) for rate, side in zip(rates, sides, strict=True)]
+    pads = [extent // 2 for extent in extents] + [extent - extent // 2 for extent in extents]
+    kept = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+
+
+def _as_identity(context, node, name, args):
+    node.type = "Identity"
+    return node
+
+
+def export_compared(
+    model,
+    path,
+    source=None,
+    *,
+    runtimes=("onnxruntime",),
+    limit=None,
+    max_miou_drop=None,
+    rounds=20,
+    num_threads=None,
+    progress=True,
+    **options,
+):
+    """`export_onnx`, and the table of what the file gives in the runtimes; it stands under `path` only if it passed.
+
+    Args:
+        model, path, options: as in `export_onnx`.
+        source: labelled images to score the file on, as in `keras_deeplab.export.compare.verify`; None for no scores.
+        runtimes: `"onnxruntime"`, `"openvino"` or both.
+        limit, max_miou_drop, progress: as in `verify`.
+        rounds, num_threads: as in `keras_deeplab.export.compare.latencies`.
+
+    Returns:
+        (file, rows): the `ONNXFile` and a `compare.Row` for each runtime. A file that lost more than `max_miou_drop` in
+        one of them has the path NAME.rejected.onnx, and nothing was written under its own name.
+
+    Raises:
+        ValueError: as in `export_onnx` and `verify`; no file is left then.
+    """
+    path = Path(path).expanduser()
+    if not runtimes or not set(runtimes) <= {"onnxruntime", "openvino"}:
+        raise ValueError(f"runtimes must be some of onnxruntime, openvino; received {', '.join(runtimes)!r}")
+    candidate = path.with_name(f".{path.stem}.unverified.onnx")
+    try:
+        file = export_onnx(model, candidate, **options)
+        pairs = [(candidate, runtime) for runtime in runtimes]
+        verifications = [None] * len(pairs)
+        if source is not None:
+            verifications = compare.verify_all(
+                pairs,
+                model,
+                source,
+                limit=limit,
+                max_miou_drop=max_miou_drop,
+                input_size=file.input_size,
+                progress=progress,
+            )
+        times = compare.latencies(pairs, rounds, num_threads)
+        rows = [
+            compare.Row(
+                name=f"ONNX, {runtime}",
+                bytes=file.bytes,
+                milliseconds=milliseconds,
+                memory=compare.peak_memory((candidate, runtime), num_threads),
+                float_operators=None,
+                verification=verification,
+            )
+            for runtime, milliseconds, verification in zip(runtimes, times, verifications, strict=True)
+        ]
+        passed = all(verification is None or verification.passed for verification in verifications)
+        target = path if passed else path.with_name(f"{path.stem}.rejected.onnx")
+        os.replace(candidate, target)
+    finally:
+        candidate.unlink(missing_ok=True)
+    return dataclasses.replace(file, path=target), rows

@@ -1,0 +1,61 @@
+"""A folded network with the rounding of int8 in it, computed in floating point: to measure, to train, to convert."""
+
+import keras
+import numpy as np
+
+from keras_deeplab.layers import FakeQuantization
+from keras_deeplab.quantize.folding import CONVOLUTIONS, is_depthwise
+
+# Of the weights' steps, one less than there are, so that they are symmetric.
+_STEPS = 127
+
+
+def quantised(model, plan, ranges, keep_float=()):
+    """A folded model to the same with every stored tensor rounded to its range.
+
+    Args:
+        model: a folded keras.Model.
+        plan: its `Plan`.
+        ranges: (low, high) by name of the range.
+        keep_float: sites that aren't rounded.
+
+    Returns:
+        A keras.Model with copied weights and a `FakeQuantization` layer behind each site, named SITE_range.
+    """
+    sites = set(plan.sites) - set(keep_float)
+
+    def rounded(name, outputs):
+        if name not in sites:
+            return outputs
+        return FakeQuantization(*ranges[plan.ranges[name]], name=f"{name}_range", dtype="float32")(outputs)
+
+    (source,) = model.inputs
+    images = keras.Input(source.shape[1:], dtype=source.dtype, name=source.name)
+    entered = rounded(source._keras_history.operation.name, images)
+
+    def call(layer, *args, **kwargs):
+        args, kwargs = keras.tree.map_structure(lambda x: entered if x is images else x, (args, kwargs))
+        return rounded(layer.name, layer(*args, **kwargs))
+
+    result = keras.models.clone_model(model, input_tensors=images, call_function=call)
+    for layer in model.layers:
+        if layer.weights:
+            result.get_layer(layer.name).set_weights(layer.get_weights())
+    return result
+
+
+def kernel_steps(layer, kernel):
+    """The scale of each output channel of a convolution's kernel, shaped to divide it."""
+    axes = (0, 1) if is_depthwise(layer) else (0, 1, 2)
+    return np.maximum(np.abs(kernel).max(axes, keepdims=True) / _STEPS, 1e-12)
+
+
+def rounded_kernel(layer, kernel):
+    """A convolution's kernel to the nearest that int8 holds. The largest weight of each channel stays, and with it the
+    scale that a converter finds."""
+    steps = kernel_steps(layer, kernel)
+    return np.round(kernel / steps) * steps
+
+
+def convolutions(model):
+    return [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]

@@ -1,0 +1,150 @@
+"""Quantisation-aware fine-tuning: the kernels learn to make up for the rounding that they will run with.
+
+The network computes with rounded kernels and tensors; gradients pass the rounding as if it weren't there (Jacob et
+al., "Quantization and Training of Neural Networks", arXiv 1712.05877, section 3). It learns what the network that it
+came from says, so photographs are enough, and batch norm is inside the kernels already, as in the file.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_deeplab._progress import Progress
+from keras_deeplab.layers import FakeQuantization, ResizeBilinear
+from keras_deeplab.quantize.fake import convolutions, kernel_steps
+from keras_deeplab.quantize.folding import consumers
+
+_LIMIT = 127.0
+# One step of a channel's scale, as the share of the scale that it is.
+_SCALE_STEPS = 16.0
+
+
+def fine_tune(model, teacher, batches, steps, *, learning_rate=0.05, warmup_steps=20, progress=True):
+    """Trains a quantised model, in place, to put out what the network it came from does.
+
+    Kernels are learnt in units of their int8 step, biases in those of the tensor behind them, so one learning rate
+    fits all layers. The largest weight of each output stays, and with it the scale; ranges stay as they are.
+
+    Args:
+        model: what `keras_deeplab.quantize.post_training` returns.
+        teacher: the keras.Model it was made from.
+        batches: iterable of images (B, H, W, 3) in 0..255 of the model's size, of the training split.
+        steps: how many of them to take.
+        learning_rate: Adam's, in steps of int8; it falls to 0 along half a cosine.
+        warmup_steps: steps over which it rises first.
+        progress: whether to show how far it is.
+
+    Returns:
+        The mean loss of the last tenth of the steps: the divergence of the teacher's class probabilities from the
+        model's, in nats a position.
+
+    Raises:
+        ValueError: the model isn't quantised, `steps` isn't positive, or `batches` ends too early.
+    """
+    if not any(isinstance(layer, FakeQuantization) for layer in model.layers):
+        raise ValueError(f"fine_tune trains what quantize returned; {model.name!r} has no ranges")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, received {steps}")
+    student, teacher = (keras.Model(each.inputs, _logits(each)) for each in (model, teacher))
+    kernels = _Kernels(model, student)
+    optimizer = keras.optimizers.Adam(_schedule(learning_rate, steps, min(warmup_steps, steps)), beta_2=0.99)
+    optimizer.build(kernels.variables)
+
+    @tf.function(autograph=False)
+    def step(images):
+        wanted = tf.nn.softmax(teacher(images, training=False))
+        with tf.GradientTape() as tape:
+            logits, _ = student.stateless_call(
+                kernels.values(), student.non_trainable_variables, images, training=False
+            )
+            cross = tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
+            entropy = tf.nn.softmax_cross_entropy_with_logits(wanted, tf.math.log(wanted + 1e-20))
+            loss = tf.reduce_mean(cross - entropy)
+        gradients = kernels.masked(tape.gradient(loss, [variable.value for variable in kernels.variables]))
+        optimizer.apply_gradients(zip(gradients, kernels.variables, strict=True))
+        return loss
+
+    losses = []
+    with Progress(steps, "fine-tune", enabled=progress) as bar:
+        for images in batches:
+            losses.append(float(step(tf.cast(images, tf.float32))))
+            if bar.due():
+                bar.update(len(losses), f"divergence {np.mean(losses[-20:]):.5f}")
+            if len(losses) == steps:
+                break
+    if len(losses) < steps:
+        raise ValueError(f"the images ended after {len(losses)} batches of {steps}: repeat them, or take fewer steps")
+    kernels.write()
+    return float(np.mean(losses[-max(1, steps // 10) :]))
+
+
+def _logits(model):
+    """The logits of a model before they are resized; rounded, where the model rounds."""
+    layer = model.outputs[0]._keras_history.operation
+    if isinstance(layer, FakeQuantization):
+        layer = layer.input._keras_history.operation
+    return layer.input[0] if isinstance(layer, ResizeBilinear) else model.outputs[0]
+
+
+def _schedule(learning_rate, steps, warmup_steps):
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup_steps else learning_rate,
+        max(steps - warmup_steps, 1),
+        warmup_target=learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+
+
+class _Kernels:
+    """The kernels and biases of a quantised model as trainable numbers of steps."""
+
+    def __init__(self, model, student):
+        self.student = student
+        self.rows = []  # layer, unit of its kernel, unit of its bias, what may move, kernel, bias, scale
+        takers = consumers(model)
+        for layer in convolutions(model):
+            kernel, bias = layer.get_weights()
+            unit = kernel_steps(layer, kernel).astype(np.float32)
+            counts = np.clip(np.round(kernel / unit), -_LIMIT, _LIMIT)
+            row = (
+                layer,
+                unit,
+                np.float32(_step_behind(layer, takers)),
+                (np.abs(counts) < _LIMIT).astype(np.float32),
+                keras.Variable(counts, name=f"{layer.name}_kernel"),
+                keras.Variable(np.zeros_like(bias), name=f"{layer.name}_bias"),
+                keras.Variable(np.zeros_like(unit), name=f"{layer.name}_scale"),
+            )
+            self.rows.append(row)
+        self.variables = [variable for row in self.rows for variable in row[4:]]
+        self.biases = [row[0].bias.numpy() for row in self.rows]
+
+    def values(self):
+        """The student's trainable variables: kernels rounded, with gradients as if they weren't."""
+        found = {}
+        for (layer, unit, bias_unit, _, kernel, bias, scale), start in zip(self.rows, self.biases, strict=True):
+            counts = tf.clip_by_value(kernel.value, -_LIMIT, _LIMIT)
+            counts += tf.stop_gradient(tf.round(counts) - counts)
+            found[id(layer.kernel)] = counts * unit * tf.exp(scale.value / _SCALE_STEPS)
+            found[id(layer.bias)] = start + bias.value * bias_unit
+        return [found.get(id(variable), variable.value) for variable in self.student.trainable_variables]
+
+    def masked(self, gradients):
+        masks = [mask for row in self.rows for mask in (row[3], 1.0, 1.0)]
+        return [gradient * mask for gradient, mask in zip(gradients, masks, strict=True)]
+
+    def write(self):
+        for (layer, unit, bias_unit, _, kernel, bias, scale), start in zip(self.rows, self.biases, strict=True):
+            counts = np.clip(np.round(kernel.numpy()), -_LIMIT, _LIMIT)
+            values = counts * unit * np.exp(scale.numpy() / _SCALE_STEPS)
+            layer.set_weights([values, start + bias.numpy() * bias_unit])
+
+
+def _step_behind(layer, takers):
+    """The step of the range that a convolution's output is rounded to."""
+    tensor = layer.output
+    while True:
+        (after, *_) = takers[id(tensor)]
+        if isinstance(after, FakeQuantization):
+            return (after.high - after.low) / 255
+        tensor = after.output

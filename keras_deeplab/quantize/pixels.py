@@ -1,0 +1,44 @@
+"""Normalisation of pixels inside the first convolution, so that the bytes themselves go into it."""
+
+import keras
+import numpy as np
+
+from keras_deeplab.quantize.folding import consumers, is_depthwise
+
+
+def absorb_normalisation(model):
+    """Moves a folded model's normalisation into its first convolution, in place.
+
+    Normalised pixels don't lie on the steps of any int8 range that holds 0, and the first rounding is the one that
+    costs most. What is left of the layer takes an integer off each pixel, the one that is nearest to normalised 0 (to
+    the mean of the channels' where they differ, as for ImageNet's: then the frame of zeros around the image becomes a
+    frame of a slightly different grey).
+
+    Returns:
+        (name of the layer, (low, high) of its output), or None where the model doesn't begin with a normalisation and
+        one convolution.
+    """
+    takers = consumers(model)
+
+    def only(tensor):
+        following = takers.get(id(tensor), [])
+        return following[0] if len(following) == 1 else None
+
+    first = only(model.inputs[0])
+    if not (is_depthwise(first) and first.kernel_size == (1, 1) and first.depth_multiplier == 1):
+        return None
+    after = only(first.output)
+    while isinstance(after, keras.layers.ZeroPadding2D):
+        after = only(after.output)
+    if not isinstance(after, keras.layers.Conv2D) or after.groups != 1:
+        return None
+    kernel, offset = first.get_weights()
+    scale = kernel.reshape(-1).astype(np.float64)
+    if not scale.all():
+        return None
+    zero = float(np.clip(np.round(np.mean(-offset / scale)), 0, 255))
+    weights, bias = after.get_weights()
+    per_channel = weights.astype(np.float64).sum((0, 1))
+    after.set_weights([weights * scale[:, None], bias + (offset + scale * zero) @ per_channel])
+    first.set_weights([np.ones_like(kernel), np.full_like(offset, -zero)])
+    return first.name, (-zero, 255.0 - zero)

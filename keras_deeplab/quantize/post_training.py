@@ -1,0 +1,99 @@
+"""The steps of post-training quantisation, in order."""
+
+from keras_deeplab.layers import FakeQuantization
+from keras_deeplab.quantize import argmax, ranges
+from keras_deeplab.quantize.equalise import equalise as equalise_channels
+from keras_deeplab.quantize.fake import quantised
+from keras_deeplab.quantize.folding import fold
+from keras_deeplab.quantize.pixels import absorb_normalisation
+from keras_deeplab.quantize.plan import plan
+from keras_deeplab.quantize.rounding import round_kernels
+from keras_deeplab.quantize.sensitivity import sensitivities
+from keras_deeplab.quantize.statistics import observe
+
+_SENSITIVITY_IMAGES = 8
+# A pixel is one step of 256.
+_PIXELS = (0.0, 255.0)
+
+
+def is_quantised(model):
+    """Whether a model has the ranges of an int8 file in it, as `quantize` returns it."""
+    return any(isinstance(layer, FakeQuantization) for layer in model.layers)
+
+
+def quantize(
+    model,
+    images,
+    *,
+    for_argmax=True,
+    equalise=True,
+    range_search="mse",
+    rounding="optimal",
+    float_tensors=0,
+    on_sensitivity=None,
+    with_exact=False,
+):
+    """A model to one that computes in floating point what its int8 file will, with the accuracy kept.
+
+    1. Batch norm goes into the convolutions (`folding`), the normalisation of pixels into the first (`pixels`).
+    2. What all classes' logits have in common is taken off (`argmax`).
+    3. Channels are brought to like ranges where the next convolution can take it back (`equalise`).
+    4. The range of each stored tensor is searched (`ranges`), that of the logits by the labels.
+    5. Perhaps the most sensitive tensors stay in floating point, and with them the operators at both ends
+       (`sensitivity`).
+    6. Kernels are rounded so that errors make up for each other, and biases mended (`rounding`).
+
+    Args:
+        model: functional keras.Model from images (B, H, W, 3) in 0..255 to logits, in float32, of one size.
+        images: arrays (1, H, W, 3) of that size, of the training split; 30 to 100.
+        for_argmax: whether only the largest logit of each position counts. Without it the logits' values are kept.
+        equalise, range_search, rounding: False, `"minmax"` and `"nearest"` leave a step out.
+
+        float_tensors: how many tensors stay in floating point: those whose rounding the logits suffer from most.
+        on_sensitivity: called with the share of the logits' error that each tensor causes, as a dict from the name of
+            the layer that puts it out.
+        with_exact: whether to return the model before anything was rounded too.
+
+    Returns:
+        A keras.Model with a `FakeQuantization` layer behind each tensor that the file stores, whose kernels are
+        exactly what int8 holds. TFLite's converter takes ranges and kernels over as they are. With `with_exact` a
+        tuple of it and the model without rounding, whose layers have the same names.
+
+    Raises:
+        UnfoldableError: a ValueError, if a layer is a model or is used more than once.
+        ValueError: an argument is unknown.
+    """
+    folded = fold(model)
+    normalisation = absorb_normalisation(folded)
+    last = argmax.classifier(folded) if for_argmax else None
+    if last is not None:
+        argmax.shift_logits(folded, images)
+    layout = plan(folded)
+    statistics = observe(folded, layout.sites, images)
+    if equalise and equalise_channels(folded, layout, statistics):
+        statistics = observe(folded, layout.sites, images)
+    found = _ranges(layout, statistics, range_search)
+    if normalisation is not None:
+        name, ends = normalisation
+        found[layout.ranges[name]] = ends
+    if last is not None:
+        found[layout.ranges[last.name]] = argmax.search_range(folded, images)
+    kept = ()
+    if float_tensors or on_sensitivity:
+        shares = sensitivities(folded, layout, found, images[:_SENSITIVITY_IMAGES])
+        kept = list(shares)[:float_tensors]
+        if on_sensitivity:
+            on_sensitivity(shares)
+    exact = quantised(folded, layout, found, layout.sites) if with_exact else None
+    round_kernels(folded, images, rounding)
+    result = quantised(folded, layout, found, kept)
+    return (result, exact) if with_exact else result
+
+
+def _ranges(layout, statistics, method):
+    members = {}
+    for site, name in layout.ranges.items():
+        members.setdefault(name, []).append(statistics[site])
+    found = {name: ranges.search(group, method) for name, group in members.items()}
+    found[layout.ranges[layout.sites[0]]] = _PIXELS
+    return found

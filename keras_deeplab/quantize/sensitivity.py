@@ -1,0 +1,53 @@
+"""Which stored tensors' rounding the logits suffer from most."""
+
+import keras
+import tensorflow as tf
+
+from keras_deeplab import layers
+
+# A position's other classes, this far below its first, don't change its label.
+_MARGIN = 10.0
+
+
+def sensitivities(model, plan, ranges, images, seed=0):
+    """The share of the logits' expected squared error that the rounding of each tensor causes, to first order.
+
+    The error that rounding makes in a tensor reaches the logits through their gradient. One random combination of the
+    logits an image (of those near the largest at their position) has the expectation of all of them.
+
+    Args:
+        model: a folded keras.Model.
+        plan: its `Plan`.
+        ranges: (low, high) by name of the range.
+        images: calibration images (1, H, W, 3), all of one size; a few will do.
+        seed: of the random combinations.
+
+    Returns:
+        {site: share}, the largest first; the shares add up to 1. The sites behind the last convolution aren't in it.
+    """
+    before = model.outputs[0]._keras_history.operation
+    last = before.input[0] if isinstance(before, layers.ResizeBilinear) else model.outputs[0]
+    stored = {name: keras.tree.flatten(model.get_layer(name).output)[0] for name in plan.sites}
+    stored = {name: tensor for name, tensor in stored.items() if tensor is not last and tensor is not model.outputs[0]}
+    inner = keras.Model(model.inputs, [last, *stored.values()])
+
+    @tf.function(autograph=False)
+    def errors(image, number):
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            logits, *tensors = inner(image, training=False)
+            signs = tf.random.stateless_normal(tf.shape(logits), tf.stack([seed, number]))
+            largest = tf.stop_gradient(tf.reduce_max(logits, -1, keepdims=True))
+            total = tf.reduce_sum(signs * tf.where(logits > largest - _MARGIN, logits, 0.0))
+        gradients = tape.gradient(total, tensors, unconnected_gradients="zero")
+        found = []
+        for name, tensor, gradient in zip(stored, tensors, gradients, strict=True):
+            error = tf.quantization.fake_quant_with_min_max_args(tensor, *ranges[plan.ranges[name]]) - tensor
+            found.append(tf.reduce_sum(tf.square(error * gradient)))
+        return tf.stack(found)
+
+    totals = sum(
+        errors(tf.constant(image, tf.float32), tf.constant(number)).numpy() for number, image in enumerate(images)
+    )
+    shares = dict(zip(stored, (totals / max(totals.sum(), 1e-30)).tolist(), strict=True))
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
