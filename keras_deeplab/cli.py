@@ -500,6 +500,15 @@ def _add_tflite(parser):
     )
     parser.add_argument("--allow-float", action="store_true", help="an int8 file may have operators in floating point")
     parser.add_argument(
+        "--float-tensors",
+        type=int,
+        default=0,
+        help="keep so many tensors of an int8 file, the most sensitive, in float",
+    )
+    parser.add_argument(
+        "--fine-tune-steps", type=int, default=0, help="train an int8 file's kernels for so many steps; needs no labels"
+    )
+    parser.add_argument(
         "--layer-errors",
         type=_positive,
         nargs="?",
@@ -546,6 +555,8 @@ def _export_tflite(options):
         "input_type": options.input_type,
         "output_type": options.output_type,
         "allow_float": options.allow_float,
+        "float_tensors": options.float_tensors,
+        "fine_tune_steps": options.fine_tune_steps,
         "layer_errors": options.layer_errors or 0,
         **_notes(options, model, source),
     }

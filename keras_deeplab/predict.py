@@ -145,12 +145,10 @@ def predictor(
         return _saved_model_predictor(saved_model, size)
     if suffix == ".keras":
         _refuse("a .keras file", {"output_stride": output_stride is not None}, "build the model with it")
-        model = keras.saving.load_model(path)
-    else:
-        import keras_deeplab
+    import keras_deeplab
 
-        options = {} if output_stride is None else {"output_stride": output_stride}
-        model = keras_deeplab.load(path, **options)
+    options = {} if output_stride is None else {"output_stride": output_stride}
+    model = keras_deeplab.load(path, **options)
     return _keras_predictor(model, size, scales, flip, name=str(path))
 
 
@@ -692,8 +690,10 @@ def interpreter(path, num_threads=None, *, content=None, keep_all=False):
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError:
-        from tensorflow.lite import Interpreter
-        from tensorflow.lite.experimental import OpResolverType
+        import tensorflow as tf
+
+        # Attributes that are loaded on demand, which `from tensorflow.lite import` doesn't find.
+        Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
     options = {"num_threads": _threads(num_threads)}
     options |= {"model_path": str(path)} if content is None else {"model_content": content}
     if keep_all:

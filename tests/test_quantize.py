@@ -333,7 +333,7 @@ def test_the_file_has_the_ranges_and_kernels_of_the_model(quantised_model):
 
 def test_fine_tuning_brings_the_model_nearer_to_its_teacher_and_stays_on_the_steps(quantised_model):
     fixed, _ = quantised_model
-    ours = quantize(fixed, images(4), rounding="nearest", equalise=False)
+    ours, exact = quantize(fixed, images(4), rounding="nearest", equalise=False, with_exact=True)
     before = {layer.name: layer.get_weights()[0] for layer in convolutions(ours)}
 
     def distance():
@@ -342,27 +342,27 @@ def test_fine_tuning_brings_the_model_nearer_to_its_teacher_and_stays_on_the_ste
 
     first = distance()
     batches = (np.concatenate(images(4, 10 + 4 * (index % 8))) for index in itertools.count())
-    loss = fine_tune(ours, fixed, batches, 60, learning_rate=0.1, progress=False)
+    loss = fine_tune(ours, exact, batches, 60, progress=False)
     assert 0 < loss < 1
     assert distance() < first
     moved = 0
     for layer in convolutions(ours):
         kernel = layer.get_weights()[0]
-        steps = kernel_steps(layer, before[layer.name])
-        np.testing.assert_allclose(kernel_steps(layer, kernel), steps, rtol=1e-5)
+        steps, old = kernel_steps(layer, kernel), kernel_steps(layer, before[layer.name])
+        np.testing.assert_allclose(steps, old, rtol=0.2)  # a channel's factor
         assert np.abs(kernel / steps - np.round(kernel / steps)).max() < 1e-3
-        moved += np.sum(np.abs(kernel - before[layer.name]) > steps / 2)
+        moved += np.sum(np.round(kernel / steps) != np.round(before[layer.name] / old))
     assert moved > 0
 
 
 def test_fine_tuning_refuses_what_it_cannot_train(quantised_model):
     fixed, ours = quantised_model
     with pytest.raises(ValueError, match="has no ranges"):
-        fine_tune(fixed, fixed, images(1), 1)
+        fine_tune(fold(fixed), fold(fixed), images(1), 1)
     with pytest.raises(ValueError, match="received 0"):
-        fine_tune(ours, fixed, images(1), 0)
+        fine_tune(ours, fold(fixed), images(1), 0)
     with pytest.raises(ValueError, match="ended after 1 batches of 2"):
-        fine_tune(clone(ours), fixed, images(1), 2, progress=False)
+        fine_tune(clone(ours), fold(fixed), images(1), 2, progress=False)
 
 
 # Sensitivity ------------------------------------------------------------------------------------------------

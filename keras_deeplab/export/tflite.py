@@ -38,6 +38,8 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8_weights", "int8", "int16x8"
 OUTPUTS = ("labels", "logits", "probabilities")
 _TYPES = {"uint8": tf.uint8, "float32": tf.float32, "int8": tf.int8}
 _CALIBRATED = ("int8", "int16x8")
+# Images in a step of fine-tuning.
+_BATCH = 2
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def export_tflite(
     palette=None,
     allow_float=False,
     float_tensors=0,
+    fine_tune_steps=0,
     layer_errors=0,
 ):
     """A Keras model to a TFLite file from images (1, H, W, 3) in 0..255 to uint8 labels (1, H, W).
@@ -143,6 +146,9 @@ def export_tflite(
         allow_float: whether an int8 file may have operators that compute in floating point.
         float_tensors: how many tensors of an int8 file stay in floating point, those whose rounding costs most, with
             the operators at both ends.
+        fine_tune_steps: how many steps an int8 file's kernels are trained to put out what the model does, rounding
+            included (`keras_deeplab.quantize.fine_tune`): on random crops of a data set's training split, or on the
+            calibration images themselves, two at a time.
         layer_errors: on how many of the calibration images to compare each layer of an int8 or int16x8 file with the
             same in float32; 0 leaves it out.
 
@@ -157,6 +163,8 @@ def export_tflite(
     if input_type is None:
         input_type = "uint8" if precision == "int8" else "float32"
     _check_arguments(precision, output, upsample, input_type, output_type, calibration, calibration_samples)
+    if (fine_tune_steps or float_tensors) and precision != "int8":
+        raise ValueError(f"fine_tune_steps and float_tensors are for int8; this file is {precision}: leave them out")
     if layer_errors and precision not in _CALIBRATED:
         raise ValueError(f"errors of layers are told of int8 and int16x8 files; this one is {precision}")
     sizes = _input_sizes(model, input_size)
@@ -174,6 +182,9 @@ def export_tflite(
         if precision in _CALIBRATED:
             images = calibration_images(calibration, size if sizes else None, calibration_samples)
         prepared, exact = _prepared(model, size if sizes else None, precision, output, images, float_tensors)
+        if fine_tune_steps:
+            batches = _fine_tuning_batches(calibration, images)
+            quantize.fine_tune(prepared, exact, batches, fine_tune_steps)
         options = (precision, output, upsample, input_type, output_type, allow_float)
         file = flatbuffer.unpacked(_converted(prepared, size, *options, images))
         if precision == "int8_weights":
@@ -272,7 +283,7 @@ def export_precisions(
         runtimes: further rows: `"onnxruntime"` and `"openvino"` run an ONNX file of the model, made for the purpose.
         progress: whether to show how far it is.
         options: the others of `export_tflite`. `calibration`, `calibration_samples` and `layer_errors` go to the
-            precisions that are calibrated alone, `allow_float` to int8.
+            precisions that are calibrated alone, `allow_float`, `float_tensors` and `fine_tune_steps` to int8.
 
     Returns:
         (files, rows): a list of `TFLiteFile`, one for each precision, and the `compare.Row`s that `compare.table`
@@ -345,7 +356,7 @@ def _fitting(precision, options):
     if precision not in _CALIBRATED:
         without = {"calibration", "calibration_samples", "layer_errors"}
     if precision != "int8":
-        without |= {"allow_float", "output_type"}
+        without |= {"allow_float", "output_type", "float_tensors", "fine_tune_steps"}
     return {name: value for name, value in options.items() if name not in without}
 
 
@@ -505,6 +516,27 @@ def _raw_images(calibration, samples):
     return (
         sample["image"] if isinstance(sample, dict) else sample for sample in itertools.islice(calibration, samples)
     )
+
+
+def _fine_tuning_batches(calibration, images):
+    """Endless batches of two images (2, H, W, 3) of the calibration images' size."""
+    from keras_deeplab import data
+    from keras_deeplab.data import pipeline
+
+    if isinstance(calibration, (str, os.PathLike)) and _is_data_set(Path(calibration).expanduser()):
+        calibration = data.load(calibration, split="train")
+    height, width = np.max([image.shape[1:3] for image in images], 0)
+    if hasattr(calibration, "num_examples"):
+        source = pipeline.training(
+            calibration, batch_size=_BATCH, crop_size=(int(height), int(width)), scale_range=(0.75, 1.5)
+        )
+        yield from (batch for batch, _ in source)
+    random = np.random.default_rng(0)
+    fitted = [_fitted(image[0], (height, width)) for image in images]
+    while True:
+        chosen = random.integers(len(fitted), size=_BATCH)
+        flipped = random.integers(2, size=_BATCH)
+        yield np.stack([fitted[i][:, ::-1] if flip else fitted[i] for i, flip in zip(chosen, flipped, strict=True)])
 
 
 def _is_data_set(folder):

@@ -15,19 +15,21 @@ from keras_deeplab.quantize.fake import convolutions, kernel_steps
 from keras_deeplab.quantize.folding import consumers
 
 _LIMIT = 127.0
+_INSIDE = 0.45
 # One step of a channel's scale, as the share of the scale that it is.
 _SCALE_STEPS = 16.0
 
 
-def fine_tune(model, teacher, batches, steps, *, learning_rate=0.05, warmup_steps=20, progress=True):
+def fine_tune(model, exact, batches, steps, *, learning_rate=0.02, warmup_steps=20, progress=True):
     """Trains a quantised model, in place, to put out what the network it came from does.
 
-    Kernels are learnt in units of their int8 step, biases in those of the tensor behind them, so one learning rate
-    fits all layers. The largest weight of each output stays, and with it the scale; ranges stay as they are.
+    Kernels are learnt in units of their int8 step, from where they were before they were rounded, biases in steps of
+    the tensor behind them, and a factor for each channel, so one learning rate fits all layers. The largest weight of
+    each output stays at 127 steps, and with it the converter's scale is ours; ranges stay as they are.
 
     Args:
-        model: what `keras_deeplab.quantize.post_training` returns.
-        teacher: the keras.Model it was made from.
+        model: the first of what `keras_deeplab.quantize.quantize` returns with `with_exact=True`.
+        exact: the second.
         batches: iterable of images (B, H, W, 3) in 0..255 of the model's size, of the training split.
         steps: how many of them to take.
         learning_rate: Adam's, in steps of int8; it falls to 0 along half a cosine.
@@ -45,8 +47,8 @@ def fine_tune(model, teacher, batches, steps, *, learning_rate=0.05, warmup_step
         raise ValueError(f"fine_tune trains what quantize returned; {model.name!r} has no ranges")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, received {steps}")
-    student, teacher = (keras.Model(each.inputs, _logits(each)) for each in (model, teacher))
-    kernels = _Kernels(model, student)
+    student, teacher = (keras.Model(each.inputs, _logits(each)) for each in (model, exact))
+    kernels = _Kernels(model, exact, student)
     optimizer = keras.optimizers.Adam(_schedule(learning_rate, steps, min(warmup_steps, steps)), beta_2=0.99)
     optimizer.build(kernels.variables)
 
@@ -98,7 +100,7 @@ def _schedule(learning_rate, steps, warmup_steps):
 class _Kernels:
     """The kernels and biases of a quantised model as trainable numbers of steps."""
 
-    def __init__(self, model, student):
+    def __init__(self, model, exact, student):
         self.student = student
         self.rows = []  # layer, unit of its kernel, unit of its bias, what may move, kernel, bias, scale
         takers = consumers(model)
@@ -106,12 +108,14 @@ class _Kernels:
             kernel, bias = layer.get_weights()
             unit = kernel_steps(layer, kernel).astype(np.float32)
             counts = np.clip(np.round(kernel / unit), -_LIMIT, _LIMIT)
+            # A weight that another's error moved is near the step it was moved to, not beyond.
+            latent = counts + np.clip(exact.get_layer(layer.name).get_weights()[0] / unit - counts, -_INSIDE, _INSIDE)
             row = (
                 layer,
                 unit,
                 np.float32(_step_behind(layer, takers)),
                 (np.abs(counts) < _LIMIT).astype(np.float32),
-                keras.Variable(counts, name=f"{layer.name}_kernel"),
+                keras.Variable(np.where(np.abs(counts) < _LIMIT, latent, counts), name=f"{layer.name}_kernel"),
                 keras.Variable(np.zeros_like(bias), name=f"{layer.name}_bias"),
                 keras.Variable(np.zeros_like(unit), name=f"{layer.name}_scale"),
             )
