@@ -439,43 +439,27 @@ def test_int8_logits_come_with_their_scale(model, photographs, tmp_path):
     assert np.abs(logits - expected).mean() < 0.03 * np.ptp(expected)
 
 
-@pytest.mark.parametrize(
-    "layer", [keras.layers.Rescaling([0.01, 0.02, 0.03], [-1.0, 0.5, 2.0]), keras.layers.Normalization()]
-)
-def test_normalisation_as_a_convolution_is_the_same(layer):
-    if isinstance(layer, keras.layers.Normalization):
-        layer = keras.layers.Normalization(mean=[100.0, 110.0, 120.0], variance=[50.0, 60.0, 70.0])
-    inputs = keras.Input((4, 5, 3))
-    model = keras.Model(inputs, keras.layers.Rescaling(2.0)(keras.layers.Conv2D(4, 1)(layer(inputs))))
-    changed = tflite.graph.inference_model(model, replace=tflite._as_convolution)
-    assert [type(entry).__name__ for entry in changed.layers] == [
-        "InputLayer",
-        "DepthwiseConv2D",
-        "Conv2D",
-        "Rescaling",
-    ]
-    images = np.random.default_rng(0).uniform(0, 255, (2, 4, 5, 3)).astype(np.float32)
-    np.testing.assert_allclose(changed(images), model(images), rtol=1e-5, atol=1e-4)
-
-
-def test_the_resize_for_int8_labels_keeps_the_argmax():
-    logits = np.random.default_rng(0).normal(5, 2, (1, 6, 7, 4)).astype(np.float32)
-    reference = np.zeros((1, 41, 49, 3), np.float32)
-    exact = layers.ResizeBilinear()([logits, reference])
-    spread = np.ptp(logits, axis=-1).max()
-    for cut, least in [(spread, 0.999), (spread / 2, 0.9)]:
-        sharp = tflite._ResizeForArgmax(True, float(cut))([logits, reference])
-        assert np.mean(np.argmax(exact, -1) == np.argmax(sharp, -1)) >= least
-        assert np.ptp(sharp) <= cut
-
-
-def test_int8_labels_are_closer_with_that_resize(model, photographs, integer_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(tflite, "_integer_layers", lambda *_: tflite._as_convolution)
+def test_a_model_inside_the_model_is_calibrated_as_it_is_and_that_is_said(model, photographs, tmp_path):
+    inputs = keras.Input((None, None, 3))
     options = {"precision": "int8", "input_size": SIZE, "calibration": photographs}
-    plain = export_tflite(model, tmp_path / "plain.tflite", **options)
-    assert {"REDUCE_MAX", "MAXIMUM"} <= integer_file.operators.keys() - plain.operators.keys()
-    seeds = range(100, 112)
-    assert agreement(integer_file.path, model, seeds) > agreement(plain.path, model, seeds)
+    with pytest.warns(UserWarning, match="loses more: the layer .* is a model inside the model"):
+        written = export_tflite(keras.Model(inputs, model(inputs)), tmp_path / "model.tflite", **options)
+    assert written.float_operators == ()
+    assert agreement(written.path, model) > 0.9
+
+
+def test_only_int8_files_are_fine_tuned_or_keep_float_tensors(model, photographs, tmp_path):
+    path = tmp_path / "model.tflite"
+    for option in ("fine_tune_steps", "float_tensors"):
+        with pytest.raises(ValueError, match="are for int8; this file is float16"):
+            export_tflite(model, path, precision="float16", input_size=SIZE, **{option: 2})
+    options = {"precision": "int8", "input_size": SIZE, "calibration": photographs[:8]}
+    mixed = export_tflite(model, path, float_tensors=2, **options)
+    assert 0 < len(mixed.float_operators) < sum(mixed.operators.values())
+    assert agreement(path, model) > 0.95
+    tuned = export_tflite(model, path, fine_tune_steps=3, **options)
+    assert tuned.float_operators == ()
+    assert agreement(path, model) > 0.95
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -614,8 +598,8 @@ def source():
 @pytest.fixture(scope="module")
 def synthetic_model(source):
     """A model that answers for the classes of the synthetic data: no good, but not constant."""
-    inputs = keras.Input((None, None, 3))
-    model = keras.Model(inputs, keras.layers.Conv2D(source.num_classes, 1)(small_model()(inputs)))
+    base = small_model()
+    model = keras.Model(base.inputs, keras.layers.Conv2D(source.num_classes, 1)(base.outputs[0]))
     random = np.random.default_rng(0)
     model.layers[-1].set_weights([random.normal(0, 1, weight.shape) for weight in model.layers[-1].get_weights()])
     return model

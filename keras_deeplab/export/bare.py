@@ -16,7 +16,9 @@ def litert(path, num_threads, free_size):
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        from tensorflow.lite import Interpreter
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter  # loaded on demand, which `from tensorflow.lite import` doesn't find
     with warnings.catch_warnings():
         # TensorFlow's interpreter announces its removal.
         warnings.simplefilter("ignore")

@@ -186,7 +186,8 @@ def export_tflite(
             batches = _fine_tuning_batches(calibration, images)
             quantize.fine_tune(prepared, exact, batches, fine_tune_steps)
         options = (precision, output, upsample, input_type, output_type, allow_float)
-        file = flatbuffer.unpacked(_converted(prepared, size, *options, images))
+        # With images the converter would find ranges for the tensors that have none on purpose.
+        file = flatbuffer.unpacked(_converted(prepared, size, *options, None if float_tensors else images))
         if precision == "int8_weights":
             flatbuffer.weights_as_int8(file)
         if precision == "int16x8":
@@ -612,11 +613,12 @@ def _converted(model, size, precision, output, upsample, input_type, output_type
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision in _CALIBRATED:
+    if precision in _CALIBRATED and images is not None:
         converter.representative_dataset = lambda: ([image.astype(traced_type.as_numpy_dtype)] for image in images)
     if precision == "int8":
-        kinds = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.target_spec.supported_ops = kinds + [tf.lite.OpsSet.TFLITE_BUILTINS] * allow_float
+        if images is not None:
+            kinds = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.target_spec.supported_ops = kinds + [tf.lite.OpsSet.TFLITE_BUILTINS] * allow_float
         converter.inference_input_type = _TYPES[input_type]
         if output != "labels":
             converter.inference_output_type = _TYPES[output_type or "int8"]

@@ -37,7 +37,8 @@ def quantised(model, plan, ranges, keep_float=()):
         args, kwargs = keras.tree.map_structure(lambda x: entered if x is images else x, (args, kwargs))
         return rounded(layer.name, layer(*args, **kwargs))
 
-    result = keras.models.clone_model(model, input_tensors=images, call_function=call)
+    structure = keras.tree.pack_sequence_as(model.input, [images])
+    result = keras.models.clone_model(model, input_tensors=structure, call_function=call)
     for layer in model.layers:
         if layer.weights:
             result.get_layer(layer.name).set_weights(layer.get_weights())

@@ -760,6 +760,11 @@ def _preprocessing(step):
         expected = np.stack([preprocessing.normalise(mode)(np.full((1, 1, 1, 3), v, "float32")) for v in (0, 255)])
         if np.abs(ends - expected.reshape(2, 3)).max() < 0.02:
             return mode
+    if np.allclose(scale, 1):
+        raise ValueError(
+            "its normalisation is inside its first kernel, as in the int8 files that this package writes: load the "
+            "model that it was exported from"
+        )
     raise ValueError(
         f"it brings pixels of 0..255 to {np.round(ends[0], 3).tolist()}..{np.round(ends[1], 3).tolist()}, "
         "neither to -1..1 nor to ImageNet's mean and deviation"
