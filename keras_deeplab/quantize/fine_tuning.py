@@ -20,7 +20,7 @@ _INSIDE = 0.45
 _SCALE_STEPS = 16.0
 
 
-def fine_tune(model, exact, batches, steps, *, learning_rate=0.02, warmup_steps=20, progress=True):
+def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps=20, progress=True):
     """Trains a quantised model, in place, to put out what the network it came from does.
 
     Kernels are learnt in units of their int8 step, from where they were before they were rounded, biases in steps of
