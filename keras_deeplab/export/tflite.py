@@ -39,7 +39,7 @@ OUTPUTS = ("labels", "logits", "probabilities")
 _TYPES = {"uint8": tf.uint8, "float32": tf.float32, "int8": tf.int8}
 _CALIBRATED = ("int8", "int16x8")
 # Images in a step of fine-tuning.
-_BATCH = 2
+_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def export_tflite(
             the operators at both ends.
         fine_tune_steps: how many steps an int8 file's kernels are trained to put out what the model does, rounding
             included (`keras_deeplab.quantize.fine_tune`): on random crops of a data set's training split, or on the
-            calibration images themselves, two at a time.
+            calibration images themselves, four at a time.
         layer_errors: on how many of the calibration images to compare each layer of an int8 or int16x8 file with the
             same in float32; 0 leaves it out.
 
@@ -185,6 +185,8 @@ def export_tflite(
         if fine_tune_steps:
             batches = _fine_tuning_batches(calibration, images)
             quantize.fine_tune(prepared, exact, batches, fine_tune_steps)
+            if output == "labels":
+                quantize.balance(prepared, exact, images)
         options = (precision, output, upsample, input_type, output_type, allow_float)
         # With images the converter would find ranges for the tensors that have none on purpose.
         file = flatbuffer.unpacked(_converted(prepared, size, *options, None if float_tensors else images))
@@ -520,7 +522,7 @@ def _raw_images(calibration, samples):
 
 
 def _fine_tuning_batches(calibration, images):
-    """Endless batches of two images (2, H, W, 3) of the calibration images' size."""
+    """Endless batches of four images (4, H, W, 3) of the calibration images' size."""
     from keras_deeplab import data
     from keras_deeplab.data import pipeline
 
@@ -529,7 +531,7 @@ def _fine_tuning_batches(calibration, images):
     height, width = np.max([image.shape[1:3] for image in images], 0)
     if hasattr(calibration, "num_examples"):
         source = pipeline.training(
-            calibration, batch_size=_BATCH, crop_size=(int(height), int(width)), scale_range=(0.75, 1.5)
+            calibration, batch_size=_BATCH, crop_size=(int(height), int(width)), scale_range=(0.75, 1.25)
         )
         yield from (batch for batch, _ in source)
     random = np.random.default_rng(0)
@@ -563,7 +565,7 @@ def _fitted(image, size):
         smaller = [max(1, min(side, round(own * scale))) for side, own in zip(size, image.shape, strict=False)]
         image = np.clip(tf.image.resize(image, smaller, antialias=True).numpy(), 0, 255)
     # The grey that a uint8 image can hold, which is what the file will be fed.
-    padded = np.full((*size, 3), 128.0, np.float32)
+    padded = np.full((*size, 3), quantize.PADDING, np.float32)
     padded[: image.shape[0], : image.shape[1]] = np.rint(image)
     return padded
 

@@ -1,12 +1,14 @@
 """A trained model to one whose int8 file keeps its accuracy: what is done before a converter, or a phone, sees it.
 
-`quantize` folds batch norm, evens out channels, searches ranges, rounds kernels; `fine_tune` trains what is left.
-Both need photographs, no labels.
+`quantize` folds batch norm, evens out channels, searches ranges, rounds kernels; `fine_tune` trains what is left, and
+`balance` mends the classes' biases after it. All need photographs, no labels.
 """
 
+from keras_deeplab.quantize.argmax import balance
 from keras_deeplab.quantize.fine_tuning import fine_tune
 from keras_deeplab.quantize.folding import UnfoldableError, fold
+from keras_deeplab.quantize.pixels import PADDING
 from keras_deeplab.quantize.post_training import is_quantised, quantize
 from keras_deeplab.quantize.rounding import round_kernels
 
-__all__ = ["UnfoldableError", "fine_tune", "fold", "is_quantised", "quantize", "round_kernels"]
+__all__ = ["PADDING", "UnfoldableError", "balance", "fine_tune", "fold", "is_quantised", "quantize", "round_kernels"]

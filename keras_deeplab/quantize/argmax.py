@@ -11,11 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab import layers
-from keras_deeplab.quantize import ranges
+from keras_deeplab.quantize import pixels, ranges
 
 # Share of the features' power that is added to the fit, so that channels that never move get no weight.
 _RIDGE = 1e-4
 _CUTS = np.geomspace(0.1, 1.0, 13)
+# Pixels whose two largest logits are nearer than this many steps tell how many labels a small bias changes.
+_NEAR = 4
+_PASSES = 3
+_BALANCE_RIDGE = 0.02
 
 
 def classifier(model):
@@ -37,7 +41,10 @@ def shift_logits(model, images):
     """
     layer = classifier(model)
     features, logits = _maps(model, layer, images)
-    features, largest = features.reshape(-1, features.shape[-1]), logits.max(-1).reshape(-1)
+    counted = np.concatenate([pixels.inside(image, logits.shape[1:3]) for image in images])
+    if not counted.any():
+        return
+    features, largest = features[counted], logits[counted].max(-1)
     ones = np.ones((len(features), 1))
     inputs = np.concatenate([features, ones], 1, dtype=np.float64)
     moments = inputs.T @ inputs
@@ -56,22 +63,94 @@ def search_range(model, images):
     """
     layer = classifier(model)
     _, logits = _maps(model, layer, images)
-    high, low = float(logits.max()), float(logits.min())
     size = images[0].shape[1:3]
+    places = [pixels.inside(image, logits.shape[1:3])[0].numpy() for image in images]
+    counted = [pixels.inside(image, size)[0].numpy() for image in images]
+    if not np.any(places):
+        places, counted = np.ones_like(places), np.ones_like(counted)
+    low, high = float(logits[np.array(places)].min()), float(logits[np.array(places)].max())
+
+    def resized(logits):
+        return tf.raw_ops.ResizeBilinear(images=logits[None], size=size, align_corners=True)[0]
 
     @tf.function(autograph=False)
-    def labels(logits):
-        resized = tf.raw_ops.ResizeBilinear(images=logits[None], size=size, align_corners=True)
-        return tf.argmax(resized[0], -1)
+    def changed(logits, counted, low, high):
+        step = (high - low) / 255
 
-    wanted = [labels(each) for each in logits]
-    errors = {}
-    for cut in _CUTS:
-        ends = ranges.nudged(low * cut, high)
-        rounded = [ranges.rounded(each, *ends).astype(np.float32) for each in logits]
+        def rounded(x):
+            return tf.clip_by_value(tf.round((x - low) / step), 0.0, 255.0) * step + low
+
         # The file rounds again behind the resize.
-        errors[ends] = np.mean([np.mean(labels(a) != b) for a, b in zip(rounded, wanted, strict=True)])
-    return min(errors, key=errors.get)
+        labels = tf.argmax(rounded(resized(rounded(logits))), -1)
+        return tf.math.count_nonzero((labels != tf.argmax(resized(logits), -1)) & counted)
+
+    def errors(part):
+        ends = [tf.constant(end, tf.float32) for end in ranges.nudged(*part)]
+        return sum(int(changed(each, inside, *ends)) for each, inside in zip(logits, counted, strict=True))
+
+    low, high = min(((low * cut, high) for cut in _CUTS), key=errors)
+    return ranges.nudged(*min(((low, high * cut) for cut in _CUTS[-5:]), key=errors))
+
+
+def balance(model, exact, images):
+    """Moves the classifier's biases, in place, until rounding makes no class larger on calibration images.
+
+    Of equal logits argmax takes the first, so a class gains from those behind it wherever two are within a step: the
+    background most of all. Other errors of rounding favour one class or another as well. How many pixels go from one
+    class to another when their biases differ by a little more is counted where their logits are close; what is gained
+    and lost over all is taken back by the solution of these equations.
+
+    Args:
+        model: what `keras_deeplab.quantize.fake.quantised` returns, its kernels rounded.
+        exact: the same network before anything was rounded.
+        images: calibration images (1, H, W, 3). Their padding isn't counted.
+
+    Returns:
+        What was added to the bias of each class (classes,), in logits; None for a model without a `classifier`.
+    """
+    layer = classifier(exact)
+    if layer is None:
+        return None
+    layer = model.get_layer(layer.name)
+    rounded = model.get_layer(f"{layer.name}_range")
+    window = _NEAR * (rounded.high - rounded.low) / 255
+    classes = layer.filters
+
+    def two_largest(found):
+        values, indices = tf.math.top_k(found, 2)
+        return values[..., 0] - values[..., 1], indices
+
+    exact_figures, label = _on_images(exact, two_largest), _on_images(model, lambda found: tf.argmax(found, -1))
+    wanted, pairs = [], np.zeros((classes, classes))
+    for image in images:
+        gap, indices = exact_figures(image)
+        counted = pixels.inside(image, gap.shape)[0].numpy()
+        wanted.append((indices[..., 0], counted))
+        np.add.at(pairs, tuple(indices[(gap < window) & counted].T), 1)
+    pairs = (pairs + pairs.T) / (2 * window)
+    change = np.diag(pairs.sum(1)) - pairs
+    change += _BALANCE_RIDGE * max(np.trace(change) / classes, 1e-6) * np.eye(classes)
+    kernel, start = layer.get_weights()
+    bias = start.astype(np.float64)
+    for _ in range(_PASSES):
+        gained = np.zeros(classes)
+        for image, (expected, counted) in zip(images, wanted, strict=True):
+            gained += np.bincount(label(image)[counted], minlength=classes)
+            gained -= np.bincount(expected[counted], minlength=classes)
+        bias -= np.linalg.solve(change, gained)
+        layer.set_weights([kernel, bias])
+    return bias - start
+
+
+def _on_images(model, figures):
+    """A function from an image (1, H, W, 3) to figures of the model's output (H, W, classes)."""
+
+    @tf.function(autograph=False)
+    def run(image):
+        with layers.export_ops():
+            return figures(model(image, training=False)[0])
+
+    return lambda image: keras.tree.map_structure(lambda x: x.numpy(), run(tf.constant(image, tf.float32)))
 
 
 def _maps(model, layer, images):

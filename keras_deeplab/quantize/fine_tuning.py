@@ -13,19 +13,20 @@ from keras_deeplab._progress import Progress
 from keras_deeplab.layers import FakeQuantization, ResizeBilinear
 from keras_deeplab.quantize.fake import convolutions, kernel_steps
 from keras_deeplab.quantize.folding import consumers
+from keras_deeplab.quantize.pixels import inside
 
 _LIMIT = 127.0
 _INSIDE = 0.45
-# One step of a channel's scale, as the share of the scale that it is.
-_SCALE_STEPS = 16.0
+# Gradients for a step of a kernel are below what Adam adds to its denominator by default, which would hold them still.
+_EPSILON = 1e-12
 
 
 def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps=20, progress=True):
     """Trains a quantised model, in place, to put out what the network it came from does.
 
-    Kernels are learnt in units of their int8 step, from where they were before they were rounded, biases in steps of
-    the tensor behind them, and a factor for each channel, so one learning rate fits all layers. The largest weight of
-    each output stays at 127 steps, and with it the converter's scale is ours; ranges stay as they are.
+    Kernels are learnt in units of their int8 step, from where they were before they were rounded, and biases in steps
+    of the tensor behind them, so one learning rate fits all layers. The largest weight of each output stays at 127
+    steps, and with it the scale that a converter finds; ranges stay as they are. Padding isn't learnt from.
 
     Args:
         model: the first of what `keras_deeplab.quantize.quantize` returns with `with_exact=True`.
@@ -38,7 +39,7 @@ def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps
 
     Returns:
         The mean loss of the last tenth of the steps: the divergence of the teacher's class probabilities from the
-        model's, in nats a position.
+        model's, in nats a position that isn't padding.
 
     Raises:
         ValueError: the model isn't quantised, `steps` isn't positive, or `batches` ends too early.
@@ -49,7 +50,9 @@ def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps
         raise ValueError(f"steps must be at least 1, received {steps}")
     student, teacher = (keras.Model(each.inputs, _logits(each)) for each in (model, exact))
     kernels = _Kernels(model, exact, student)
-    optimizer = keras.optimizers.Adam(_schedule(learning_rate, steps, min(warmup_steps, steps)), beta_2=0.99)
+    optimizer = keras.optimizers.Adam(
+        _schedule(learning_rate, steps, min(warmup_steps, steps)), beta_2=0.99, epsilon=_EPSILON
+    )
     optimizer.build(kernels.variables)
 
     @tf.function(autograph=False)
@@ -61,7 +64,8 @@ def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps
             )
             cross = tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
             entropy = tf.nn.softmax_cross_entropy_with_logits(wanted, tf.math.log(wanted + 1e-20))
-            loss = tf.reduce_mean(cross - entropy)
+            counted = tf.cast(inside(images, tf.unstack(tf.shape(logits)[1:3])), logits.dtype)
+            loss = tf.math.divide_no_nan(tf.reduce_sum((cross - entropy) * counted), tf.reduce_sum(counted))
         gradients = kernels.masked(tape.gradient(loss, [variable.value for variable in kernels.variables]))
         optimizer.apply_gradients(zip(gradients, kernels.variables, strict=True))
         return loss
@@ -102,7 +106,7 @@ class _Kernels:
 
     def __init__(self, model, exact, student):
         self.student = student
-        self.rows = []  # layer, unit of its kernel, unit of its bias, what may move, kernel, bias, scale
+        self.rows = []  # layer, unit of its kernel, unit of its bias, what may move, kernel, bias
         takers = consumers(model)
         for layer in convolutions(model):
             kernel, bias = layer.get_weights()
@@ -117,7 +121,6 @@ class _Kernels:
                 (np.abs(counts) < _LIMIT).astype(np.float32),
                 keras.Variable(np.where(np.abs(counts) < _LIMIT, latent, counts), name=f"{layer.name}_kernel"),
                 keras.Variable(np.zeros_like(bias), name=f"{layer.name}_bias"),
-                keras.Variable(np.zeros_like(unit), name=f"{layer.name}_scale"),
             )
             self.rows.append(row)
         self.variables = [variable for row in self.rows for variable in row[4:]]
@@ -126,22 +129,21 @@ class _Kernels:
     def values(self):
         """The student's trainable variables: kernels rounded, with gradients as if they weren't."""
         found = {}
-        for (layer, unit, bias_unit, _, kernel, bias, scale), start in zip(self.rows, self.biases, strict=True):
+        for (layer, unit, bias_unit, _, kernel, bias), start in zip(self.rows, self.biases, strict=True):
             counts = tf.clip_by_value(kernel.value, -_LIMIT, _LIMIT)
             counts += tf.stop_gradient(tf.round(counts) - counts)
-            found[id(layer.kernel)] = counts * unit * tf.exp(scale.value / _SCALE_STEPS)
+            found[id(layer.kernel)] = counts * unit
             found[id(layer.bias)] = start + bias.value * bias_unit
         return [found.get(id(variable), variable.value) for variable in self.student.trainable_variables]
 
     def masked(self, gradients):
-        masks = [mask for row in self.rows for mask in (row[3], 1.0, 1.0)]
+        masks = [mask for row in self.rows for mask in (row[3], 1.0)]
         return [gradient * mask for gradient, mask in zip(gradients, masks, strict=True)]
 
     def write(self):
-        for (layer, unit, bias_unit, _, kernel, bias, scale), start in zip(self.rows, self.biases, strict=True):
+        for (layer, unit, bias_unit, _, kernel, bias), start in zip(self.rows, self.biases, strict=True):
             counts = np.clip(np.round(kernel.numpy()), -_LIMIT, _LIMIT)
-            values = counts * unit * np.exp(scale.numpy() / _SCALE_STEPS)
-            layer.set_weights([values, start + bias.numpy() * bias_unit])
+            layer.set_weights([counts * unit, start + bias.numpy() * bias_unit])
 
 
 def _step_behind(layer, takers):

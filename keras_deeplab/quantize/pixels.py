@@ -1,9 +1,24 @@
-"""Normalisation of pixels inside the first convolution, so that the bytes themselves go into it."""
+"""Pixels: their normalisation inside the first convolution, so that the bytes go into it, and which are padding."""
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_deeplab.quantize.folding import consumers, is_depthwise
+
+# The grey that images are padded with; predictors that feed floating point pad with 127.5.
+PADDING = 128.0
+
+
+def inside(images, size):
+    """Where images (B, H, W, 3) aren't padding, at the nearest pixel of each place of a map: bool (B, *size).
+
+    A frame of one grey is no class's, so its labels change by next to nothing and, counted, outweigh the image's.
+    """
+    real = tf.reduce_any(tf.abs(tf.cast(images, tf.float32) - PADDING) > 0.5, -1)
+    for axis, count in enumerate(size, 1):
+        real = tf.gather(real, tf.range(count) * tf.shape(real)[axis] // count, axis=axis)
+    return real
 
 
 def absorb_normalisation(model):
