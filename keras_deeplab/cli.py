@@ -487,7 +487,8 @@ def _add_tflite(parser):
     parser.add_argument(
         "--calibration",
         metavar="FOLDER",
-        help="for int8 and int16x8: a data set (its training split) or a folder of photographs",
+        help="a data set (its training split) or a folder of photographs: int8 and int16x8 need it, dynamic and "
+        "int8_weights lose less with it",
     )
     parser.add_argument("--calibration-samples", type=_positive, default=100, help="images to calibrate on")
     parser.add_argument(
@@ -560,11 +561,14 @@ def _export_tflite(options):
         "layer_errors": options.layer_errors or 0,
         **_notes(options, model, source),
     }
-    if len(precisions) == 1 and precisions[0] not in ("int8", "int16x8"):
-        unused = {"--calibration": options.calibration, "--layer-errors": options.layer_errors}
-        for flag, value in unused.items():
-            if value:
-                raise ValueError(f"{flag} is for int8 and int16x8; {precisions[0]} has no ranges to find: leave it out")
+    if len(precisions) == 1:
+        unused = {
+            "--calibration is for files with int8 in them": options.calibration and "float" in precisions[0],
+            "--layer-errors is for int8 and int16x8": options.layer_errors and precisions[0] not in ("int8", "int16x8"),
+        }
+        for what, given in unused.items():
+            if given:
+                raise ValueError(f"{what}; {precisions[0]} has nothing to round: leave it out")
     files, rows = export_precisions(
         model,
         options.output,

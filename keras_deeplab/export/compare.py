@@ -263,6 +263,29 @@ class LayerError:
     highest: float
 
 
+def labels_of(content):
+    """The content of a TFLite file that returns labels, to a function from an image (1, H, W, 3) to labels (H, W)."""
+    run = interpreter(None, content=content)
+    (target,) = run.get_output_details()
+
+    def labels(image):
+        _feed(run, image)
+        return run.get_tensor(target["index"])[0]
+
+    return labels
+
+
+def _feed(run, image):
+    """Runs an interpreter on an image (1, H, W, 3) in 0..255, of the file's size if it has one."""
+    (source,) = run.get_input_details()
+    if -1 in source["shape_signature"]:
+        run.resize_tensor_input(source["index"], image.shape)
+    run.allocate_tensors()
+    shifted = image - 128 * (source["dtype"] == np.int8)
+    run.set_tensor(source["index"], shifted.astype(source["dtype"]))
+    run.invoke()
+
+
 def layer_errors(content, reference, images):
     """Two contents of TFLite files, integer and float32, of one prepared model to a tuple of `LayerError`.
 
@@ -285,13 +308,7 @@ def layer_errors(content, reference, images):
     squares = np.zeros((2, len(outputs)))
     for image in images:
         for run in (integer, exact):
-            (source,) = run.get_input_details()
-            if -1 in source["shape_signature"]:
-                run.resize_tensor_input(source["index"], image.shape)
-            run.allocate_tensors()
-            shifted = image - 128 * (source["dtype"] == np.int8)
-            run.set_tensor(source["index"], shifted.astype(source["dtype"]))
-            run.invoke()
+            _feed(run, image)
         for number, (_, entry, twin) in enumerate(outputs):
             expected = exact.get_tensor(twin["index"]).astype(np.float64)
             scale, zero_point = entry["quantization"]

@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 # The converter's own limit: below it a kernel's int8 scales take what its weights save.
-_SMALLEST_INT8 = 1024
+SMALLEST_INT8 = 1024
 
 
 class _AlignedBuffer(schema.BufferT):
@@ -183,7 +183,7 @@ def _widening(file, subgraph, index, axis, dequantize):
     wide = subgraph.tensors[index]
     values = np.frombuffer(bytes(file.buffers[wide.buffer].data), np.float32).reshape(wide.shape)
     narrow, buffer = copy.copy(wide), _AlignedBuffer()
-    if axis is None or values.size < _SMALLEST_INT8:
+    if axis is None or values.size < SMALLEST_INT8:
         narrow.type, narrow.quantization = schema.TensorType.FLOAT16, None
         limit = np.finfo(np.float16).max
         stored = np.clip(values, -limit, limit).astype(np.float16)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 import warnings
@@ -38,6 +39,13 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8_weights", "int8", "int16x8"
 OUTPUTS = ("labels", "logits", "probabilities")
 _TYPES = {"uint8": tf.uint8, "float32": tf.float32, "int8": tf.int8}
 _CALIBRATED = ("int8", "int16x8")
+# Kernels are rounded better where there are images.
+_BETTER_CALIBRATED = ("dynamic", "int8_weights")
+# The other kernels don't become int8.
+_ROUNDED = {
+    "dynamic": {"smallest": flatbuffer.SMALLEST_INT8},
+    "int8_weights": {"smallest": flatbuffer.SMALLEST_INT8, "depthwise": False},
+}
 # Images in a step of fine-tuning.
 _BATCH = 4
 
@@ -131,8 +139,9 @@ def export_tflite(
         input_size: int or (height, width) of the images; a list of these for one file with a signature for each size
             (named "257x257" and so on) that all share the weights; `"dynamic"` for a file that takes any size, to be
             set by the interpreter's `resize_tensor_input`; None for a model that was built for one size.
-        calibration: for int8 and int16x8. The path of a data set's folder (its training split) or of a folder of
-            images, a `keras_deeplab.data` source, or an iterable of images (H, W, 3) in 0..255.
+        calibration: int8 and int16x8 need it; dynamic and int8_weights may take it to round their kernels better, as
+            `keras_deeplab.quantize.round_kernels` does. The path of a data set's folder (its training split) or of a
+            folder of images, a `keras_deeplab.data` source, or an iterable of images (H, W, 3) in 0..255.
         calibration_samples: how many images to calibrate on at most.
         output: `"labels"`; `"logits"` or `"probabilities"`, (1, h, w, num_classes).
         upsample: whether logits and probabilities have the images' size; False leaves the last resize to the caller,
@@ -179,17 +188,18 @@ def export_tflite(
     files, errors = [], None
     for size in sizes or [(None, None)]:
         images = None
-        if precision in _CALIBRATED:
+        if calibration is not None:
             images = calibration_images(calibration, size if sizes else None, calibration_samples)
         prepared, exact = _prepared(model, size if sizes else None, precision, output, images, float_tensors)
         if fine_tune_steps:
             batches = _fine_tuning_batches(calibration, images)
             quantize.fine_tune(prepared, exact, batches, fine_tune_steps)
-            if output == "labels":
-                quantize.balance(prepared, exact, images)
         options = (precision, output, upsample, input_type, output_type, allow_float)
         # With images the converter would find ranges for the tensors that have none on purpose.
-        file = flatbuffer.unpacked(_converted(prepared, size, *options, None if float_tensors else images))
+        convert = functools.partial(_converted, prepared, size, *options, None if float_tensors else images)
+        if output == "labels" and prepared is not exact and quantize.is_quantised(prepared):
+            quantize.balance(prepared, exact, images, lambda convert=convert: compare.labels_of(convert()))
+        file = flatbuffer.unpacked(convert())
         if precision == "int8_weights":
             flatbuffer.weights_as_int8(file)
         if precision == "int16x8":
@@ -286,7 +296,7 @@ def export_precisions(
         runtimes: further rows: `"onnxruntime"` and `"openvino"` run an ONNX file of the model, made for the purpose.
         progress: whether to show how far it is.
         options: the others of `export_tflite`. `calibration`, `calibration_samples` and `layer_errors` go to the
-            precisions that are calibrated alone, `allow_float`, `float_tensors` and `fine_tune_steps` to int8.
+            precisions that take them alone, `allow_float`, `float_tensors` and `fine_tune_steps` to int8.
 
     Returns:
         (files, rows): a list of `TFLiteFile`, one for each precision, and the `compare.Row`s that `compare.table`
@@ -357,7 +367,9 @@ def _fitting(precision, options):
     """The options of `export_tflite` that a precision has."""
     without = set()
     if precision not in _CALIBRATED:
-        without = {"calibration", "calibration_samples", "layer_errors"}
+        without = {"layer_errors"}
+    if precision not in (*_CALIBRATED, *_BETTER_CALIBRATED):
+        without |= {"calibration", "calibration_samples"}
     if precision != "int8":
         without |= {"allow_float", "output_type", "float_tensors", "fine_tune_steps"}
     return {name: value for name, value in options.items() if name not in without}
@@ -392,10 +404,8 @@ def _check_arguments(precision, output, upsample, input_type, output_type, calib
             "folder of about 100 typical photographs or a data set's folder, whose training split is taken. "
             'precision="dynamic" and "int8_weights" need none'
         )
-    if precision not in _CALIBRATED and calibration is not None:
-        raise ValueError(
-            f'calibration is for precision="int8" and "int16x8"; {precision} has no ranges to find: leave it out'
-        )
+    if precision not in (*_CALIBRATED, *_BETTER_CALIBRATED) and calibration is not None:
+        raise ValueError(f"calibration is for files with int8 in them; {precision} has nothing to round: leave it out")
     if precision != "int8" and input_type == "int8":
         raise ValueError(f'input_type "int8" needs precision="int8", received {precision!r}: choose "uint8"')
     if output_type is not None and output == "labels":
@@ -577,15 +587,15 @@ def _prepared(model, size, precision, output, images, float_tensors=0):
     """A model to those that are traced for a file of this precision and, where it is an integer one, for the same in
     float32; size None leaves it open."""
     model = graph.inference_model(model, size)
-    if precision not in _CALIBRATED or quantize.is_quantised(model):
+    if images is None or quantize.is_quantised(model):
         return model, model
     try:
         # A model of any size is looked at on images of one.
         height, width = np.max([image.shape[1:3] for image in images], 0)
         images = [_fitted(image[0], (height, width))[None] for image in images]
-        if precision == "int16x8":
+        if precision != "int8":
             exact, rounded = quantize.fold(model), quantize.fold(model)
-            quantize.round_kernels(rounded, images)
+            quantize.round_kernels(rounded, images, **_ROUNDED.get(precision, {}))
             return rounded, exact
         return quantize.quantize(
             model, images, for_argmax=output == "labels", float_tensors=float_tensors, with_exact=True

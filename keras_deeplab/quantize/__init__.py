@@ -1,7 +1,7 @@
 """A trained model to one whose int8 file keeps its accuracy: what is done before a converter, or a phone, sees it.
 
-`quantize` folds batch norm, evens out channels, searches ranges, rounds kernels; `fine_tune` trains what is left, and
-`balance` mends the classes' biases after it. All need photographs, no labels.
+`quantize` folds batch norm, evens out channels, searches ranges, rounds kernels; `fine_tune` may train what is left;
+`balance` mends the classes' biases last. All need photographs, no labels.
 """
 
 from keras_deeplab.quantize.argmax import balance

@@ -16,6 +16,7 @@ from keras_deeplab.quantize import pixels, ranges
 # Share of the features' power that is added to the fit, so that channels that never move get no weight.
 _RIDGE = 1e-4
 _CUTS = np.geomspace(0.1, 1.0, 13)
+_RANGE_IMAGES = 32
 # Pixels whose two largest logits are nearer than this many steps tell how many labels a small bias changes.
 _NEAR = 4
 _PASSES = 3
@@ -56,12 +57,13 @@ def shift_logits(model, images):
 
 
 def search_range(model, images):
-    """The range of a folded model's logits that changes the fewest labels on calibration images.
+    """The range of a folded model's logits that changes the fewest labels on the first of the calibration images.
 
     Returns:
         (low, high), nudged.
     """
     layer = classifier(model)
+    images = images[:_RANGE_IMAGES]
     _, logits = _maps(model, layer, images)
     size = images[0].shape[1:3]
     places = [pixels.inside(image, logits.shape[1:3])[0].numpy() for image in images]
@@ -92,7 +94,7 @@ def search_range(model, images):
     return ranges.nudged(*min(((low, high * cut) for cut in _CUTS[-5:]), key=errors))
 
 
-def balance(model, exact, images):
+def balance(model, exact, images, labels_of=None):
     """Moves the classifier's biases, in place, until rounding makes no class larger on calibration images.
 
     Of equal logits argmax takes the first, so a class gains from those behind it wherever two are within a step: the
@@ -104,6 +106,9 @@ def balance(model, exact, images):
         model: what `keras_deeplab.quantize.fake.quantised` returns, its kernels rounded.
         exact: the same network before anything was rounded.
         images: calibration images (1, H, W, 3). Their padding isn't counted.
+        labels_of: a function without arguments, called before the images are run, that returns one from an image to
+            its labels (H, W): those of the model's file, whose integer arithmetic changes pixels of its own. None
+            computes the model.
 
     Returns:
         What was added to the bias of each class (classes,), in logits; None for a model without a `classifier`.
@@ -120,7 +125,9 @@ def balance(model, exact, images):
         values, indices = tf.math.top_k(found, 2)
         return values[..., 0] - values[..., 1], indices
 
-    exact_figures, label = _on_images(exact, two_largest), _on_images(model, lambda found: tf.argmax(found, -1))
+    exact_figures = _on_images(exact, two_largest)
+    if labels_of is None:
+        computed = _on_images(model, lambda found: tf.argmax(found, -1))
     wanted, pairs = [], np.zeros((classes, classes))
     for image in images:
         gap, indices = exact_figures(image)
@@ -133,7 +140,7 @@ def balance(model, exact, images):
     kernel, start = layer.get_weights()
     bias = start.astype(np.float64)
     for _ in range(_PASSES):
-        gained = np.zeros(classes)
+        gained, label = np.zeros(classes), labels_of() if labels_of else computed
         for image, (expected, counted) in zip(images, wanted, strict=True):
             gained += np.bincount(label(image)[counted], minlength=classes)
             gained -= np.bincount(expected[counted], minlength=classes)

@@ -42,7 +42,6 @@ def quantize(
     5. Perhaps the most sensitive tensors stay in floating point, and with them the operators at both ends
        (`sensitivity`).
     6. Kernels are rounded so that errors make up for each other, and biases mended (`rounding`).
-    7. The classes' biases are mended so that none is found more often than before (`argmax.balance`).
 
     Args:
         model: functional keras.Model from images (B, H, W, 3) in 0..255 to logits, in float32, of one size.
@@ -85,11 +84,9 @@ def quantize(
         kept = list(shares)[:float_tensors]
         if on_sensitivity:
             on_sensitivity(shares)
-    exact = quantised(folded, layout, found, layout.sites)
+    exact = quantised(folded, layout, found, layout.sites) if with_exact else None
     round_kernels(folded, images, rounding)
     result = quantised(folded, layout, found, kept)
-    if last is not None:
-        argmax.balance(result, exact, images)
     return (result, exact) if with_exact else result
 
 

@@ -21,7 +21,7 @@ _MOST_INPUTS = 6000
 _DAMPING = 0.01
 
 
-def round_kernels(model, images, method="optimal", seed=0):
+def round_kernels(model, images, method="optimal", seed=0, smallest=0, depthwise=True):
     """Rounds the kernels of a folded model in place to what int8 with a scale a channel holds, and mends the biases.
 
     Args:
@@ -29,6 +29,8 @@ def round_kernels(model, images, method="optimal", seed=0):
         images: calibration images (1, H, W, 3), all of one size.
         method: `"optimal"`, as above, or `"nearest"`, with mended biases.
         seed: of the positions that are looked at.
+        smallest: kernels of fewer weights are left alone.
+        depthwise: whether those of depthwise convolutions are rounded.
 
     Raises:
         ValueError: another method.
@@ -38,6 +40,8 @@ def round_kernels(model, images, method="optimal", seed=0):
     found = _moments(model, images, method == "optimal", seed)
     for layer in convolutions(model):
         kernel, bias = (array.astype(np.float64) for array in layer.get_weights())
+        if kernel.size < smallest or (is_depthwise(layer) and not depthwise):
+            continue
         mean, moments = found[layer.name]
         groups = 1 if is_depthwise(layer) else layer.groups
         matrix = _matrix(layer, kernel)
