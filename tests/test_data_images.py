@@ -122,6 +122,19 @@ def test_a_file_cut_short_anywhere_is_refused(extension):
             decode_image(data[:end])
 
 
+@pytest.mark.parametrize("parameters", [[], [2, 1], [4, 3]], ids=["baseline", "progressive", "restart"])
+def test_what_a_phone_appends_to_a_jpeg_does_not_matter(parameters):
+    from keras_deeplab._opencv import cv2
+
+    noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    data = cv2.imencode(".jpg", noise, parameters)[1].tobytes()
+    appended = b"\x00\x00\x00\x18ftypmp42" + bytes(range(256)) * 9 + b"\xff\xda\xff\xff\xda"
+    np.testing.assert_array_equal(decode_image(data + appended), decode_image(data))
+    for end in range(2, len(data) - 1, 97):
+        with pytest.raises(ValueError, match=r"is cut short|can't be decoded"):
+            decode_image(data[:end])
+
+
 def test_a_thumbnail_does_not_hide_that_a_jpeg_is_cut_short():
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     data = with_segment(encoded(".jpg", noise), b"\xff\xe1", b"Exif\0\0" + encoded(".jpg"))

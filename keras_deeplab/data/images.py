@@ -1,10 +1,13 @@
 """Image files to uint8 RGB arrays (H, W, 3)."""
 
+import re
 from pathlib import Path
 
 from keras_deeplab.data.masks import imdecode, png_chunks
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
+# A marker of JPEG, with the fill bytes before it: not 0xff as coded data holds it, nor a restart within a scan.
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
 
 def decode_image(data):
@@ -20,8 +23,7 @@ def decode_image(data):
 
     # Decoders differ in whether they return the upper part of a file that was cut short; so look first.
     if data.startswith(b"\xff\xd8"):
-        # Not in the file's last bytes only: cameras write after the end mark, and a thumbnail has its own before.
-        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        if not _jpeg_ends(data):
             raise ValueError(f"is cut short: the JPEG file ends after {len(data)} bytes without an end mark")
     elif data.startswith(b"\x89PNG"):
         png_chunks(data)
@@ -29,6 +31,21 @@ def decode_image(data):
         raise ValueError(f"is cut short: the BMP file has {len(data)} of {int.from_bytes(data[2:6], 'little')} bytes")
     image = imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _jpeg_ends(data):
+    """Whether the bytes of a JPEG file reach its end mark.
+
+    Phones append videos to it, and segments hold thumbnails with an end mark of their own, so the segments are walked.
+    """
+    position = 2
+    while found := _MARKER.search(data, position):
+        kind, position = found[1][0], found.end()
+        if kind == 0xD9:
+            return True
+        if kind != 0x01:  # the one mark left that has no length
+            position += int.from_bytes(data[position : position + 2], "big")
+    return False
 
 
 def read_image(path):
