@@ -1,10 +1,12 @@
 """The steps of post-training quantisation, in order."""
 
+import keras
+
 from keras_deeplab.layers import FakeQuantization
 from keras_deeplab.quantize import argmax, ranges
 from keras_deeplab.quantize.equalise import equalise as equalise_channels
 from keras_deeplab.quantize.fake import quantised
-from keras_deeplab.quantize.folding import fold
+from keras_deeplab.quantize.folding import UnfoldableError, fold
 from keras_deeplab.quantize.pixels import absorb_normalisation
 from keras_deeplab.quantize.plan import plan
 from keras_deeplab.quantize.rounding import round_kernels
@@ -60,10 +62,15 @@ def quantize(
         tuple of it and the model without rounding, whose layers have the same names.
 
     Raises:
-        UnfoldableError: a ValueError, if a layer is a model or is used more than once.
+        UnfoldableError: a ValueError, if a layer is a model or is used more than once, or an operation is no layer.
         ValueError: an argument is unknown.
     """
     folded = fold(model)
+    loose = [operation.name for operation in folded.operations if not isinstance(operation, keras.layers.Layer)]
+    if loose:
+        raise UnfoldableError(
+            f"{', '.join(loose)} of {model.name!r} are operations on tensors, not layers, and have no place for a range"
+        )
     normalisation = absorb_normalisation(folded)
     last = argmax.classifier(folded) if for_argmax else None
     if last is not None:
