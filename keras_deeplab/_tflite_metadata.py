@@ -9,6 +9,7 @@ the few tables that are needed are written here with flatbuffers alone.
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,18 @@ def read(path):
         ValueError: if the file's own entries can't be understood.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError):
+        return None, None, None  # no archive is in it; that there is no file the runtime says
+    try:
+        with archive:
             names = set(archive.namelist())
             texts = {name: archive.read(name).decode() for name in (LABELS, PALETTE, EXPORT) if name in names}
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError):
-        return None, None, None
     except UnicodeDecodeError as error:
         raise ValueError(f"the metadata of {path} is no text: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        # Damaged, compressed in another way, or under a password.
+        raise ValueError(f"the metadata of {path} can't be read: {error}") from error
     try:
         facts = json.loads(texts[EXPORT]) if EXPORT in texts else None
         if not isinstance(facts, dict) or not facts.keys() >= _KEYS:

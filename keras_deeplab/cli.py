@@ -561,14 +561,6 @@ def _export_tflite(options):
         "layer_errors": options.layer_errors or 0,
         **_notes(options, model, source),
     }
-    if len(precisions) == 1:
-        unused = {
-            "--calibration is for files with int8 in them": options.calibration and "float" in precisions[0],
-            "--layer-errors is for int8 and int16x8": options.layer_errors and precisions[0] not in ("int8", "int16x8"),
-        }
-        for what, given in unused.items():
-            if given:
-                raise ValueError(f"{what}; {precisions[0]} has nothing to round: leave it out")
     files, rows = export_precisions(
         model,
         options.output,

@@ -95,6 +95,8 @@ def test_sizes_outputs_and_refusals(folder, tmp_path, capsys):
         (["--input-size", "33", "--precision", "int4"], "precision must be one of float32"),
         (["--input-size", "33", "--precision", "float32,float32"], "each once"),
         (["--input-size", "33", "--calibration", "."], "--calibration is for files with int8 in them"),
+        (["--input-size", "33", "--layer-errors", "2"], "errors of layers are told of int8 and int16x8 files"),
+        (["--input-size", "33", "--fine-tune-steps", "2"], "fine_tune_steps and float_tensors are for int8"),
         (["--input-size", "33", "--runtimes", "tensorrt"], "runtimes must be some of onnxruntime, openvino"),
         (["--input-size", "33", "--max-miou-drop", "0.1"], "--max-miou-drop needs labelled images"),
         (["--input-size", "33", "--palette", str(tmp_path / "names.txt")], "must hold three numbers in 0..255 a line"),

@@ -145,3 +145,19 @@ def test_broken_metadata_is_named(files, tmp_path):
     path = file(tmp_path, archive_of(**files))
     with pytest.raises(ValueError, match=rf"metadata of {path}"):
         _tflite_metadata.read(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(30 + len("labels.txt"), b"x"), (6, b"\x01"), (8, b"\x63")],
+    ids=["damaged", "password", "compression"],
+)
+def test_entries_that_cannot_be_read_are_named(place, value, tmp_path):
+    content = bytearray(archive_of(labels_txt="sky\nroad"))
+    directory = content.index(b"PK\x01\x02")
+    content[place : place + 1] = value
+    if place < 30:  # the same field of the central directory
+        content[directory + place + 2 : directory + place + 3] = value
+    path = file(tmp_path, bytes(content))
+    with pytest.raises(ValueError, match=rf"metadata of {path} can't be read"):
+        _tflite_metadata.read(path)

@@ -39,10 +39,9 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8_weights", "int8", "int16x8"
 OUTPUTS = ("labels", "logits", "probabilities")
 _TYPES = {"uint8": tf.uint8, "float32": tf.float32, "int8": tf.int8}
 _CALIBRATED = ("int8", "int16x8")
-# Kernels are rounded better where there are images.
-_BETTER_CALIBRATED = ("dynamic", "int8_weights")
-# The other kernels don't become int8.
+# Besides int8, what takes kernels rounded on images, and which of them: the others don't become int8.
 _ROUNDED = {
+    "int16x8": {},
     "dynamic": {"smallest": flatbuffer.SMALLEST_INT8},
     "int8_weights": {"smallest": flatbuffer.SMALLEST_INT8, "depthwise": False},
 }
@@ -175,7 +174,7 @@ def export_tflite(
     if (fine_tune_steps or float_tensors) and precision != "int8":
         raise ValueError(f"fine_tune_steps and float_tensors are for int8; this file is {precision}: leave them out")
     if layer_errors and precision not in _CALIBRATED:
-        raise ValueError(f"errors of layers are told of int8 and int16x8 files; this one is {precision}")
+        raise ValueError(f"errors of layers are told of int8 and int16x8 files; this one is {precision}: leave it out")
     sizes = _input_sizes(model, input_size)
     num_classes = model.outputs[0].shape[-1]
     classes, palette = _checked_classes(classes, num_classes), _checked_palette(palette, num_classes)
@@ -295,8 +294,9 @@ def export_precisions(
         num_threads: of the runtimes; None for all cores.
         runtimes: further rows: `"onnxruntime"` and `"openvino"` run an ONNX file of the model, made for the purpose.
         progress: whether to show how far it is.
-        options: the others of `export_tflite`. `calibration`, `calibration_samples` and `layer_errors` go to the
-            precisions that take them alone, `allow_float`, `float_tensors` and `fine_tune_steps` to int8.
+        options: the others of `export_tflite`, which a single precision has to take all. Of several,
+            `calibration`, `calibration_samples` and `layer_errors` go to those that take them, `allow_float`,
+            `float_tensors` and `fine_tune_steps` to int8.
 
     Returns:
         (files, rows): a list of `TFLiteFile`, one for each precision, and the `compare.Row`s that `compare.table`
@@ -318,7 +318,9 @@ def export_precisions(
     onnx_file = path.with_name(f".{path.stem}.unverified.onnx")
     try:
         files = [
-            export_tflite(model, candidate, precision=precision, **_fitting(precision, options))
+            export_tflite(
+                model, candidate, precision=precision, **(_fitting(precision, options) if several else options)
+            )
             for precision, candidate in zip(precisions, candidates, strict=True)
         ]
         compared = [
@@ -368,7 +370,7 @@ def _fitting(precision, options):
     without = set()
     if precision not in _CALIBRATED:
         without = {"layer_errors"}
-    if precision not in (*_CALIBRATED, *_BETTER_CALIBRATED):
+    if precision not in ("int8", *_ROUNDED):
         without |= {"calibration", "calibration_samples"}
     if precision != "int8":
         without |= {"allow_float", "output_type", "float_tensors", "fine_tune_steps"}
@@ -404,8 +406,11 @@ def _check_arguments(precision, output, upsample, input_type, output_type, calib
             "folder of about 100 typical photographs or a data set's folder, whose training split is taken. "
             'precision="dynamic" and "int8_weights" need none'
         )
-    if precision not in (*_CALIBRATED, *_BETTER_CALIBRATED) and calibration is not None:
-        raise ValueError(f"calibration is for files with int8 in them; {precision} has nothing to round: leave it out")
+    if precision not in ("int8", *_ROUNDED) and calibration is not None:
+        raise ValueError(
+            "calibration= or --calibration is for files with int8 in them; "
+            f"{precision} has nothing to round: leave it out"
+        )
     if precision != "int8" and input_type == "int8":
         raise ValueError(f'input_type "int8" needs precision="int8", received {precision!r}: choose "uint8"')
     if output_type is not None and output == "labels":
@@ -595,7 +600,7 @@ def _prepared(model, size, precision, output, images, float_tensors=0):
         images = [_fitted(image[0], (height, width))[None] for image in images]
         if precision != "int8":
             exact, rounded = quantize.fold(model), quantize.fold(model)
-            quantize.round_kernels(rounded, images, **_ROUNDED.get(precision, {}))
+            quantize.round_kernels(rounded, images, **_ROUNDED[precision])
             return rounded, exact
         return quantize.quantize(
             model, images, for_argmax=output == "labels", float_tensors=float_tensors, with_exact=True

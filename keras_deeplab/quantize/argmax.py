@@ -76,7 +76,7 @@ def search_range(model, images):
         return tf.raw_ops.ResizeBilinear(images=logits[None], size=size, align_corners=True)[0]
 
     @tf.function(autograph=False)
-    def changed(logits, counted, low, high):
+    def changed(logits, wanted, counted, low, high):
         step = (high - low) / 255
 
         def rounded(x):
@@ -84,11 +84,13 @@ def search_range(model, images):
 
         # The file rounds again behind the resize.
         labels = tf.argmax(rounded(resized(rounded(logits))), -1)
-        return tf.math.count_nonzero((labels != tf.argmax(resized(logits), -1)) & counted)
+        return tf.math.count_nonzero((labels != wanted) & counted)
+
+    wanted = [tf.argmax(resized(each), -1) for each in logits]
 
     def errors(part):
         ends = [tf.constant(end, tf.float32) for end in ranges.nudged(*part)]
-        return sum(int(changed(each, inside, *ends)) for each, inside in zip(logits, counted, strict=True))
+        return sum(int(changed(*each, *ends)) for each in zip(logits, wanted, counted, strict=True))
 
     low, high = min(((low * cut, high) for cut in _CUTS), key=errors)
     return ranges.nudged(*min(((low, high * cut) for cut in _CUTS[-5:]), key=errors))
@@ -122,12 +124,12 @@ def balance(model, exact, images, labels_of=None):
     classes = layer.filters
 
     def two_largest(found):
-        values, indices = tf.math.top_k(found, 2)
+        values, indices = tf.math.top_k(found[0], 2)
         return values[..., 0] - values[..., 1], indices
 
     exact_figures = _on_images(exact, two_largest)
     if labels_of is None:
-        computed = _on_images(model, lambda found: tf.argmax(found, -1))
+        computed = _on_images(model, lambda found: tf.argmax(found[0], -1))
     wanted, pairs = [], np.zeros((classes, classes))
     for image in images:
         gap, indices = exact_figures(image)
@@ -150,21 +152,19 @@ def balance(model, exact, images, labels_of=None):
     return bias - start
 
 
-def _on_images(model, figures):
-    """A function from an image (1, H, W, 3) to figures of the model's output (H, W, classes)."""
+def _on_images(model, figures=lambda outputs: outputs):
+    """A function from an image (1, H, W, 3) to arrays: figures of the model's outputs."""
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, reduce_retracing=True)
     def run(image):
         with layers.export_ops():
-            return figures(model(image, training=False)[0])
+            return figures(model(image, training=False))
 
     return lambda image: keras.tree.map_structure(lambda x: x.numpy(), run(tf.constant(image, tf.float32)))
 
 
 def _maps(model, layer, images):
     """The features that a classifier takes and the logits it returns: (N, h, w, C) and (N, h, w, classes)."""
-    inner = tf.function(keras.Model(model.inputs, [layer.input, layer.output]), autograph=False)
-    with layers.export_ops():
-        found = [inner(image, training=False) for image in images]
-    features, logits = zip(*found, strict=True)
-    return np.concatenate([x.numpy() for x in features]), np.concatenate([x.numpy() for x in logits])
+    inner = _on_images(keras.Model(model.inputs, [layer.input, layer.output]))
+    features, logits = zip(*map(inner, images), strict=True)
+    return np.concatenate(features), np.concatenate(logits)

@@ -16,7 +16,8 @@ from keras_deeplab.quantize.folding import consumers
 from keras_deeplab.quantize.pixels import inside
 
 _LIMIT = 127.0
-_INSIDE = 0.45
+# How far from its step a weight may start.
+_OFF_STEP = 0.45
 # Gradients for a step of a kernel are below what Adam adds to its denominator by default, which would hold them still.
 _EPSILON = 1e-12
 
@@ -113,7 +114,9 @@ class _Kernels:
             unit = kernel_steps(layer, kernel).astype(np.float32)
             counts = np.clip(np.round(kernel / unit), -_LIMIT, _LIMIT)
             # A weight that another's error moved is near the step it was moved to, not beyond.
-            latent = counts + np.clip(exact.get_layer(layer.name).get_weights()[0] / unit - counts, -_INSIDE, _INSIDE)
+            latent = counts + np.clip(
+                exact.get_layer(layer.name).get_weights()[0] / unit - counts, -_OFF_STEP, _OFF_STEP
+            )
             row = (
                 layer,
                 unit,
