@@ -13,13 +13,14 @@ import keras_deeplab
 from keras_deeplab import layers
 from keras_deeplab.export.tflite import export_tflite
 from keras_deeplab.quantize import UnfoldableError, argmax, balance, fine_tune, quantize, ranges
+from keras_deeplab.quantize.copies import copy_channels
 from keras_deeplab.quantize.equalise import equalise
 from keras_deeplab.quantize.fake import convolutions, kernel_steps, quantised
 from keras_deeplab.quantize.folding import fold
 from keras_deeplab.quantize.pixels import absorb_normalisation, inside
 from keras_deeplab.quantize.plan import plan
 from keras_deeplab.quantize.rounding import round_kernels
-from keras_deeplab.quantize.sensitivity import sensitivities
+from keras_deeplab.quantize.sensitivity import channel_errors, shares
 from keras_deeplab.quantize.statistics import observe
 
 SIZE = (33, 49)
@@ -330,6 +331,71 @@ def test_normalisation_goes_into_the_first_convolution():
     assert np.abs(one - other)[:, 4:-4, 4:-4].max() < 1e-4 < np.abs(one - other).max() < 1
 
 
+# Copies -----------------------------------------------------------------------------------------------------
+
+
+def bright(depthwise):
+    """A stem of which two channels that are never 0 matter, six matter little, and one that is often 0 matters."""
+    inputs = keras.Input((*SIZE, 3), name="images")
+    x = keras.layers.ReLU(6, name="stem_relu")(keras.layers.Conv2D(9, 3, 2, "same", name="stem")(inputs))
+    if depthwise:
+        x = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+        x = keras.layers.ReLU(6, name="depthwise_relu")(x)
+    x = keras.layers.ReLU(name="many_relu")(keras.layers.Conv2D(64, 1, name="many")(x))
+    model = randomise(keras.Model(inputs, keras.layers.Conv2D(4, 1, name="logits")(x)))
+    random = np.random.default_rng(1)
+    kernel, bias = random.uniform(0, 1, (3, 3, 3, 9)) / 9 / 255, np.ones(9)
+    kernel[..., 8], bias[8] = kernel[..., 8] * 4, -2.5
+    model.get_layer("stem").set_weights([kernel, bias])
+    if depthwise:
+        model.get_layer("depthwise").set_weights([random.uniform(0.1, 0.2, (3, 3, 9, 1)), np.zeros(9)])
+    kernel, bias = model.get_layer("many").get_weights()
+    kernel[:, :, 2:8] *= 0.02
+    model.get_layer("many").set_weights([kernel, bias])
+    return model
+
+
+def bright_errors(depthwise):
+    folded = fold(bright(depthwise))
+    layout = plan(folded)
+    found = {name: (0.0, 6.0) for name in layout.ranges.values()} | {"images": (0.0, 255.0), "stem_relu": (0.0, 24.0)}
+    return folded, layout, found, channel_errors(folded, layout, found, images(3))
+
+
+@pytest.mark.parametrize("depthwise", [False, True], ids=["convolution", "depthwise"])
+def test_copies_of_channels_compute_the_same_and_round_finer(depthwise):
+    folded, layout, found, errors = bright_errors(depthwise)
+    assert 0.1 < errors["stem_relu"].zeros[8] < 1
+    assert errors["stem_relu"].error[8] > errors["stem_relu"].error[2:8].max()
+    assert errors["stem_relu"].positions == 17 * 25
+    copied, counts = copy_channels(folded, layout, found, errors, SIZE)
+    assert list(counts) == ["stem", "many"]
+    assert (counts["stem"][:2] > 1).all()
+    assert counts["stem"][8] == 1
+    assert copied.get_layer("stem").filters == counts["stem"].sum()
+    assert difference(folded, copied) < 1e-5
+    # Only the stem's output is rounded.
+    kept = set(layout.sites) - {"stem_relu"}
+    one, several = (
+        output_error(folded, quantised(model, plan(model), found, kept), images(4, 80)) for model in (folded, copied)
+    )
+    error = errors["stem_relu"].error
+    assert several / one == pytest.approx((error / counts["stem"] ** 2).sum() / error.sum(), rel=0.25)
+
+
+def test_copies_that_cost_more_than_they_bring_are_not_made():
+    folded, layout, found, errors = bright_errors(False)
+    errors["many_relu"].error[:] = 1e4 * errors["stem_relu"].error.sum()
+    copied, counts = copy_channels(folded, layout, found, errors, SIZE)
+    assert copied is folded
+    assert counts == {}
+
+
+def test_images_of_nothing_but_padding_quantise():
+    ours = quantize(bright(True), [np.full((1, *SIZE, 3), 128, np.float32)])
+    assert np.isfinite(np.asarray(ours(images(1)[0]))).all()
+
+
 # All of it --------------------------------------------------------------------------------------------------
 
 
@@ -436,9 +502,9 @@ def test_the_tensor_with_the_coarsest_range_is_the_most_sensitive_and_may_stay_i
     found = {name: ranges.nudged(statistics[name].low.min(), statistics[name].high.max()) for name in layout.ranges}
     coarse = layout.sites[4]
     found[layout.ranges[coarse]] = ranges.nudged(*(40 * end for end in found[layout.ranges[coarse]]))
-    shares = sensitivities(folded, layout, found, images(3))
-    assert max(shares, key=shares.get) == coarse == next(iter(shares))
-    assert np.isclose(sum(shares.values()), 1)
+    found = shares(channel_errors(folded, layout, found, images(3)))
+    assert max(found, key=found.get) == coarse == next(iter(found))
+    assert np.isclose(sum(found.values()), 1)
 
     seen = {}
     ours = quantize(fixed, images(4), float_tensors=2, on_sensitivity=seen.update)

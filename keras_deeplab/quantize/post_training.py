@@ -4,13 +4,14 @@ import keras
 
 from keras_deeplab.layers import FakeQuantization
 from keras_deeplab.quantize import argmax, ranges
+from keras_deeplab.quantize.copies import copy_channels
 from keras_deeplab.quantize.equalise import equalise as equalise_channels
 from keras_deeplab.quantize.fake import quantised
 from keras_deeplab.quantize.folding import UnfoldableError, fold
 from keras_deeplab.quantize.pixels import absorb_normalisation
 from keras_deeplab.quantize.plan import plan
 from keras_deeplab.quantize.rounding import round_kernels
-from keras_deeplab.quantize.sensitivity import sensitivities
+from keras_deeplab.quantize.sensitivity import channel_errors, shares
 from keras_deeplab.quantize.statistics import observe
 
 _SENSITIVITY_IMAGES = 8
@@ -29,6 +30,7 @@ def quantize(
     *,
     for_argmax=True,
     equalise=True,
+    copies=True,
     range_search="mse",
     rounding="optimal",
     float_tensors=0,
@@ -43,14 +45,14 @@ def quantize(
     4. The range of each stored tensor is searched (`ranges`), that of the logits by the labels.
     5. Perhaps the most sensitive tensors stay in floating point, and with them the operators at both ends
        (`sensitivity`).
-    6. Kernels are rounded so that errors make up for each other, and biases mended (`rounding`).
+    6. The most sensitive channels are stored several times, on steps that interlock (`copies`).
+    7. Kernels are rounded so that errors make up for each other, and biases mended (`rounding`).
 
     Args:
         model: functional keras.Model from images (B, H, W, 3) in 0..255 to logits, in float32, of one size.
         images: arrays (1, H, W, 3) of that size, of the training split; 30 to 100.
         for_argmax: whether only the largest logit of each position counts. Without it the logits' values are kept.
-        equalise, range_search, rounding: False, `"minmax"` and `"nearest"` leave a step out.
-
+        equalise, copies, range_search, rounding: False, False, `"minmax"` and `"nearest"` leave a step out.
         float_tensors: how many tensors stay in floating point: those whose rounding the logits suffer from most.
         on_sensitivity: called with the share of the logits' error that each tensor causes, as a dict from the name of
             the layer that puts it out.
@@ -86,11 +88,15 @@ def quantize(
     if last is not None:
         found[layout.ranges[last.name]] = argmax.search_range(folded, images)
     kept = ()
-    if float_tensors or on_sensitivity:
-        shares = sensitivities(folded, layout, found, images[:_SENSITIVITY_IMAGES])
-        kept = list(shares)[:float_tensors]
+    if copies or float_tensors or on_sensitivity:
+        errors = channel_errors(folded, layout, found, images[:_SENSITIVITY_IMAGES])
+        kept = list(shares(errors))[:float_tensors]
         if on_sensitivity:
-            on_sensitivity(shares)
+            on_sensitivity(shares(errors))
+        if copies:
+            rounded = {site: error for site, error in errors.items() if site not in kept}
+            folded, _ = copy_channels(folded, layout, found, rounded, images[0].shape[1:3])
+            layout = plan(folded)
     exact = quantised(folded, layout, found, layout.sites) if with_exact else None
     round_kernels(folded, images, rounding)
     result = quantised(folded, layout, found, kept)

@@ -19,6 +19,7 @@ _POSITIONS = 1024
 # Kernels with more inputs than this are rounded to the nearest: their moments would take gigabytes.
 _MOST_INPUTS = 6000
 _DAMPING = 0.01
+_BLOCK = 64
 
 
 def round_kernels(model, images, method="optimal", seed=0, smallest=0, depthwise=True):
@@ -84,20 +85,29 @@ def _optimal(weights, steps, moments):
     largest = np.abs(weights).argmax(0)
     moments = moments + _DAMPING * max(np.trace(moments) / count, 1e-12) * np.eye(count)
     order = np.argsort(-np.diag(moments))
-    inverse = np.linalg.inv(moments[np.ix_(order, order)])
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    upper = _root_of_inverse(moments[np.ix_(order, order)])
     left = weights[order].copy()
     pinned = order[:, None] == largest
     ends = np.sign(weights[largest, np.arange(weights.shape[1])]) * 127
     result = np.empty_like(left)
-    for row in range(count):
-        quantum = np.clip(np.round(left[row] / steps), -127, 127)
-        result[row] = np.where(pinned[row], ends, quantum) * steps
-        error = (left[row] - result[row]) / upper[row, row]
-        left[row + 1 :] -= upper[row, row + 1 :, None] * error
+    # Each row's error goes to the rows of its block at once, to the others when the block is done.
+    for start in range(0, count, _BLOCK):
+        stop = min(start + _BLOCK, count)
+        errors = np.empty((stop - start, left.shape[1]))
+        for row in range(start, stop):
+            quantum = np.clip(np.round(left[row] / steps), -127, 127)
+            result[row] = np.where(pinned[row], ends, quantum) * steps
+            errors[row - start] = (left[row] - result[row]) / upper[row, row]
+            left[row + 1 : stop] -= upper[row, row + 1 : stop, None] * errors[row - start]
+        left[stop:] -= upper[start:stop, stop:].T @ errors
     restored = np.empty_like(result)
     restored[order] = result
     return restored
+
+
+def _root_of_inverse(matrix):
+    """The upper triangle `U` with `U.T @ U` the inverse of a positive definite matrix."""
+    return np.linalg.inv(np.linalg.cholesky(matrix[::-1, ::-1]))[::-1, ::-1]
 
 
 def _moments(model, images, second, seed):

@@ -1,6 +1,9 @@
-"""Which stored tensors' rounding the logits suffer from most."""
+"""Which stored tensors' rounding the logits suffer from most, and which of their channels'."""
+
+from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_deeplab import layers
@@ -9,8 +12,23 @@ from keras_deeplab import layers
 _MARGIN = 10.0
 
 
-def sensitivities(model, plan, ranges, images, seed=0):
-    """The share of the logits' expected squared error that the rounding of each tensor causes, to first order.
+@dataclass
+class ChannelErrors:
+    """Of one tensor, on all images together.
+
+    Attributes:
+        error: (C,), the logits' expected squared error that rounding each channel causes.
+        zeros: (C,), the share of each channel's values that are 0 or less.
+        positions: how many places the map has.
+    """
+
+    error: np.ndarray
+    zeros: np.ndarray
+    positions: int
+
+
+def channel_errors(model, plan, ranges, images, seed=0):
+    """The logits' squared error that the rounding of each channel of each tensor causes, to first order.
 
     The error that rounding makes in a tensor reaches the logits through their gradient. One random combination of the
     logits an image (of those near the largest at their position) has the expectation of all of them.
@@ -23,7 +41,7 @@ def sensitivities(model, plan, ranges, images, seed=0):
         seed: of the random combinations.
 
     Returns:
-        {site: share}, the largest first; the shares add up to 1. The sites behind the last convolution aren't in it.
+        {site: `ChannelErrors`}. The sites behind the last convolution aren't in it.
     """
     before = model.outputs[0]._keras_history.operation
     last = before.input[0] if isinstance(before, layers.ResizeBilinear) else model.outputs[0]
@@ -43,11 +61,27 @@ def sensitivities(model, plan, ranges, images, seed=0):
         found = []
         for name, tensor, gradient in zip(stored, tensors, gradients, strict=True):
             error = tf.quantization.fake_quant_with_min_max_args(tensor, *ranges[plan.ranges[name]]) - tensor
-            found.append(tf.reduce_sum(tf.square(error * gradient)))
-        return tf.stack(found)
+            axes = list(range(len(tensor.shape) - 1))
+            found.append(
+                (
+                    tf.reduce_sum(tf.square(error * gradient), axes),
+                    tf.reduce_mean(tf.cast(tensor <= 0, tf.float32), axes),
+                    tf.size(tensor[0, ..., 0]),
+                )
+            )
+        return found
 
-    totals = sum(
-        errors(tf.constant(image, tf.float32), tf.constant(number)).numpy() for number, image in enumerate(images)
-    )
-    shares = dict(zip(stored, (totals / max(totals.sum(), 1e-30)).tolist(), strict=True))
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+    rows = [errors(tf.constant(image, tf.float32), tf.constant(number)) for number, image in enumerate(images)]
+    return {
+        name: ChannelErrors(
+            np.sum([error for error, _, _ in row], 0), np.mean([zeros for _, zeros, _ in row], 0), int(row[0][2])
+        )
+        for name, row in zip(stored, zip(*rows, strict=True), strict=True)
+    }
+
+
+def shares(errors):
+    """`ChannelErrors` by site to the share of all error that each causes, the largest first."""
+    totals = {site: float(found.error.sum()) for site, found in errors.items()}
+    whole = max(sum(totals.values()), 1e-30)
+    return {site: total / whole for site, total in sorted(totals.items(), key=lambda item: -item[1])}
