@@ -28,6 +28,7 @@ _POINTWISE = (
     keras.layers.Rescaling,
     keras.layers.Activation,
     keras.layers.ReLU,
+    dilated.Clip,
     keras.layers.Dropout,
     keras.layers.SpatialDropout2D,
     keras.layers.Add,

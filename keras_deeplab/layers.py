@@ -11,6 +11,7 @@ Every class is registered under the package name `keras_deeplab`, so a `.keras` 
 
 import contextlib
 import functools
+import math
 import threading
 from fractions import Fraction
 
@@ -994,6 +995,44 @@ def _window_weights(size, pool, stride, dtype):
     positions = ops.arange(size)
     inside = (positions >= first) & (positions < first + pool)
     return ops.cast(inside, dtype) / ops.cast(pool, dtype)
+
+
+@_register
+class Clip(keras.layers.Layer):
+    """Maps numbers to the nearest of a closed interval, shape and dtype unchanged.
+
+    Args:
+        low: the interval's lower end.
+        high: its upper end, at least `low`.
+
+    Raises:
+        ValueError: `high` is less than `low`, or one of them isn't a finite number.
+
+    Example:
+
+    >>> [float(value) for value in Clip(-6, 6)(keras.ops.convert_to_tensor([-7.0, 1.5, 9.0]))]
+    [-6.0, 1.5, 6.0]
+    """
+
+    def __init__(self, low, high, **kwargs):
+        super().__init__(**kwargs)
+        if not -math.inf < low <= high < math.inf:
+            raise ValueError(
+                f"{self.name}: `low` must be at most `high`, both finite. Received: low={low}, high={high}"
+            )
+        self.low, self.high = float(low), float(high)
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, inputs):
+        return ops.clip(inputs, self.low, self.high)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "low": self.low, "high": self.high}
 
 
 # Quantisation -----------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def receptive_field(model):
         return keras.tree.map_structure(lambda _: result, layer._inbound_nodes[-1].output_tensors)
 
     graph = atrous._graph(model, "receptive_field")
-    _run(graph, [_View() if len(x.shape) == 4 else _View(None, True) for x in graph.inputs], step)
+    run_through(graph, [_View() if len(x.shape) == 4 else _View(None, True) for x in graph.inputs], step)
     return rows
 
 
@@ -331,7 +331,7 @@ def multiply_adds(model, input_size=(513, 513), space_to_batch=False):
         return outputs
 
     graph = atrous._graph(model, "multiply_adds")
-    _run(graph, [keras.KerasTensor(_shape(x, input_size), x.dtype) for x in graph.inputs], step)
+    run_through(graph, [keras.KerasTensor(_shape(x, input_size), x.dtype) for x in graph.inputs], step)
     return total
 
 
@@ -539,7 +539,7 @@ def _like(number, count):
 # Graphs and text --------------------------------------------------------------------------------------------
 
 
-def _run(model, inputs, step, prefix=""):
+def run_through(model, inputs, step, prefix=""):
     """Runs a graph on values of any kind: `step(layer, path, args, kwargs)` for every call of every layer in it.
 
     Nested models are run through, and a layer that is called twice is met twice.
@@ -552,7 +552,7 @@ def _run(model, inputs, step, prefix=""):
 
         def call(*args, **kwargs):
             if atrous._is_graph(layer):
-                return _run(layer, args[0], step, f"{path}/")
+                return run_through(layer, args[0], step, f"{path}/")
             return step(layer, path, args, kwargs)
 
         return call

@@ -752,6 +752,7 @@ def test_other_backends_agree(backend, tmp_path):
         add(layers.ScaleBilinear(0.75, align_corners), random(1, 11, 8, 3).astype("float32"))
     add(layers.UpsampleNearest(4), [random(1, 3, 4, 2).astype("float32"), np.zeros((1, 9, 14, 1), "float32")])
     add(layers.WindowedAveragePooling2D(3, (2, 4)), random(1, 9, 7, 2).astype("float32"))
+    add(layers.Clip(-0.5, 0.25), random(1, 9, 7, 2).astype("float32"))
     np.save(tmp_path / "cases.npy", cases)
     result = subprocess.run(
         [python, "-c", OTHER_BACKEND, layers.__file__, tmp_path / "cases.npy"],
@@ -764,3 +765,9 @@ def test_other_backends_agree(backend, tmp_path):
         pytest.skip(f"{python} {result.stderr.strip()}")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == f"{len(cases)} agree"
+
+
+@pytest.mark.parametrize("ends", [(1, -1), (0, float("inf")), (float("nan"), 1)])
+def test_a_clip_needs_ends_in_order(ends):
+    with pytest.raises(ValueError, match="`low` must be at most `high`, both finite"):
+        layers.Clip(*ends)

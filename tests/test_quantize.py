@@ -1,6 +1,7 @@
 """Each step of quantisation leaves the network what it was, or brings it nearer; the file takes all of it over."""
 
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -11,7 +12,9 @@ from randomise import randomise
 
 import keras_deeplab
 from keras_deeplab import layers
-from keras_deeplab.export.tflite import export_tflite
+from keras_deeplab.export import flatbuffer
+from keras_deeplab.export.tflite import _converted, export_tflite
+from keras_deeplab.predict import predictor
 from keras_deeplab.quantize import UnfoldableError, argmax, balance, fine_tune, quantize, ranges
 from keras_deeplab.quantize.copies import copy_channels
 from keras_deeplab.quantize.equalise import equalise
@@ -85,14 +88,37 @@ def test_a_folded_model_computes_the_same_without_batch_norm(name):
     assert difference(model, folded) < 2e-5
 
 
-def test_what_cannot_be_folded_is_named():
-    inner = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)], name="inside")
+def nested():
+    """A model whose backbone is a model that holds one, and is used twice, as is a convolution; and a Sequential."""
+    source = keras.Input((None, None, 3))
+    deepest = keras.Sequential([source, keras.layers.Conv2D(3, 1), keras.layers.BatchNormalization()], name="deepest")
+    source = keras.Input((None, None, 3))
+    inner = keras.Model(source, keras.layers.ReLU()(deepest(source)), name="inner")
     inputs = keras.Input((None, None, 3))
-    with pytest.raises(ValueError, match=r"'inside'.* is a model inside the model"):
-        fold(keras.Model(inputs, inner(inputs)))
-    twice = keras.layers.Conv2D(3, 1, name="twice")
-    with pytest.raises(ValueError, match=r"'twice'.* is used more than once"):
-        fold(keras.Model(inputs, twice(twice(inputs))))
+    twice = keras.layers.Conv2D(3, 3, padding="same", name="twice")
+    x = keras.layers.Add()([inner(twice(inner(inputs))), twice(inputs)])
+    return randomise(keras.Model(inputs, x))
+
+
+def test_models_inside_and_layers_used_twice_are_folded_as_layers_of_their_own():
+    model = nested()
+    folded = fold(model)
+    assert not [layer for layer in folded.layers if isinstance(layer, (keras.Model, keras.layers.BatchNormalization))]
+    assert sorted(layer.name for layer in folded.layers if layer.name.startswith("twice")) == ["twice", "twice_2"]
+    assert difference(model, folded) < 2e-5
+    sequence = keras.Sequential([keras.Input((None, None, 3)), model, keras.layers.Conv2D(4, 1)])
+    assert difference(sequence, fold(sequence)) < 2e-5
+
+
+class Own(keras.Model):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def test_models_of_a_class_of_their_own_cannot_be_folded():
+    inputs = keras.Input((None, None, 3))
+    with pytest.raises(UnfoldableError, match=r"'inside' of 'whole' is a model of a class of its own, Own: build"):
+        fold(keras.Model(inputs, Own(name="inside")(inputs), name="whole"))
 
 
 # Plan -------------------------------------------------------------------------------------------------------
@@ -122,6 +148,35 @@ def test_terms_of_a_sum_are_scaled_together_and_relu6_limits_it(model):
     sums = [group for group in layout.channels if len(group.producers) == 2]
     assert len(sums) == 1
     assert any(group.clipped for group in layout.channels)
+
+
+def clipped(kind):
+    """A clip behind a convolution, behind what is stored, and one whose ends no range has."""
+    if kind == "convolution":
+        return small_model(extra=lambda x: layers.Clip(-0.75, 0.5, name="clip")(keras.layers.Conv2D(16, 1)(x)))
+    return small_model(extra=layers.Clip(-0.75, 0.5, name="clip") if kind == "stored" else layers.Clip(0.25, 0.75))
+
+
+@pytest.mark.parametrize("kind", ["convolution", "stored", "ends"])
+def test_clips_cut_in_the_model_and_in_the_file(kind, tmp_path):
+    model = clipped(kind)
+    fixed = keras.models.clone_model(model, input_tensors=keras.Input((*SIZE, 3)))
+    fixed.set_weights(model.get_weights())
+    ours = quantize(fixed, images(8))
+    assert any(isinstance(layer, layers.Clip) for layer in ours.layers) == (kind != "convolution")
+    if kind == "convolution":
+        assert -0.76 < ours.get_layer("clip_range").low < ours.get_layer("clip_range").high < 0.51
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        written = export_tflite(
+            model, tmp_path / "m.tflite", precision="int8", input_size=SIZE, calibration=[x[0] for x in images(8)]
+        )
+    assert not written.float_operators
+    computed = predictor(written.path)
+    found = [[labels(fixed, x), labels(ours, x), computed(x[0].astype(np.uint8))] for x in images(4, 60)]
+    wanted, modelled, filed = np.moveaxis(found, 1, 0)
+    assert np.mean(modelled == wanted) > 0.95
+    assert np.mean(filed == wanted) > 0.95
 
 
 # Equalisation -----------------------------------------------------------------------------------------------
@@ -278,12 +333,35 @@ def test_balance_takes_back_what_a_class_gained(quantised_model):
     shift[3] = 3 * step
     layer.set_weights([kernel, bias + shift])
     worse = gained(images(8))
-    change = balance(ours, exact, images(8))
+    change = balance(ours, exact, images(8)) - (bias + shift)
     assert gained(images(8)) < worse / 10
     assert np.abs(change).max() <= 4.001 * step
     np.testing.assert_allclose(layer.get_weights()[1], bias + shift + change, rtol=1e-5, atol=1e-6)
     assert np.abs(change - change.mean() + shift - shift.mean()).max() < 3 * step
     np.testing.assert_array_equal(layer.get_weights()[0], kernel)
+
+
+def test_biases_set_in_a_file_are_those_that_the_converter_would_write(quantised_model):
+    fixed, _ = quantised_model
+    ours, exact = quantize(fixed, images(4), with_exact=True)
+    layer = ours.get_layer(argmax.classifier(exact).name)
+    kernel, bias = layer.get_weights()
+
+    def converted():
+        return flatbuffer.unpacked(_converted(ours, SIZE, "int8", "labels", True, "uint8", None, False))
+
+    def constants(file):
+        buffers = [file.buffers[tensor.buffer].data for tensor in file.subgraphs[0].tensors]
+        return [None if data is None else bytes(data) for data in buffers]
+
+    changed = bias + np.linspace(-0.3, 0.4, len(bias))
+    before = converted()
+    layer.set_weights([kernel, changed])
+    wanted = constants(converted())
+    assert constants(before) != wanted
+    for biases in (bias - 1, changed):
+        flatbuffer.set_last_biases(before, biases)
+    assert constants(before) == wanted
 
 
 def test_balance_does_not_count_padding(quantised_model):
@@ -292,7 +370,8 @@ def test_balance_does_not_count_padding(quantised_model):
     layer = ours.get_layer(argmax.classifier(exact).name)
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel, bias + [0, 1, 0, 0, 0]])
-    assert not balance(ours, exact, [np.full((1, *SIZE, 3), grey, np.float32) for grey in (127.5, 128)]).any()
+    kept = balance(ours, exact, [np.full((1, *SIZE, 3), grey, np.float32) for grey in (127.5, 128)])
+    np.testing.assert_array_equal(kept, layer.get_weights()[1])
     np.testing.assert_array_equal(layer.get_weights()[1], bias + np.float32([0, 1, 0, 0, 0]))
 
 

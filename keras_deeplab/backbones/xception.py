@@ -6,7 +6,7 @@ convolution, and strided convolutions pad alike in front and behind. Batch norm'
 
 import keras
 
-from keras_deeplab import blocks
+from keras_deeplab import blocks, layers
 from keras_deeplab.backbones.fixed_padding import conv_bn, depthwise_bn
 
 # block, filters of its three separable convolutions, shortcut, stride of the last of them
@@ -104,15 +104,15 @@ def _module(x, filters, shortcut, stride, relu, name):
         depthwise = blocks.depthwise_bn if bounded else depthwise_bn
         x = depthwise(x, strides=stride if index == 3 else 1, name=f"{separable}_depthwise", **settings)
         if shortcut and bounded:
-            x = keras.ops.clip(x, *_CLIP)
+            x = layers.Clip(*_CLIP, name=f"{separable}_depthwise_clip")(x)
         x = conv_bn(x, width, name=f"{separable}_pointwise", **settings)
-        if shortcut and bounded:  # an operation can't be named, and the decoder taps one of these
-            x = keras.layers.Identity(name=f"{separable}_pointwise_clip")(keras.ops.clip(x, *_CLIP))
+        if shortcut and bounded:
+            x = layers.Clip(*_CLIP, name=f"{separable}_pointwise_clip")(x)
     if shortcut is None:
         return x
     if shortcut == "conv":
         inputs = conv_bn(inputs, filters[-1], strides=stride, activation=None, epsilon=EPSILON, name=f"{name}_shortcut")
     if bounded:
-        inputs = keras.ops.clip(inputs, *_CLIP)
+        inputs = layers.Clip(*_CLIP, name=f"{name}_shortcut_clip")(inputs)
     x = keras.layers.Add(name=f"{name}_add")([x, inputs])
     return keras.layers.Activation(relu, name=f"{name}_{relu}")(x) if bounded else x

@@ -9,6 +9,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 # The converter's own limit: below it a kernel's int8 scales take what its weights save.
 SMALLEST_INT8 = 1024
+_BIASES = {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
 
 
 class _AlignedBuffer(schema.BufferT):
@@ -219,28 +220,51 @@ def own_biases(file):
         schema.BuiltinOperator.DEPTHWISE_CONV_2D,
         schema.BuiltinOperator.FULLY_CONNECTED,
     }
-    types = {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
     for subgraph in file.subgraphs:
         for operator in subgraph.operators:
             if code_of(file, operator) not in kinds or len(operator.inputs) < 3 or operator.inputs[2] < 0:
                 continue
             images, kernel, bias = (subgraph.tensors[int(index)] for index in operator.inputs[:3])
-            if bias.type not in types or bias.quantization is None or bias.quantization.scale is None:
+            if bias.type not in _BIASES or bias.quantization is None or bias.quantization.scale is None:
                 continue
             held = np.asarray(bias.quantization.scale, np.float64)
             wanted = np.asarray(images.quantization.scale, np.float64) * np.asarray(kernel.quantization.scale)
             if np.allclose(held, wanted, rtol=1e-3):
                 continue
-            dtype = types[bias.type]
-            limits = np.iinfo(dtype)
-            values = np.frombuffer(bytes(file.buffers[bias.buffer].data), dtype) * held
-            own, buffer = copy.deepcopy(bias), _AlignedBuffer()
-            stored = np.clip(np.rint(values / wanted), limits.min, limits.max).astype(dtype)
-            buffer.data = np.frombuffer(stored.tobytes(), np.uint8)
-            file.buffers.append(buffer)
-            own.buffer, own.quantization.scale = len(file.buffers) - 1, wanted.astype(np.float32)
-            subgraph.tensors.append(own)
-            operator.inputs = np.array([*operator.inputs[:2], len(subgraph.tensors) - 1], np.int32)
+            values = np.frombuffer(bytes(file.buffers[bias.buffer].data), _BIASES[bias.type]) * held
+            _set_bias(file, subgraph, operator, values)
+
+
+def set_last_biases(file, biases):
+    """Gives the last convolution before the argmax of a `ModelT` of one graph other biases (C,)."""
+    (subgraph,) = file.subgraphs
+    makers = {int(operator.outputs[0]): operator for operator in subgraph.operators}
+    operator = makers[int(subgraph.outputs[0])]
+    while code_of(file, operator) != schema.BuiltinOperator.CONV_2D:
+        operator = makers[int(operator.inputs[0])]
+    _set_bias(file, subgraph, operator, np.asarray(biases, np.float64))
+
+
+def _set_bias(file, subgraph, operator, values):
+    """Gives an operator a bias of its own, in the type that it has and at the scale that it computes with."""
+    images, kernel, bias = (subgraph.tensors[int(index)] for index in operator.inputs[:3])
+    taken = sum(int(index) == int(operator.inputs[2]) for other in subgraph.operators for index in other.inputs)
+    if taken > 1:
+        bias = copy.deepcopy(bias)
+        subgraph.tensors.append(bias)
+        operator.inputs = np.array([*operator.inputs[:2], len(subgraph.tensors) - 1], np.int32)
+    if bias.type == schema.TensorType.FLOAT32:
+        stored = values.astype(np.float32)
+    else:
+        scale = np.asarray(images.quantization.scale, np.float64) * np.asarray(kernel.quantization.scale)
+        dtype = _BIASES[bias.type]
+        limits = np.iinfo(dtype)
+        stored = np.clip(np.rint(values / scale), limits.min, limits.max).astype(dtype)
+        bias.quantization.scale = scale.astype(np.float32)
+    buffer = _AlignedBuffer()
+    buffer.data = np.frombuffer(stored.tobytes(), np.uint8)
+    file.buffers.append(buffer)
+    bias.buffer = len(file.buffers) - 1
 
 
 def integer_argmax(file):

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 import itertools
 import os
 import warnings
@@ -195,10 +194,9 @@ def export_tflite(
             quantize.fine_tune(prepared, exact, batches, fine_tune_steps)
         options = (precision, output, upsample, input_type, output_type, allow_float)
         # With images the converter would find ranges for the tensors that have none on purpose.
-        convert = functools.partial(_converted, prepared, size, *options, None if float_tensors else images)
+        file = flatbuffer.unpacked(_converted(prepared, size, *options, None if float_tensors else images))
         if output == "labels" and prepared is not exact and quantize.is_quantised(prepared):
-            quantize.balance(prepared, exact, images, lambda convert=convert: compare.labels_of(convert()))
-        file = flatbuffer.unpacked(convert())
+            _balance(file, prepared, exact, images)
         if precision == "int8_weights":
             flatbuffer.weights_as_int8(file)
         if precision == "int16x8":
@@ -608,6 +606,16 @@ def _prepared(model, size, precision, output, images, float_tensors=0):
     except quantize.UnfoldableError as error:
         warnings.warn(f"the model is calibrated as it is, which loses more: {error}", stacklevel=3)
         return model, model
+
+
+def _balance(file, prepared, exact, images):
+    def labels_with(biases):
+        flatbuffer.set_last_biases(file, biases)
+        return compare.labels_of(flatbuffer.packed(file))
+
+    biases = quantize.balance(prepared, exact, images, labels_with)
+    if biases is not None:
+        flatbuffer.set_last_biases(file, biases)
 
 
 def _converted(model, size, precision, output, upsample, input_type, output_type, allow_float, images=None):

@@ -108,12 +108,11 @@ def balance(model, exact, images, labels_of=None):
         model: what `keras_deeplab.quantize.fake.quantised` returns, its kernels rounded.
         exact: the same network before anything was rounded.
         images: calibration images (1, H, W, 3). Their padding isn't counted.
-        labels_of: a function without arguments, called before the images are run, that returns one from an image to
-            its labels (H, W): those of the model's file, whose integer arithmetic changes pixels of its own. None
-            computes the model.
+        labels_of: a function from biases (classes,) to one from an image to its labels (H, W): those of the model's
+            file with these biases, whose integer arithmetic changes pixels of its own. None computes the model.
 
     Returns:
-        What was added to the bias of each class (classes,), in logits; None for a model without a `classifier`.
+        The biases (classes,) that the model has now; None for a model without a `classifier`.
     """
     layer = classifier(exact)
     if layer is None:
@@ -142,14 +141,14 @@ def balance(model, exact, images, labels_of=None):
     kernel, start = layer.get_weights()
     bias = start.astype(np.float64)
     for _ in range(_PASSES):
-        gained, label = np.zeros(classes), labels_of() if labels_of else computed
+        gained, label = np.zeros(classes), labels_of(bias) if labels_of else computed
         for image, (expected, counted) in zip(images, wanted, strict=True):
             gained += np.bincount(label(image)[counted], minlength=classes)
             gained -= np.bincount(expected[counted], minlength=classes)
         # Where no logits are close the equations say nothing, and a few steps are all that rounding shifts.
         bias = np.clip(bias - np.linalg.solve(change, gained), start - window, start + window)
         layer.set_weights([kernel, bias])
-    return bias - start
+    return bias
 
 
 def _on_images(model, figures=lambda outputs: outputs):

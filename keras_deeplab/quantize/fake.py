@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_deeplab.layers import FakeQuantization
 from keras_deeplab.quantize.folding import CONVOLUTIONS, is_depthwise
+from keras_deeplab.quantize.plan import activation_of
 
 # Of the weights' steps, one less than there are, so that they are symmetric.
 _STEPS = 127
@@ -23,6 +24,13 @@ def quantised(model, plan, ranges, keep_float=()):
         A keras.Model with copied weights and a `FakeQuantization` layer behind each site, named SITE_range.
     """
     sites = set(plan.sites) - set(keep_float)
+    # Behind a tensor that isn't stored a range cuts what a clip would. Of two ranges in a row the converter drops one.
+    cut = {
+        name
+        for name in sites
+        if activation_of(layer := model.get_layer(name)) == "clip"
+        and layer.input._keras_history.operation.name not in plan.sites
+    }
 
     def rounded(name, outputs):
         if name not in sites:
@@ -35,7 +43,7 @@ def quantised(model, plan, ranges, keep_float=()):
 
     def call(layer, *args, **kwargs):
         args, kwargs = keras.tree.map_structure(lambda x: entered if x is images else x, (args, kwargs))
-        return rounded(layer.name, layer(*args, **kwargs))
+        return rounded(layer.name, args[0] if layer.name in cut else layer(*args, **kwargs))
 
     structure = keras.tree.pack_sequence_as(model.input, [images])
     result = keras.models.clone_model(model, input_tensors=structure, call_function=call)

@@ -4,10 +4,13 @@ Converters fold batch norm into the convolution before it. Everything here works
 so it is done first.
 """
 
+import collections
+
 import keras
 import numpy as np
 
 from keras_deeplab import layers
+from keras_deeplab.summary import run_through
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 # Of their second input only the size counts.
@@ -20,7 +23,7 @@ _SEPARABLE = {
 
 
 class UnfoldableError(ValueError):
-    """A model isn't made of layers that are each used once."""
+    """A model isn't made of layers alone."""
 
 
 def is_depthwise(layer):
@@ -49,22 +52,19 @@ def fold(model):
     Every layer of the result has one output that a file stores, or is fused with the next.
 
     Args:
-        model: functional keras.Model of float32 layers, each used once, without models inside.
+        model: functional keras.Model of float32 layers, with one input and one output. Models inside it become their
+            layers, and a layer that is used more than once becomes as many.
 
     Returns:
         A keras.Model with copied weights.
 
     Raises:
-        UnfoldableError: a ValueError, if a layer is a model, or is used more than once.
+        UnfoldableError: a ValueError, if a layer is a model of a class of its own.
     """
+    model = _flat(model)
     takers = consumers(model)
     norms, absorbed = {}, set()
     for layer in model.layers:
-        if isinstance(layer, keras.Model) or len(layer._inbound_nodes) > 1:
-            what = "a model inside the model" if isinstance(layer, keras.Model) else "used more than once"
-            raise UnfoldableError(
-                f"the layer {layer.name!r} of {model.name!r} is {what}: build the network from its layers"
-            )
         if isinstance(layer, keras.layers.BatchNormalization):
             before = layer.input._keras_history.operation
             if (
@@ -120,6 +120,37 @@ def fold(model):
         if layer.weights and layer.name not in values:
             layer.set_weights(originals[layer.name].get_weights())
     return folded
+
+
+def _flat(model):
+    """A model to one without models inside, whose layers are each used once; the model itself if that is what it is."""
+    plain = all(len(layer._inbound_nodes) == 1 and not isinstance(layer, keras.Model) for layer in model.layers)
+    if plain and not isinstance(model, keras.Sequential):
+        return model
+    copies, taken = [], collections.Counter()
+
+    def step(layer, path, args, kwargs):
+        if not isinstance(layer, keras.layers.Layer):
+            return layer(*args, **kwargs)
+        if isinstance(layer, keras.Model):
+            raise UnfoldableError(
+                f"the layer {path!r} of {model.name!r} is a model of a class of its own, {type(layer).__name__}: build "
+                "the network from its layers"
+            )
+        name = path.replace("/", "_")
+        taken[name] += 1
+        config = {**layer.get_config(), "name": name if taken[name] == 1 else f"{name}_{taken[name]}"}
+        copy = type(layer).from_config(config)
+        copies.append((copy, layer))
+        return copy(*args, **kwargs)
+
+    (source,) = model.inputs
+    images = keras.Input(source.shape[1:], dtype=source.dtype, name=source.name)
+    (outputs,) = keras.tree.flatten(run_through(model, images, step))
+    flat = keras.Model(images, outputs, name=model.name)
+    for copy, layer in copies:
+        copy.set_weights(layer.get_weights())
+    return flat
 
 
 def _activation(layer):

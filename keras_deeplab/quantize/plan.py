@@ -7,8 +7,8 @@ import keras
 from keras_deeplab import layers
 from keras_deeplab.quantize.folding import CONVOLUTIONS, consumers, is_depthwise
 
-# TFLite fuses these into the operator before them, so what lies between is never stored.
-_FUSED = ("relu", "relu6")
+# TFLite fuses these into the operator before them, or the range behind does it, so what lies between is never stored.
+_FUSED = ("relu", "relu6", "clip")
 # Their integer operators hand values on in the scale they came in (of a resize the first input's).
 _SAME_SCALE = (
     keras.layers.Concatenate,
@@ -68,7 +68,9 @@ class Plan:
 
 
 def activation_of(layer):
-    """Name of the clip that a layer is: "relu", "relu6", "linear", or None for any other layer."""
+    """Name of the clip that a layer is: "relu", "relu6", "clip", "linear", or None for any other layer."""
+    if isinstance(layer, layers.Clip):
+        return "clip" if layer.low <= 0 <= layer.high else None
     if isinstance(layer, keras.layers.ReLU):
         if layer.negative_slope or layer.threshold or layer.max_value not in (None, 6.0):
             return None
@@ -132,6 +134,7 @@ def plan(model):
             own = segments[id(inputs[0])]  # of a resize's reference only the size counts
             for index in own:
                 groups[index].clipped |= activation_of(layer) == "relu6"
+                groups[index].fixed |= activation_of(layer) == "clip"
         else:
             own = new_group(size, fixed=True)
             _fix(inputs, segments, groups)

@@ -64,7 +64,7 @@ def quantize(
         tuple of it and the model without rounding, whose layers have the same names.
 
     Raises:
-        UnfoldableError: a ValueError, if a layer is a model or is used more than once, or an operation is no layer.
+        UnfoldableError: a ValueError, if a layer is a model of a class of its own, or an operation is no layer.
         ValueError: an argument is unknown.
     """
     folded = fold(model)
