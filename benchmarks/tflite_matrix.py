@@ -89,7 +89,7 @@ def run_cases(name, size, precisions, results):
         for precision in precisions:
             options = {}
             if precision in ("int8", "int16x8"):
-                options["calibration"] = [picture(height, width, seed) for seed in range(4)]
+                options["calibration"] = [picture(height, width, seed) for seed in range(2)]
             case = {"model": name, "size": size, "precision": precision}
             try:
                 path = Path(folder) / "model.tflite"

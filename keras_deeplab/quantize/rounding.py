@@ -44,78 +44,64 @@ def round_kernels(model, images, method="optimal", seed=0, smallest=0, depthwise
         if kernel.size < smallest or (is_depthwise(layer) and not depthwise):
             continue
         mean, moments = found[layer.name]
-        groups = 1 if is_depthwise(layer) else layer.groups
-        matrix = _matrix(layer, kernel)
         if moments is None:
             rounded = rounded_kernel(layer, kernel)
-        elif is_depthwise(layer):
-            # (taps, C, m) -> for each channel a problem of its own, with as many outputs as its multiplier.
-            steps = np.broadcast_to(kernel_steps(layer, kernel), (1, 1, *kernel.shape[2:]))[0, 0]
-            columns = [_optimal(matrix[:, c], steps[c], moments[c]) for c in range(kernel.shape[2])]
-            rounded = np.stack(columns, 1).reshape(kernel.shape)
         else:
-            steps = kernel_steps(layer, kernel).reshape(-1)
-            size = matrix.shape[1] // groups
-            columns = [
-                _optimal(matrix[:, part], steps[part], moments[g])
-                for g, part in ((g, slice(g * size, (g + 1) * size)) for g in range(groups))
-            ]
-            rounded = np.concatenate(columns, 1).reshape(kernel.shape)
-        change = _matrix(layer, kernel - rounded)
-        if is_depthwise(layer):
-            bias += np.einsum("tcm,tc->cm", change, mean).reshape(-1)
-        else:
-            bias += np.concatenate([m @ part for m, part in zip(mean, np.split(change, groups, 1), strict=True)])
+            matrices = _matrices(layer, kernel)
+            steps = kernel_steps(layer, kernel).reshape(len(matrices), -1)
+            rounded = _optimal(matrices, steps, moments).transpose(1, 0, 2).reshape(kernel.shape)
+        bias += np.einsum("gko,gk->go", _matrices(layer, kernel - rounded), mean).reshape(-1)
         layer.set_weights([rounded, bias])
 
 
-def _matrix(layer, kernel):
-    """(taps, C, m) of a depthwise kernel, (taps * inputs, outputs) of any other."""
-    if is_depthwise(layer):
-        return kernel.reshape(-1, *kernel.shape[2:])
-    return kernel.reshape(-1, kernel.shape[3])
+def _matrices(layer, kernel):
+    """A kernel to (G, K, O): for each group, of a depthwise one for each channel, from taps and inputs to outputs."""
+    height, width, channels, _ = kernel.shape
+    groups, inputs = (channels, 1) if is_depthwise(layer) else (layer.groups, channels)
+    return kernel.reshape(height * width * inputs, groups, -1).transpose(1, 0, 2)
 
 
 def _optimal(weights, steps, moments):
-    """(K, O) weights to multiples of their (O,) steps, given the (K, K) second moments of their inputs.
+    """(G, K, O) weights to multiples of their (G, O) steps, given the (G, K, K) second moments of their inputs.
 
     The largest weight of each output stays at 127 steps, so that the scale does.
     """
-    count = len(weights)
-    largest = np.abs(weights).argmax(0)
-    moments = moments + _DAMPING * max(np.trace(moments) / count, 1e-12) * np.eye(count)
-    order = np.argsort(-np.diag(moments))
-    upper = _root_of_inverse(moments[np.ix_(order, order)])
-    left = weights[order].copy()
-    pinned = order[:, None] == largest
-    ends = np.sign(weights[largest, np.arange(weights.shape[1])]) * 127
+    count = weights.shape[1]
+    trace = np.trace(moments, axis1=1, axis2=2)[:, None, None]
+    moments = moments + _DAMPING * np.maximum(trace / count, 1e-12) * np.eye(count)
+    order = np.argsort(-np.diagonal(moments, axis1=1, axis2=2), 1)
+    groups = np.arange(len(weights))[:, None, None]
+    upper = _root_of_inverse(moments[groups, order[:, :, None], order[:, None, :]])
+    left = np.take_along_axis(weights, order[:, :, None], 1)
+    largest = np.abs(weights).argmax(1, keepdims=True)
+    pinned = order[:, :, None] == largest
+    ends = np.sign(np.take_along_axis(weights, largest, 1))[:, 0] * 127
     result = np.empty_like(left)
     # Each row's error goes to the rows of its block at once, to the others when the block is done.
     for start in range(0, count, _BLOCK):
         stop = min(start + _BLOCK, count)
-        errors = np.empty((stop - start, left.shape[1]))
+        errors = np.empty((len(left), stop - start, left.shape[2]))
         for row in range(start, stop):
-            quantum = np.clip(np.round(left[row] / steps), -127, 127)
-            result[row] = np.where(pinned[row], ends, quantum) * steps
-            errors[row - start] = (left[row] - result[row]) / upper[row, row]
-            left[row + 1 : stop] -= upper[row, row + 1 : stop, None] * errors[row - start]
-        left[stop:] -= upper[start:stop, stop:].T @ errors
+            quantum = np.clip(np.round(left[:, row] / steps), -127, 127)
+            result[:, row] = np.where(pinned[:, row], ends, quantum) * steps
+            errors[:, row - start] = (left[:, row] - result[:, row]) / upper[:, row, row, None]
+            left[:, row + 1 : stop] -= upper[:, row, row + 1 : stop, None] * errors[:, None, row - start]
+        left[:, stop:] -= upper[:, start:stop, stop:].transpose(0, 2, 1) @ errors
     restored = np.empty_like(result)
-    restored[order] = result
+    np.put_along_axis(restored, order[:, :, None], result, 1)
     return restored
 
 
-def _root_of_inverse(matrix):
-    """The upper triangle `U` with `U.T @ U` the inverse of a positive definite matrix."""
-    return np.linalg.inv(np.linalg.cholesky(matrix[::-1, ::-1]))[::-1, ::-1]
+def _root_of_inverse(matrices):
+    """The upper triangles `U` (G, K, K) with `U.T @ U` the inverse of positive definite matrices (G, K, K)."""
+    return np.linalg.inv(np.linalg.cholesky(matrices[:, ::-1, ::-1]))[:, ::-1, ::-1]
 
 
 def _moments(model, images, second, seed):
     """Mean and second moments of each convolution's inputs at random positions.
 
     Returns:
-        {name: (mean, moments)}: of a depthwise convolution (taps, C) and (C, taps, taps), of any other
-        (groups, K) and (groups, K, K) with K = taps * channels of a group; moments are None where not asked for, or
+        {name: (mean, moments)}: (G, K) and (G, K, K), as `_matrices` has them; moments are None where not asked for, or
         too many.
     """
     found = convolutions(model)
@@ -161,7 +147,7 @@ def _sums(layer, x, second, seed):
             taps.append(values * inside[:, None].astype(np.float32))
     patches = tf.stack(taps, 1)  # positions, taps, channels
     if is_depthwise(layer):
-        mean = tf.reduce_mean(patches, 0)
+        mean = tf.transpose(tf.reduce_mean(patches, 0))
         return (mean, tf.einsum("ptc,puc->ctu", patches, patches) / count) if second else (mean,)
     groups = layer.groups
     patches = tf.reshape(patches, (count, rows * columns, groups, channels // groups))
