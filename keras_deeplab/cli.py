@@ -167,7 +167,11 @@ def _add_train(parser):
     model = parser.add_argument_group("model")
     model.add_argument("--model", choices=["deeplabv3", "deeplabv3plus"], default="deeplabv3plus", help="architecture")
     model.add_argument("--backbone", default="mobilenet_v2", help="registered backbone")
-    model.add_argument("--output-stride", type=_positive, default=16, help="stride of the features: 8, 16 or 32")
+    model.add_argument(
+        "--output-stride",
+        type=_positive,
+        help="stride of the features: 8, 16 or 32; by default that of --weights, or 16",
+    )
     model.add_argument("--backbone-weights", help="'imagenet' (downloaded) or the path of ImageNet weights")
     model.add_argument(
         "--weights", help="checkpoint to start from; of a TF1 one with other classes all but the last layer is kept"
@@ -229,7 +233,7 @@ def _train(options):
         model = builder(
             options.backbone,
             num_classes=source.num_classes,
-            output_stride=options.output_stride,
+            output_stride=options.output_stride or 16,
             backbone_weights=options.backbone_weights,
         )
     print(f"{model.name}: {model.count_params():,} parameters; {source.num_examples} samples, {steps} steps")

@@ -486,7 +486,9 @@ def open_network(name, output_stride=None):
     if str(name).endswith(".keras"):
         if output_stride is not None:
             raise ValueError("output_stride is for backbones and published models; a .keras file has its own.")
-        return keras.models.load_model(name, compile=False)
+        from keras_deeplab.weights import load
+
+        return load(name)
     overrides = {} if output_stride is None else {"output_stride": output_stride}
     if name in MODELS:
         return _skeleton(MODELS[name], **overrides)

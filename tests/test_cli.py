@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import keras_deeplab
 from keras_deeplab.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +100,18 @@ def test_the_same_command_continues_and_says_when_it_is_finished(trained, folder
     assert (trained / "last.keras").stat().st_mtime_ns == before
     assert main(train_arguments(folder, trained, "--learning-rate", "0.1")) == 1
     assert "learning_rate" in capsys.readouterr().err
+
+
+def test_training_goes_on_from_a_file_at_its_own_output_stride(folder, tmp_path, capsys):
+    model = keras_deeplab.DeepLabV3("mobilenet_v2_dm05", num_classes=6, output_stride=8)
+    model.save(tmp_path / "eight.keras")
+    arguments = train_arguments(folder, tmp_path / "run", "--weights", str(tmp_path / "eight.keras"))
+    assert main(arguments) == 0
+    with pytest.raises(ValueError, match="the output stride 8, 16 was asked for"):
+        keras_deeplab.load(tmp_path / "run" / "last.keras", output_stride=16)
+    capsys.readouterr()
+    assert main([*arguments, "--output-stride", "16", "--restart"]) == 1
+    assert "its network has the output stride 8, 16 was asked for" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A trained model to one whose int8 file keeps its accuracy: what is done before a converter, or a phone, sees it.
 
-`quantize` folds batch norm, evens out channels, searches ranges, rounds kernels; `fine_tune` may train what is left;
-`balance` mends the classes' biases last. All need photographs, no labels.
+`quantize` folds batch norm, evens out channels, searches ranges, stores the channels that need it several times and
+rounds kernels; `fine_tune` may train what is left; `balance` mends the classes' biases last. All need photographs, no
+labels.
 """
 
 from keras_deeplab.quantize.argmax import balance
