@@ -114,20 +114,29 @@ def read(results):
 
 
 def table(cases):
-    """A line for each model and precision: bytes, and what each size gave."""
+    """A line for each model: of each precision the megabytes, and the per cent of equal labels at each size."""
     rows = {}
     for (model, size, precision), case in cases.items():
-        text = case["error"] if "error" in case else f"{100 * case['equal']:.2f} %"
-        if case.get("float_operators"):
-            text += f" (float: {', '.join(case['float_operators'])})"
-        row = rows.setdefault((model, precision), {})
-        row[size] = text
-        row.setdefault("bytes", f"{case['bytes']:,}" if "bytes" in case else "")
-    print(f"| model | precision | bytes | {' | '.join(SIZES)} |\n|{'---|' * (3 + len(SIZES))}")
-    for (model, precision), row in rows.items():
-        print(f"| {model} | {precision} | {row['bytes']} | {' | '.join(row.get(size, '') for size in SIZES)} |")
-    bad = [case for case in cases.values() if "error" in case]
-    print(f"\n{len(cases) - len(bad)} cases converted, allocated and ran; {len(bad)} did not")
+        rows.setdefault(model, {}).setdefault(precision, {})[size] = case
+    print(f"| model | {' | '.join(PRECISIONS)} |\n|{'---|' * (1 + len(PRECISIONS))}")
+    for model, found in rows.items():
+        print(f"| {model} | {' | '.join(_cell(found.get(precision, {})) for precision in PRECISIONS)} |")
+    failed = [case for case in cases.values() if "error" in case]
+    floating = {(case["model"], case["precision"]) for case in cases.values() if case.get("float_operators")}
+    print(f"\n{len(cases) - len(failed)} of {3 * len(PRECISIONS) * len(networks())} cases ran; {len(failed)} failed")
+    for case in failed:
+        print(f"failed: {case['model']}, {case['precision']}, {case['size']}: {case['error']}")
+    for model, precision in sorted(floating):
+        print(f"with operators in floating point: {model}, {precision}")
+
+
+def _cell(found):
+    """The cases of a model and a precision, by size."""
+    if not found:
+        return ""
+    shares = ["-" if size not in found else f"{100 * found[size].get('equal', np.nan):.4g}" for size in SIZES]
+    megabytes = max(case.get("bytes", 0) for case in found.values()) / 1e6
+    return f"{megabytes:.1f}: {', '.join(shares)}"
 
 
 def main():
