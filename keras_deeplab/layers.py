@@ -1058,14 +1058,25 @@ class FakeQuantization(keras.layers.Layer):
 
     def __init__(self, low=0.0, high=6.0, **kwargs):
         super().__init__(**kwargs)
+        self._check(low, high)
+        self.low, self.high = float(low), float(high)
+
+    @staticmethod
+    def _check(low, high):
         if not low <= 0 <= high or low == high:
             raise ValueError(f"a range of int8 must hold 0 and more; received low={low}, high={high}")
-        self.low, self.high = float(low), float(high)
 
     def build(self, input_shape):
         for name, value in (("low", self.low), ("high", self.high)):
             variable = self.add_weight(shape=(), initializer=keras.initializers.Constant(value), name=name)
             setattr(self, f"{name}_end", variable)
+
+    def set_range(self, low, high):
+        """Gives the layer another range."""
+        self._check(low, high)
+        self.low, self.high = float(low), float(high)
+        self.low_end.assign(self.low)
+        self.high_end.assign(self.high)
 
     def call(self, inputs):
         low, high = _tensor(self.low_end), _tensor(self.high_end)

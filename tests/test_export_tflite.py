@@ -14,7 +14,7 @@ import tensorflow as tf
 from export_models import NUM_CLASSES, photograph, small_model
 
 from keras_deeplab import _tflite_metadata, data, layers
-from keras_deeplab.export import compare, tflite
+from keras_deeplab.export import compare, flatbuffer, tflite
 from keras_deeplab.export.tflite import (
     RejectedFile,
     calibration_images,
@@ -234,14 +234,43 @@ def test_one_file_for_several_sizes_shares_its_weights(photographs, tmp_path):
         predictor(two.path, 513)
 
 
-def test_several_sizes_of_int8_agree_too(model, photographs, integer_file, tmp_path):
+def test_several_sizes_of_int8_agree_and_share_kernels(model, photographs, tmp_path):
     options = {"precision": "int8", "calibration": photographs}
     both = export_tflite(model, tmp_path / "two.tflite", input_size=[SIZE, 97], **options)
+    largest = export_tflite(model, tmp_path / "one.tflite", input_size=97, **options)
     assert both.float_operators == ()
-    picture = photograph(*SIZE, 100)
-    np.testing.assert_array_equal(run(both.path, picture), run(integer_file.path, picture))
+    first, second = kernels(both.path)
+    assert len(set(first)) > 5
+    assert first == second
     square = photograph(97, 97, 100)
+    np.testing.assert_array_equal(predictor(both.path)(square), predictor(largest.path)(square))
     assert np.mean(predictor(both.path)(square) == keras_logits(model, square).argmax(-1)) >= 0.95
+    picture = photograph(*SIZE, 100)
+    assert np.mean(run(both.path, picture) == keras_logits(model, picture).argmax(-1)) >= 0.95
+
+
+def test_a_fixed_model_is_quantised_for_another_size_with_the_same_kernels(photographs, tmp_path):
+    fixed = keras.models.clone_model(small_model(), input_tensors=keras.Input((*SIZE, 3)))
+    fixed.set_weights(small_model().get_weights())
+    options = {"precision": "int8", "calibration": photographs}
+    both = export_tflite(fixed, tmp_path / "two.tflite", input_size=[(49, 97), SIZE], **options)
+    for size in ((49, 97), SIZE):
+        picture = photograph(*size, 100)
+        assert np.mean(predictor(both.path)(picture) == keras_logits(small_model(), picture).argmax(-1)) >= 0.95
+
+
+def kernels(path):
+    """The buffers of the convolutions' kernels, for each size."""
+    file = flatbuffer.unpacked(path.read_bytes())
+    names = {3: "CONV_2D", 4: "DEPTHWISE_CONV_2D"}
+    return [
+        [
+            graph.tensors[int(operator.inputs[1])].buffer
+            for operator in graph.operators
+            if flatbuffer.code_of(file, operator) in names
+        ]
+        for graph in file.subgraphs
+    ]
 
 
 def test_constants_lie_at_multiples_of_16(integer_file):

@@ -15,7 +15,7 @@ from keras_deeplab import layers
 from keras_deeplab.export import flatbuffer
 from keras_deeplab.export.tflite import _converted, export_tflite
 from keras_deeplab.predict import predictor
-from keras_deeplab.quantize import UnfoldableError, argmax, balance, fine_tune, quantize, ranges
+from keras_deeplab.quantize import UnfoldableError, argmax, balance, fine_tune, fit_ranges, quantize, ranges
 from keras_deeplab.quantize.copies import copy_channels
 from keras_deeplab.quantize.equalise import equalise
 from keras_deeplab.quantize.fake import convolutions, kernel_steps, quantised
@@ -507,6 +507,28 @@ def test_quantising_keeps_labels_better_than_plain_rounding(quantised_model):
     ]
     assert equal[0] > 0.98
     assert equal[0] > equal[1]
+
+
+def test_ranges_are_fitted_to_another_size_and_kernels_stay(model):
+    ours, exact = quantize(model, images(4), with_exact=True)
+
+    def held():
+        rounding = [layer for layer in ours.layers if isinstance(layer, layers.FakeQuantization)]
+        stored = [(float(layer.low_end), float(layer.high_end)) for layer in rounding]
+        np.testing.assert_allclose(stored, [(layer.low, layer.high) for layer in rounding], rtol=1e-6)
+        return np.array(stored)
+
+    kernels, before = [layer.get_weights()[0] for layer in convolutions(ours)], held()
+    fit_ranges(ours, exact, images(4))
+    np.testing.assert_allclose(held(), before, rtol=0.02, atol=1e-6)
+    larger = [photograph(97, 65, index)[None].astype(np.float32) for index in range(4)]
+    fit_ranges(ours, exact, larger)
+    changed = np.abs(held() - before).max(1) > 0.02 * np.ptp(before, 1)
+    assert changed.sum() > 3
+    assert not changed[:2].any(), "pixels are bytes at any size"
+    for layer, kernel in zip(convolutions(ours), kernels, strict=True):
+        np.testing.assert_array_equal(layer.get_weights()[0], kernel)
+    assert np.mean([np.mean(labels(ours, image) == labels(model, image)) for image in larger]) > 0.97
 
 
 def test_a_quantised_model_reloads(quantised_model, tmp_path):

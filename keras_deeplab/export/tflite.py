@@ -183,20 +183,26 @@ def export_tflite(
     resize = graph.last_resize(model)
     if not upsample:
         model = graph.without_last_resize(model)
-    files, errors = [], None
-    for size in sizes or [(None, None)]:
-        images = None
-        if calibration is not None:
-            images = calibration_images(calibration, size if sizes else None, calibration_samples)
-        prepared, exact = _prepared(model, size if sizes else None, precision, output, images, float_tensors)
-        if fine_tune_steps:
-            batches = _fine_tuning_batches(calibration, images)
-            quantize.fine_tune(prepared, exact, batches, fine_tune_steps)
-        options = (precision, output, upsample, input_type, output_type, allow_float)
+    images = {size: None for size in sizes or [None]}
+    if calibration is not None:
+        images = {size: calibration_images(calibration, size, calibration_samples) for size in images}
+    # Kernels are those of the largest size, so that all sizes share them.
+    largest = _largest(sizes)
+    whole, whole_exact = _prepared(model, largest, precision, output, images[largest], float_tensors)
+    if fine_tune_steps:
+        batches = _fine_tuning_batches(calibration, images[largest])
+        quantize.fine_tune(whole, whole_exact, batches, fine_tune_steps)
+    options = (precision, output, upsample, input_type, output_type, allow_float)
+    files, errors = {}, None
+    for size, seen in sorted(images.items(), key=lambda item: item[0] != largest):  # the others change the ranges
+        prepared, exact = (graph.inference_model(each, size) for each in (whole, whole_exact))
+        shape, quantised = size or (None, None), whole is not whole_exact and quantize.is_quantised(whole)
+        if quantised and size != largest:
+            quantize.fit_ranges(prepared, exact, seen, for_argmax=output == "labels")
         # With images the converter would find ranges for the tensors that have none on purpose.
-        file = flatbuffer.unpacked(_converted(prepared, size, *options, None if float_tensors else images))
-        if output == "labels" and prepared is not exact and quantize.is_quantised(prepared):
-            _balance(file, prepared, exact, images)
+        file = flatbuffer.unpacked(_converted(prepared, shape, *options, None if float_tensors else seen))
+        if output == "labels" and quantised:
+            _balance(file, prepared, exact, seen)
         if precision == "int8_weights":
             flatbuffer.weights_as_int8(file)
         if precision == "int16x8":
@@ -204,12 +210,12 @@ def export_tflite(
             flatbuffer.integer_argmax(file)
         flatbuffer.named(file, output, "serving_default" if len(sizes) < 2 else f"{size[0]}x{size[1]}")
         if layer_errors and not files:
-            reference = _converted(exact, size, "float32", output, upsample, "float32", None, False)
+            reference = _converted(exact, shape, "float32", output, upsample, "float32", None, False)
             reference = flatbuffer.unpacked(reference)
             flatbuffer.named(reference, output)
-            errors = compare.layer_errors(flatbuffer.packed(file), flatbuffer.packed(reference), images[:layer_errors])
-        files.append(file)
-    file = flatbuffer.merged(files)
+            errors = compare.layer_errors(flatbuffer.packed(file), flatbuffer.packed(reference), seen[:layer_errors])
+        files[size] = file
+    file = flatbuffer.merged([files[size] for size in images])
     counts, floating = operators(file)
     if precision == "int8" and floating and not (allow_float or float_tensors):
         raise ValueError(
@@ -609,11 +615,15 @@ def _prepared(model, size, precision, output, images, float_tensors=0):
 
 
 def _balance(file, prepared, exact, images):
+    """Gives the file of a prepared model balanced biases; the model keeps its own, for the files of other sizes."""
+
     def labels_with(biases):
         flatbuffer.set_last_biases(file, biases)
         return compare.labels_of(flatbuffer.packed(file))
 
+    weights = prepared.get_weights()
     biases = quantize.balance(prepared, exact, images, labels_with)
+    prepared.set_weights(weights)
     if biases is not None:
         flatbuffer.set_last_biases(file, biases)
 

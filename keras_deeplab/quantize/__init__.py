@@ -9,7 +9,17 @@ from keras_deeplab.quantize.argmax import balance
 from keras_deeplab.quantize.fine_tuning import fine_tune
 from keras_deeplab.quantize.folding import UnfoldableError, fold
 from keras_deeplab.quantize.pixels import PADDING
-from keras_deeplab.quantize.post_training import is_quantised, quantize
+from keras_deeplab.quantize.post_training import fit_ranges, is_quantised, quantize
 from keras_deeplab.quantize.rounding import round_kernels
 
-__all__ = ["PADDING", "UnfoldableError", "balance", "fine_tune", "fold", "is_quantised", "quantize", "round_kernels"]
+__all__ = [
+    "PADDING",
+    "UnfoldableError",
+    "balance",
+    "fine_tune",
+    "fit_ranges",
+    "fold",
+    "is_quantised",
+    "quantize",
+    "round_kernels",
+]

@@ -21,6 +21,15 @@ def inside(images, size):
     return real
 
 
+def normaliser(model):
+    """The layer of a folded model that scales and shifts its pixels, None where nothing else takes them first."""
+    following = consumers(model).get(id(model.inputs[0]), [])
+    first = following[0] if len(following) == 1 else None
+    if is_depthwise(first) and first.kernel_size == (1, 1) and first.depth_multiplier == 1:
+        return first
+    return None
+
+
 def absorb_normalisation(model):
     """Moves a folded model's normalisation into its first convolution, in place.
 
@@ -39,8 +48,8 @@ def absorb_normalisation(model):
         following = takers.get(id(tensor), [])
         return following[0] if len(following) == 1 else None
 
-    first = only(model.inputs[0])
-    if not (is_depthwise(first) and first.kernel_size == (1, 1) and first.depth_multiplier == 1):
+    first = normaliser(model)
+    if first is None:
         return None
     after = only(first.output)
     while isinstance(after, keras.layers.ZeroPadding2D):

@@ -8,7 +8,7 @@ from keras_deeplab.quantize.copies import copy_channels
 from keras_deeplab.quantize.equalise import equalise as equalise_channels
 from keras_deeplab.quantize.fake import quantised
 from keras_deeplab.quantize.folding import UnfoldableError, fold
-from keras_deeplab.quantize.pixels import absorb_normalisation
+from keras_deeplab.quantize.pixels import absorb_normalisation, normaliser
 from keras_deeplab.quantize.plan import plan
 from keras_deeplab.quantize.rounding import round_kernels
 from keras_deeplab.quantize.sensitivity import channel_errors, shares
@@ -81,12 +81,10 @@ def quantize(
     statistics = observe(folded, layout.sites, images)
     if equalise and equalise_channels(folded, layout, statistics):
         statistics = observe(folded, layout.sites, images)
-    found = _ranges(layout, statistics, range_search)
+    found = _ranges(folded, layout, statistics, range_search, images if last is not None else None)
     if normalisation is not None:
         name, ends = normalisation
         found[layout.ranges[name]] = ends
-    if last is not None:
-        found[layout.ranges[last.name]] = argmax.search_range(folded, images)
     kept = ()
     if copies or float_tensors or on_sensitivity:
         errors = channel_errors(folded, layout, found, images[:_SENSITIVITY_IMAGES])
@@ -103,10 +101,31 @@ def quantize(
     return (result, exact) if with_exact else result
 
 
-def _ranges(layout, statistics, method):
+def fit_ranges(model, exact, images, for_argmax=True):
+    """Searches the ranges of a quantised model anew, in place, on images of another size; its kernels stay.
+
+    Args:
+        model, exact: what `quantize` returns `with_exact`, able to take this size.
+        images: arrays (1, H, W, 3) of the size, of the training split.
+        for_argmax: as in `quantize`.
+    """
+    layout = plan(exact)
+    statistics = observe(exact, layout.sites, images)
+    found = _ranges(exact, layout, statistics, "mse", images if for_argmax and argmax.classifier(exact) else None)
+    pixels = normaliser(exact)
+    for site in set(layout.sites) - {pixels and pixels.name}:
+        name = f"{site}_range"
+        if any(layer.name == name for layer in model.layers):
+            model.get_layer(name).set_range(*found[layout.ranges[site]])
+
+
+def _ranges(model, layout, statistics, method, images=None):
+    """(low, high) by name of the range; with images that of the logits is searched by the labels."""
     members = {}
     for site, name in layout.ranges.items():
         members.setdefault(name, []).append(statistics[site])
     found = {name: ranges.search(group, method) for name, group in members.items()}
     found[layout.ranges[layout.sites[0]]] = _PIXELS
+    if images is not None:
+        found[layout.ranges[argmax.classifier(model).name]] = argmax.search_range(model, images)
     return found
