@@ -135,8 +135,9 @@ def export_tflite(
         path: the file to write; it is replaced if it exists, and left as it is if anything fails.
         precision: one of `PRECISIONS`.
         input_size: int or (height, width) of the images; a list of these for one file with a signature for each size
-            (named "257x257" and so on) that all share the weights; `"dynamic"` for a file that takes any size, to be
-            set by the interpreter's `resize_tensor_input`; None for a model that was built for one size.
+            (named "257x257" and so on) that all share the weights, in int8 those of the largest; `"dynamic"` for a file
+            that takes any size, to be set by the interpreter's `resize_tensor_input`; None for a model that was built
+            for one size.
         calibration: int8 and int16x8 need it; dynamic and int8_weights may take it to round their kernels better, as
             `keras_deeplab.quantize.round_kernels` does. The path of a data set's folder (its training split) or of a
             folder of images, a `keras_deeplab.data` source, or an iterable of images (H, W, 3) in 0..255.
@@ -157,7 +158,7 @@ def export_tflite(
             included (`keras_deeplab.quantize.fine_tune`): on random crops of a data set's training split, or on the
             calibration images themselves, four at a time.
         layer_errors: on how many of the calibration images to compare each layer of an int8 or int16x8 file with the
-            same in float32; 0 leaves it out.
+            same in float32, at the largest of several sizes; 0 leaves it out.
 
     Returns:
         `TFLiteFile`.
