@@ -531,6 +531,18 @@ def test_ranges_are_fitted_to_another_size_and_kernels_stay(model):
     assert np.mean([np.mean(labels(ours, image) == labels(model, image)) for image in larger]) > 0.97
 
 
+def test_the_frame_around_pixels_keeps_their_range_at_another_size():
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0, name="normalisation")(inputs)
+    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(keras.layers.ZeroPadding2D(1, name="frame")(x))
+    model = randomise(keras.Model(inputs, layers.ResizeBilinear()([keras.layers.Conv2D(4, 1)(x), inputs])))
+    ours, exact = quantize(model, images(4), with_exact=True)
+    dark = [image / 3 for image in images(4)]
+    fit_ranges(ours, exact, dark)
+    for name in ("normalisation_range", "frame_range"):
+        assert (ours.get_layer(name).low, ours.get_layer(name).high) == (-127.0, 128.0)
+
+
 def test_a_quantised_model_reloads(quantised_model, tmp_path):
     _, ours = quantised_model
     ours.save(tmp_path / "quantised.keras")

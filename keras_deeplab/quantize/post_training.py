@@ -113,10 +113,13 @@ def fit_ranges(model, exact, images, for_argmax=True):
     statistics = observe(exact, layout.sites, images)
     found = _ranges(exact, layout, statistics, "mse", images if for_argmax and argmax.classifier(exact) else None)
     pixels = normaliser(exact)
-    for site in set(layout.sites) - {pixels and pixels.name}:
-        name = f"{site}_range"
-        if any(layer.name == name for layer in model.layers):
-            model.get_layer(name).set_range(*found[layout.ranges[site]])
+    if pixels is not None:
+        # They are bytes at any size, also in the frame that may follow.
+        del found[layout.ranges[pixels.name]]
+    for layer in model.layers:
+        name = layout.ranges.get(layer.name.removesuffix("_range"))
+        if isinstance(layer, FakeQuantization) and name in found:
+            layer.set_range(*found[name])
 
 
 def _ranges(model, layout, statistics, method, images=None):
