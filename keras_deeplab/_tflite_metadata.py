@@ -104,8 +104,8 @@ def read(path):
             texts = {name: archive.read(name).decode() for name in (LABELS, PALETTE, EXPORT) if name in names}
     except UnicodeDecodeError as error:
         raise ValueError(f"the metadata of {path} is no text: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # Damaged, compressed in another way, or under a password.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        # Damaged or cut short; zipfile's RuntimeErrors are a password and a compression that it doesn't know.
         raise ValueError(f"the metadata of {path} can't be read: {error}") from error
     try:
         facts = json.loads(texts[EXPORT]) if EXPORT in texts else None

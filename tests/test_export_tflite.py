@@ -262,12 +262,12 @@ def test_a_fixed_model_is_quantised_for_another_size_with_the_same_kernels(photo
 def kernels(path):
     """The buffers of the convolutions' kernels, for each size."""
     file = flatbuffer.unpacked(path.read_bytes())
-    names = {3: "CONV_2D", 4: "DEPTHWISE_CONV_2D"}
+    kinds = (flatbuffer.schema.BuiltinOperator.CONV_2D, flatbuffer.schema.BuiltinOperator.DEPTHWISE_CONV_2D)
     return [
         [
             graph.tensors[int(operator.inputs[1])].buffer
             for operator in graph.operators
-            if flatbuffer.code_of(file, operator) in names
+            if flatbuffer.code_of(file, operator) in kinds
         ]
         for graph in file.subgraphs
     ]

@@ -224,12 +224,11 @@ def own_biases(file):
         for operator in subgraph.operators:
             if code_of(file, operator) not in kinds or len(operator.inputs) < 3 or operator.inputs[2] < 0:
                 continue
-            images, kernel, bias = (subgraph.tensors[int(index)] for index in operator.inputs[:3])
+            bias = subgraph.tensors[int(operator.inputs[2])]
             if bias.type not in _BIASES or bias.quantization is None or bias.quantization.scale is None:
                 continue
             held = np.asarray(bias.quantization.scale, np.float64)
-            wanted = np.asarray(images.quantization.scale, np.float64) * np.asarray(kernel.quantization.scale)
-            if np.allclose(held, wanted, rtol=1e-3):
+            if np.allclose(held, _bias_scale(subgraph, operator), rtol=1e-3):
                 continue
             values = np.frombuffer(bytes(file.buffers[bias.buffer].data), _BIASES[bias.type]) * held
             _set_bias(file, subgraph, operator, values)
@@ -245,9 +244,15 @@ def set_last_biases(file, biases):
     _set_bias(file, subgraph, operator, np.asarray(biases, np.float64))
 
 
+def _bias_scale(subgraph, operator):
+    """The scale that an integer operator adds its bias at: that of its products."""
+    images, kernel = (subgraph.tensors[int(index)].quantization.scale for index in operator.inputs[:2])
+    return np.asarray(images, np.float64) * np.asarray(kernel)
+
+
 def _set_bias(file, subgraph, operator, values):
     """Gives an operator a bias of its own, in the type that it has and at the scale that it computes with."""
-    images, kernel, bias = (subgraph.tensors[int(index)] for index in operator.inputs[:3])
+    bias = subgraph.tensors[int(operator.inputs[2])]
     taken = sum(int(index) == int(operator.inputs[2]) for other in subgraph.operators for index in other.inputs)
     if taken > 1:
         bias = copy.deepcopy(bias)
@@ -256,7 +261,7 @@ def _set_bias(file, subgraph, operator, values):
     if bias.type == schema.TensorType.FLOAT32:
         stored = values.astype(np.float32)
     else:
-        scale = np.asarray(images.quantization.scale, np.float64) * np.asarray(kernel.quantization.scale)
+        scale = _bias_scale(subgraph, operator)
         dtype = _BIASES[bias.type]
         limits = np.iinfo(dtype)
         stored = np.clip(np.rint(values / scale), limits.min, limits.max).astype(dtype)

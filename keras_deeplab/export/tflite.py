@@ -184,26 +184,26 @@ def export_tflite(
     resize = graph.last_resize(model)
     if not upsample:
         model = graph.without_last_resize(model)
-    images = {size: None for size in sizes or [None]}
-    if calibration is not None:
-        images = {size: calibration_images(calibration, size, calibration_samples) for size in images}
-    # Kernels are those of the largest size, so that all sizes share them.
+    # Kernels are those of the largest size, so that all sizes share them. It comes first: the others change the ranges.
     largest = _largest(sizes)
-    whole, whole_exact = _prepared(model, largest, precision, output, images[largest], float_tensors)
+    images = None if calibration is None else calibration_images(calibration, largest, calibration_samples)
+    whole, whole_exact = _prepared(model, largest, precision, output, images, float_tensors)
     if fine_tune_steps:
-        batches = _fine_tuning_batches(calibration, images[largest])
-        quantize.fine_tune(whole, whole_exact, batches, fine_tune_steps)
+        quantize.fine_tune(whole, whole_exact, _fine_tuning_batches(calibration, images), fine_tune_steps)
+    quantised = whole is not whole_exact and quantize.is_quantised(whole)
     options = (precision, output, upsample, input_type, output_type, allow_float)
     files, errors = {}, None
-    for size, seen in sorted(images.items(), key=lambda item: item[0] != largest):  # the others change the ranges
+    for size in sorted(sizes, key=lambda size: size != largest) or [None]:
+        shape = size or (None, None)
         prepared, exact = (graph.inference_model(each, size) for each in (whole, whole_exact))
-        shape, quantised = size or (None, None), whole is not whole_exact and quantize.is_quantised(whole)
-        if quantised and size != largest:
-            quantize.fit_ranges(prepared, exact, seen, for_argmax=output == "labels")
+        if calibration is not None and size != largest:
+            images = calibration_images(calibration, size, calibration_samples)
+            if quantised:
+                quantize.fit_ranges(prepared, exact, images, for_argmax=output == "labels")
         # With images the converter would find ranges for the tensors that have none on purpose.
-        file = flatbuffer.unpacked(_converted(prepared, shape, *options, None if float_tensors else seen))
+        file = flatbuffer.unpacked(_converted(prepared, shape, *options, None if float_tensors else images))
         if output == "labels" and quantised:
-            _balance(file, prepared, exact, seen)
+            _balance(file, prepared, exact, images)
         if precision == "int8_weights":
             flatbuffer.weights_as_int8(file)
         if precision == "int16x8":
@@ -214,9 +214,9 @@ def export_tflite(
             reference = _converted(exact, shape, "float32", output, upsample, "float32", None, False)
             reference = flatbuffer.unpacked(reference)
             flatbuffer.named(reference, output)
-            errors = compare.layer_errors(flatbuffer.packed(file), flatbuffer.packed(reference), seen[:layer_errors])
+            errors = compare.layer_errors(flatbuffer.packed(file), flatbuffer.packed(reference), images[:layer_errors])
         files[size] = file
-    file = flatbuffer.merged([files[size] for size in images])
+    file = flatbuffer.merged([files[size] for size in sizes or [None]])
     counts, floating = operators(file)
     if precision == "int8" and floating and not (allow_float or float_tensors):
         raise ValueError(

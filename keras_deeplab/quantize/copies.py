@@ -72,21 +72,23 @@ def copy_channels(model, plan, ranges, errors, size):
 
 
 def _chain(group, plan):
-    """The `_Chain` of a group of channels, None where it isn't one."""
-    if group.fixed or not len(group.producers) == len(group.consumers) == len(group.sites) == 1:
-        return None
-    (producer, _), (consumer, first), (site, _) = group.producers[0], group.consumers[0], group.sites[0]
-    if first or is_depthwise(producer) or producer.groups > 1 or consumer.kernel.shape[2] != group.size:
+    """The `_Chain` that a group of channels begins, None where it doesn't."""
+    producer, site, consumer = _link(group)
+    if producer is None or is_depthwise(producer) or producer.groups > 1:
         return None
     if not is_depthwise(consumer):
         return _Chain(producer, site, None, consumer)
-    after = next(other for other in plan.channels if (consumer, 0) in other.producers)
-    if after.fixed or not len(after.producers) == len(after.consumers) == len(after.sites) == 1:
-        return None
-    last, first = after.consumers[0]
-    if first or is_depthwise(last) or last.kernel.shape[2] != group.size:
-        return None
-    return _Chain(producer, site, consumer, last)
+    _, _, last = _link(next(other for other in plan.channels if (consumer, 0) in other.producers))
+    return None if last is None or is_depthwise(last) else _Chain(producer, site, consumer, last)
+
+
+def _link(group):
+    """(producer, site, consumer) of channels that one convolution makes, one site stores and one convolution takes as
+    its whole input; (None, None, None) of others."""
+    if group.fixed or not len(group.producers) == len(group.consumers) == len(group.sites) == 1:
+        return None, None, None
+    (producer, _), (consumer, first), (site, _) = group.producers[0], group.consumers[0], group.sites[0]
+    return (producer, site, consumer) if not first and consumer.kernel.shape[2] == group.size else (None, None, None)
 
 
 def _multiply_adds_of_a_channel(chain, errors):

@@ -23,11 +23,15 @@ def inside(images, size):
 
 def normaliser(model):
     """The layer of a folded model that scales and shifts its pixels, None where nothing else takes them first."""
-    following = consumers(model).get(id(model.inputs[0]), [])
-    first = following[0] if len(following) == 1 else None
+    first = _only_taker(consumers(model), model.inputs[0])
     if is_depthwise(first) and first.kernel_size == (1, 1) and first.depth_multiplier == 1:
         return first
     return None
+
+
+def _only_taker(takers, tensor):
+    following = takers.get(id(tensor), [])
+    return following[0] if len(following) == 1 else None
 
 
 def absorb_normalisation(model):
@@ -42,18 +46,13 @@ def absorb_normalisation(model):
         (name of the layer, (low, high) of its output), or None where the model doesn't begin with a normalisation and
         one convolution.
     """
-    takers = consumers(model)
-
-    def only(tensor):
-        following = takers.get(id(tensor), [])
-        return following[0] if len(following) == 1 else None
-
     first = normaliser(model)
     if first is None:
         return None
-    after = only(first.output)
+    takers = consumers(model)
+    after = _only_taker(takers, first.output)
     while isinstance(after, keras.layers.ZeroPadding2D):
-        after = only(after.output)
+        after = _only_taker(takers, after.output)
     if not isinstance(after, keras.layers.Conv2D) or after.groups != 1:
         return None
     kernel, offset = first.get_weights()
