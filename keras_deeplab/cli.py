@@ -592,15 +592,13 @@ def _export_tflite(options):
 
 def _refused(files, rows):
     """Says which files lost too much; the command's exit status."""
-    refused = [
-        (file, row.verification)
-        for file, row in zip(files, rows, strict=False)
-        if row.verification and not row.verification.passed
-    ]
-    for file, verification in refused:
+    paths = {file.path for file in files}
+    refused = [row for row in rows if row.rejected and row.path in paths]
+    for row in refused:
+        at = f" at {row.size[0]}x{row.size[1]}" if row.size else ""
         print(
-            f"keras-deeplab: error: the converted file is no good: {verification}. It was left as {file.path} for "
-            "inspection; nothing was written under the name asked for",
+            f"keras-deeplab: error: the converted file is no good{at}: {row.verification}. It was left as {row.path} "
+            "for inspection; nothing was written under the name asked for",
             file=sys.stderr,
         )
     return 1 if refused else 0
@@ -649,7 +647,7 @@ def _export_onnx(options):
     print(f"{file.path}: {file.bytes:,} bytes, input {size}\n  {kinds}\n\n{compare.table(rows)}")
     if source is None:
         print("not compared with the model: give --evaluate DATA, a data set with masks")
-    return _refused([file] * len(rows), rows)
+    return _refused([file], rows)
 
 
 # demo -------------------------------------------------------------------------------------------------------

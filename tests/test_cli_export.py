@@ -86,6 +86,7 @@ def test_sizes_outputs_and_refusals(folder, tmp_path, capsys):
     assert main([*base, *sizes, "--classes", str(tmp_path / "names.txt")]) == 0
     out = capsys.readouterr().out
     assert "input 33x33, 49x65" in out
+    assert [name for name in rows(out) if "x" in name] == ["float32, 49x65", "float32, 33x33"]
     assert "not compared with the model: give --evaluate DATA" in out
     assert main(["inspect", str(target)]) == 0
     assert "bilinear, align_corners" in capsys.readouterr().out
@@ -129,3 +130,12 @@ def test_onnx(folder, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".onnx"] == ["m.rejected.onnx"]
     assert main([*arguments, "--max-miou-drop", "1"]) == 1
     assert "--max-miou-drop needs labelled images" in capsys.readouterr().err
+    # Beside a TFLite file of several sizes an ONNX file stands at each of them.
+    sizes = ["export-tflite", str(folder / "model.keras"), str(tmp_path / "m.tflite"), "--input-size", "33,49x65"]
+    sizes += ["--rounds", "1", "--runtimes", "onnxruntime", "--evaluate", str(folder / "data")]
+    assert main([*sizes, "--max-miou-drop", "-1"]) == 1
+    out, err = capsys.readouterr()
+    for size in ("49x65", "33x33"):
+        assert rows(out)[f"float32, {size}"][3] == rows(out)[f"ONNX, onnxruntime, {size}"][3] == "100.000 %"
+        assert err.count(f"the converted file is no good at {size}: mIoU on") == 1
+    assert (tmp_path / "m.rejected.tflite").is_file()

@@ -108,7 +108,7 @@ def test_probabilities_add_up_to_one(model, tmp_path):
 
 def test_the_comparison_keeps_no_bad_file(model, tmp_path, monkeypatch):
     needs("tf2onnx", "onnxruntime")
-    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads: 5_000_000)
+    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads, input_size: 5_000_000)
     inputs = keras.Input((None, None, 3))
     source = data.load("synthetic", split="val", num_examples=2, size=(60, 70))
     six = keras.Model(inputs, keras.layers.Conv2D(6, 1)(model(inputs)))

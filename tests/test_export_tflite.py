@@ -677,7 +677,7 @@ def test_a_file_that_lost_too_much_is_not_kept_under_its_name(synthetic_model, s
 
 def test_several_precisions_are_written_and_compared(synthetic_model, source, tmp_path, monkeypatch):
     # No processes here: what they measure is tested with the rest of that module.
-    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads: 1_000_000)
+    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads, input_size: 1_000_000)
     options = {"input_size": SIZE, "calibration": source, "calibration_samples": 2, "rounds": 1, "progress": False}
     precisions = ["float32", "int8_weights", "int8"]
     files, rows = export_precisions(synthetic_model, tmp_path / "m.tflite", precisions, source, limit=2, **options)
@@ -695,7 +695,7 @@ def test_several_precisions_are_written_and_compared(synthetic_model, source, tm
 def test_of_several_precisions_only_those_that_lost_too_much_are_refused(
     synthetic_model, source, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads: None)
+    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads, input_size: None)
     scores = [compare.Verification(1, 0.7, score, 0.9, 10, 0.1) for score in (0.69, 0.5)]
     monkeypatch.setattr(compare, "verify_all", lambda *arguments, **options: scores)
     (tmp_path / "m-int8.tflite").write_bytes(b"what was here before")
@@ -704,6 +704,24 @@ def test_of_several_precisions_only_those_that_lost_too_much_are_refused(
     assert [file.path.name for file in files] == ["m-float32.tflite", "m-int8.rejected.tflite"]
     assert (tmp_path / "m-int8.tflite").read_bytes() == b"what was here before"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_that_lost_too_much_at_one_of_its_sizes_is_refused(synthetic_model, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads, input_size: None)
+    small = (SIZE[0] - 8, SIZE[1] - 8)
+
+    def scores(files, model, source, *, input_size, **options):
+        return [compare.Verification(1, 0.7, 0.5 if input_size == small else 0.69, 0.9, 10, 0.1) for _ in files]
+
+    monkeypatch.setattr(compare, "verify_all", scores)
+    options = {"input_size": [SIZE, small], "rounds": 1, "max_miou_drop": 0.1}
+    (file,), rows = export_precisions(synthetic_model, tmp_path / "m.tflite", ["float32"], source, **options)
+    assert file.path.name == "m.rejected.tflite"
+    assert [(row.size, row.rejected, row.path) for row in rows] == [(SIZE, False, file.path), (small, True, file.path)]
+    del options["rounds"]
+    with pytest.raises(RejectedFile, match=r"loss 20\.00 points"):
+        export_verified(synthetic_model, tmp_path / "m.tflite", source, progress=False, **options)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.rejected.tflite"]
 
 
 def test_an_error_while_verifying_leaves_no_file(synthetic_model, source, tmp_path):

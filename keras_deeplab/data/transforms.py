@@ -73,18 +73,28 @@ def random_scaled_crop(image, label, crop_size, scale, seed):
     return pad(image, label, crop_size)
 
 
-def resize(image, label, size):
+def resize(image, label, size, antialias=False):
     """Resize an image (bilinear, float32) and its label (nearest) to (height, width), sampling at the same points.
 
     Pixels count as squares with the sample at their middle ("half-pixel centres"), so a label's edge stays in the
-    middle of the image's.
+    middle of the image's. With `antialias` a smaller image's pixels are means, not samples.
     """
-    image = tf.image.resize(image, tf.stack(size))
+    image = tf.image.resize(image, tf.stack(size), antialias=antialias)
     # In integers, where rounding can't put a label a pixel beside its image as it may in float32.
     for axis in (0, 1):
         indices = (2 * tf.range(size[axis]) + 1) * tf.shape(label)[axis] // (2 * size[axis])
         label = tf.gather(label, indices, axis=axis)
     return image, label
+
+
+def size_within(shape, size):
+    """The (height, width) that an image of this shape has when it is scaled down to fit `size`; its own if it fits.
+
+    >>> size_within((375, 500, 3), (257, 257))
+    (193, 257)
+    """
+    scale = min(1, *(side / own for side, own in zip(size, shape, strict=False)))
+    return tuple(max(1, min(side, round(own * scale))) for side, own in zip(size, shape, strict=False))
 
 
 def pad(image, label, size):

@@ -12,7 +12,10 @@ import numpy as np
 
 
 def litert(path, num_threads, free_size):
-    """A .tflite file to a function without arguments that segments a random picture."""
+    """A .tflite file to a function without arguments that segments a random picture.
+
+    `free_size` is the picture's where the file takes any size, or has a signature for it.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -23,13 +26,18 @@ def litert(path, num_threads, free_size):
         # TensorFlow's interpreter announces its removal.
         warnings.simplefilter("ignore")
         interpreter = Interpreter(path, num_threads=num_threads)
+    key = "{}x{}".format(*free_size)
+    if key in interpreter.get_signature_list():  # one of the file's several sizes
+        runner = interpreter.get_signature_runner(key)
+        ((name, source),) = runner.get_input_details().items()
+        feed = {name: _fed(source, source["shape"])}
+        return lambda: runner(**feed)
     (source,) = interpreter.get_input_details()
     shape = _shape([None if side < 0 else int(side) for side in source["shape_signature"]], free_size)
     if -1 in source["shape_signature"]:
         interpreter.resize_tensor_input(source["index"], shape)
     interpreter.allocate_tensors()
-    shift = 128 if source["dtype"] == np.int8 else 0
-    interpreter.set_tensor(source["index"], (_picture(shape) - shift).astype(source["dtype"]))
+    interpreter.set_tensor(source["index"], _fed(source, shape))
     return interpreter.invoke
 
 
@@ -66,6 +74,11 @@ RUNTIMES = {"litert": litert, "onnxruntime": onnxruntime, "openvino": openvino}
 
 def _shape(sides, free_size):
     return tuple(side or free for side, free in zip(sides, (1, *free_size, 3), strict=True))
+
+
+def _fed(source, shape):
+    """A random picture as the input of a .tflite file takes it."""
+    return (_picture(shape) - 128 * (source["dtype"] == np.int8)).astype(source["dtype"])
 
 
 def _picture(shape):

@@ -67,7 +67,7 @@ def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=No
         source: a `keras_deeplab.data` source.
         limit: number of images, from the beginning; None for all.
         max_miou_drop: how much mean IoU the file may lose, as a share (0.025 is 2.5 points); None for any.
-        input_size: what the Keras model's images are padded to; None for the file's own size.
+        input_size: what images are padded to; None for the file's own size, of several the largest.
         progress: whether to show how far it is.
 
     Returns:
@@ -80,13 +80,14 @@ def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=No
     return verify_all([path], model, source, **options)[0]
 
 
-def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_size=None, progress=True):
+def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_size=None, sizes=(), progress=True):
     """`verify` for several files of one model at once, which then runs on each image once.
 
     Args:
         files: paths, or pairs (path, runtime) with a runtime that `keras_deeplab.predict.predictor` knows.
-        model, source, limit, max_miou_drop, input_size, progress: as in `verify`. Without `input_size` all files must
-            have one input size.
+        model, source, limit, max_miou_drop, input_size, progress: as in `verify`. All files must take one size.
+        sizes: all sizes (height, width) that the files take: an image that another of them holds is scaled down, with
+            its labels, to fit `input_size`.
 
     Returns:
         A list of `Verification`, one for each file.
@@ -99,11 +100,11 @@ def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_si
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, received {limit}; None compares every image")
     files = [_file_and_runtime(file) for file in files]
-    predictors = [predictor(path, _largest_size(path), runtime=runtime) for path, runtime in files]
+    predictors = [predictor(path, input_size or _largest_of(path), runtime=runtime) for path, runtime in files]
     if not input_size:
         own = {predict.input_size for predict in predictors}
         if len(own) != 1:
-            raise ValueError(f"the files take different sizes, {own}; say input_size, what images are padded to")
+            raise ValueError(f"the files take different sizes, {own}: compare those of each size by themselves")
         (input_size,) = own
     of_model = predictor(model, input_size=input_size)
     matrices = [ConfusionMatrix(source.num_classes, source.ignore_label) for _ in range(1 + len(files))]
@@ -112,9 +113,10 @@ def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_si
     with Progress(total, "verify", enabled=progress) as bar, data.readable_errors():
         for sample in pipeline.evaluation(source, limit).as_numpy_iterator():
             try:
-                labels = [predict(sample["image"]) for predict in (of_model, *predictors)]
+                image, truth = _fitting(sample["image"], sample["label"], input_size, sizes)
+                labels = [predict(image) for predict in (of_model, *predictors)]
                 for matrix, prediction in zip(matrices, labels, strict=True):
-                    matrix.update(sample["label"], prediction)
+                    matrix.update(truth, prediction)
             except ValueError as error:
                 raise ValueError(f"{sample.get('name', b'an image').decode()}: {error}") from error
             images += 1
@@ -129,11 +131,42 @@ def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_si
     ]
 
 
-def _largest_size(path):
+def verify_sizes(files, model, source, sizes, **options):
+    """`verify_all` at each size that the files take, to a dict from the size to its list, the largest first.
+
+    Args:
+        sizes: (height, width) of each; empty for files of any size, whose only key is None. Images that no size holds
+            are refused; where a smaller one doesn't hold an image, it is compared on the image scaled down to fit.
+        files, model, source, options: the others of `verify_all`.
+    """
+    ordered = sorted(sizes, key=np.prod, reverse=True) or [None]
+    return {size: verify_all(files, model, source, input_size=size, sizes=sizes, **options) for size in ordered}
+
+
+def _largest_of(path):
     """The largest of several sizes that a file takes, None where it takes one or any."""
     facts, _, _ = _tflite_metadata.read(path)
     sizes = (facts or {}).get("input_sizes", [])
-    return max(map(tuple, sizes), key=lambda size: size[0] * size[1]) if len(sizes) > 1 else None
+    return largest(map(tuple, sizes)) if len(sizes) > 1 else None
+
+
+def _fitting(image, label, size, sizes):
+    """An image and its label, scaled down to fit `size` where only others of `sizes` hold them."""
+    if not any(_holds(other, image) for other in sizes) or _holds(size, image):
+        return image, label
+    from keras_deeplab.data import transforms
+
+    image, label = transforms.resize(image, label, transforms.size_within(image.shape, size), antialias=True)
+    return np.rint(np.clip(image, 0, 255)).astype(np.uint8), label.numpy()
+
+
+def _holds(size, image):
+    return size[0] >= image.shape[0] and size[1] >= image.shape[1]
+
+
+def largest(sizes):
+    """The size (height, width) with the most pixels, None of none."""
+    return max(sizes, key=np.prod, default=None)
 
 
 def _file_and_runtime(file):
@@ -144,20 +177,22 @@ def _file_and_runtime(file):
 # Speed and memory -------------------------------------------------------------------------------------------
 
 
-def latencies(files, rounds=20, num_threads=None):
+def latencies(files, rounds=20, num_threads=None, input_size=None):
     """Milliseconds per image of several files, a list of the least of each: rounds run every file once, in turns.
 
-    Other load on the machine so meets all alike. The images are random, of the file's (first) size or `TIMED_SIZE`;
-    everything that is in the file is timed, nothing else.
+    Other load on the machine so meets all alike. The images are random; everything that is in the file is timed,
+    nothing else.
 
     Args:
         files: as `verify_all` takes them.
         rounds: how often each file is run and timed, behind two rounds that aren't.
         num_threads: None for all cores.
+        input_size: (height, width) of the images of files that take several sizes or any; None for `TIMED_SIZE`, or
+            the first of several.
     """
     threads = num_threads or _cores()
     pairs = map(_file_and_runtime, files)
-    runs = [bare.RUNTIMES[runtime](str(path), threads, TIMED_SIZE) for path, runtime in pairs]
+    runs = [bare.RUNTIMES[runtime](str(path), threads, input_size or TIMED_SIZE) for path, runtime in pairs]
     times = np.empty((rounds + 2, len(runs)))
     for row in times:
         for index, run in enumerate(runs):
@@ -167,14 +202,16 @@ def latencies(files, rounds=20, num_threads=None):
     return times[2:].min(0).tolist()
 
 
-def peak_memory(file, num_threads=None):
+def peak_memory(file, num_threads=None, input_size=None):
     """Bytes that a process needs to load a file and segment an image with it, None where the system doesn't tell.
+
+    Sizes are those of `latencies`.
 
     A process of its own imports the runtime, then loads the file and runs it twice: the largest resident memory less
     what there was before, so the file's own pages, the runtime's copies of weights and all buffers count.
     """
     path, runtime = _file_and_runtime(file)
-    arguments = [runtime, str(path), str(num_threads or _cores()), *map(str, TIMED_SIZE)]
+    arguments = [runtime, str(path), str(num_threads or _cores()), *map(str, input_size or TIMED_SIZE)]
     # -P: the folder of the script has an onnx.py, which is not what a runtime wants to import under that name.
     command = [sys.executable, "-P", bare.__file__, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -197,6 +234,8 @@ class Row:
 
     Attributes:
         name: what the row is called: a precision, or a runtime.
+        path: where the file is.
+        size: (height, width) of the images, where the file takes several sizes; else None.
         bytes: size of the file.
         milliseconds: least time for an image.
         memory: bytes, or None.
@@ -205,27 +244,67 @@ class Row:
     """
 
     name: str
+    path: Path
+    size: tuple | None
     bytes: int
     milliseconds: float
     memory: int | None
     float_operators: tuple | None
     verification: Verification | None
 
+    @property
+    def rejected(self):
+        """Whether the file lost more than it may."""
+        return self.verification is not None and not self.verification.passed
+
+
+def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_threads, progress):
+    """Files of one model to their `Row`s, those of the largest size first.
+
+    Args:
+        files: tuples (name, path, runtime, float operators).
+        sizes: those that the files take: a row for each; at most one for files that take that or any size.
+        model, source, limit, max_miou_drop, progress: as in `verify`; no scores where `source` is None.
+        rounds, num_threads: as in `latencies`.
+    """
+    pairs = [(path, runtime) for _, path, runtime, _ in files]
+    found = dict.fromkeys(sorted(sizes, key=np.prod, reverse=True) or [None], [None] * len(files))
+    if source is not None:
+        options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress}
+        found = verify_sizes(pairs, model, source, sizes, **options)
+    return [
+        Row(
+            name=name,
+            path=path,
+            size=size if len(sizes) > 1 else None,
+            bytes=os.path.getsize(path),
+            milliseconds=milliseconds,
+            memory=peak_memory((path, runtime), num_threads, size),
+            float_operators=operators,
+            verification=verification,
+        )
+        for size, verifications in found.items()
+        for (name, path, runtime, operators), milliseconds, verification in zip(
+            files, latencies(pairs, rounds, num_threads, size), verifications, strict=True
+        )
+    ]
+
 
 def table(rows):
-    """`Row`s to the text of a Markdown table; the first line has the Keras model's mIoU."""
+    """`Row`s to the text of a Markdown table; before those of a size is a line with the Keras model's mIoU at it."""
     titles = ["precision", "bytes", "mIoU", "loss, points", "equal labels", "ms", "memory, MB", "float operators"]
-    cells = []
-    verified = next((row.verification for row in rows if row.verification), None)
-    if verified:
-        cells.append(["Keras model", "", f"{verified.model_miou:.4f}", "", "", "", "", ""])
+    cells, scored = [], set()
     for row in rows:
+        at = f", {row.size[0]}x{row.size[1]}" if row.size else ""
         result = row.verification
         scores = ["", "", ""]
         if result:
+            if row.size not in scored:
+                cells.append([f"Keras model{at}", "", f"{result.model_miou:.4f}", "", "", "", "", ""])
+                scored.add(row.size)
             scores = [f"{result.file_miou:.4f}", f"{100 * result.miou_drop:.2f}", f"{100 * result.equal_labels:.3f} %"]
         memory = "" if row.memory is None else f"{row.memory / 1e6:.0f}"
-        cells.append([row.name, f"{row.bytes:,}", *scores, f"{row.milliseconds:.1f}", memory, _floating(row)])
+        cells.append([row.name + at, f"{row.bytes:,}", *scores, f"{row.milliseconds:.1f}", memory, _floating(row)])
     widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     lines = [titles, ["-" * width for width in widths], *cells]
     return "\n".join(

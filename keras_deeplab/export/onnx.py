@@ -190,33 +190,19 @@ def export_compared(
     candidate = path.with_name(f".{path.stem}.unverified.onnx")
     try:
         file = export_onnx(model, candidate, **options)
-        pairs = [(candidate, runtime) for runtime in runtimes]
-        verifications = [None] * len(pairs)
-        if source is not None:
-            verifications = compare.verify_all(
-                pairs,
-                model,
-                source,
-                limit=limit,
-                max_miou_drop=max_miou_drop,
-                input_size=file.input_size,
-                progress=progress,
-            )
-        times = compare.latencies(pairs, rounds, num_threads)
-        rows = [
-            compare.Row(
-                name=f"ONNX, {runtime}",
-                bytes=file.bytes,
-                milliseconds=milliseconds,
-                memory=compare.peak_memory((candidate, runtime), num_threads),
-                float_operators=None,
-                verification=verification,
-            )
-            for runtime, milliseconds, verification in zip(runtimes, times, verifications, strict=True)
-        ]
-        passed = all(verification is None or verification.passed for verification in verifications)
-        target = path if passed else path.with_name(f"{path.stem}.rejected.onnx")
+        rows = compare.measured(
+            [(f"ONNX, {runtime}", candidate, runtime, None) for runtime in runtimes],
+            model,
+            source,
+            (file.input_size,) if file.input_size else (),
+            limit=limit,
+            max_miou_drop=max_miou_drop,
+            rounds=rounds,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        target = path.with_name(f"{path.stem}.rejected.onnx") if any(row.rejected for row in rows) else path
         os.replace(candidate, target)
     finally:
         candidate.unlink(missing_ok=True)
-    return dataclasses.replace(file, path=target), rows
+    return dataclasses.replace(file, path=target), [dataclasses.replace(row, path=target) for row in rows]

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_deeplab import _tflite_metadata, quantize
 from keras_deeplab.data.masks import voc_palette, write_whole
+from keras_deeplab.data.transforms import size_within
 from keras_deeplab.export import compare, flatbuffer, graph
 from keras_deeplab.export.compare import LayerError, Verification, verify
 from keras_deeplab.export.flatbuffer import operators
@@ -185,7 +186,7 @@ def export_tflite(
     if not upsample:
         model = graph.without_last_resize(model)
     # Kernels are those of the largest size, so that all sizes share them. It comes first: the others change the ranges.
-    largest = _largest(sizes)
+    largest = compare.largest(sizes)
     images = None if calibration is None else calibration_images(calibration, largest, calibration_samples)
     whole, whole_exact = _prepared(model, largest, precision, output, images, float_tensors)
     if fine_tune_steps:
@@ -249,7 +250,7 @@ def export_verified(model, path, source, *, limit=None, max_miou_drop=None, prog
         source, limit, max_miou_drop, progress: as in `verify`. Take another split than the one calibrated on.
 
     Returns:
-        (`TFLiteFile`, `Verification`).
+        (`TFLiteFile`, `Verification`), of a file of several sizes that of the size which lost most.
 
     Raises:
         RejectedFile: a ValueError, if the loss is larger than `max_miou_drop`. The file is then kept beside `path`
@@ -260,7 +261,9 @@ def export_verified(model, path, source, *, limit=None, max_miou_drop=None, prog
     candidate = path.with_name(f".{path.stem}.unverified.tflite")
     try:
         written = export_tflite(model, candidate, **options)
-        verification = verify(candidate, model, source, limit=limit, max_miou_drop=max_miou_drop, progress=progress)
+        options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress}
+        found = compare.verify_sizes([candidate], model, source, written.input_sizes, **options)
+        verification = max((one for (one,) in found.values()), key=lambda one: (not one.passed, one.miou_drop))
         if not verification.passed:
             rejected = path.with_name(f"{path.stem}.rejected.tflite")
             os.replace(candidate, rejected)
@@ -305,8 +308,8 @@ def export_precisions(
 
     Returns:
         (files, rows): a list of `TFLiteFile`, one for each precision, and the `compare.Row`s that `compare.table`
-        prints. A file that lost more than `max_miou_drop` has a path NAME.rejected.tflite, and nothing was written
-        under its own name.
+        prints, one for each file and size. A file that lost more than `max_miou_drop` at one of its sizes has a path
+        NAME.rejected.tflite, and nothing was written under its own name.
 
     Raises:
         ValueError: as in `export_tflite` and `verify`; no file is left then.
@@ -329,41 +332,33 @@ def export_precisions(
             for precision, candidate in zip(precisions, candidates, strict=True)
         ]
         compared = [
-            (precision, candidate, "litert") for precision, candidate in zip(precisions, candidates, strict=True)
+            (file.precision, file.path, "litert", file.float_operators if file.precision in _CALIBRATED else None)
+            for file in files
         ]
         if runtimes:
-            _export_onnx(model, onnx_file, _largest(files[0].input_sizes), options)
-            compared += [(f"ONNX, {runtime}", onnx_file, runtime) for runtime in runtimes]
-        pairs = [(file, runtime) for _, file, runtime in compared]
-        verifications = [None] * len(pairs)
-        if source is not None:
-            verifications = compare.verify_all(
-                pairs,
-                model,
-                source,
-                limit=limit,
-                max_miou_drop=max_miou_drop,
-                input_size=_largest(files[0].input_sizes),
-                progress=progress,
-            )
-        rows = [
-            compare.Row(
-                name=name,
-                bytes=os.path.getsize(file),
-                milliseconds=milliseconds,
-                memory=compare.peak_memory((file, runtime), num_threads),
-                float_operators=files[number].float_operators if name in _CALIBRATED else None,
-                verification=verification,
-            )
-            for number, ((name, file, runtime), milliseconds, verification) in enumerate(
-                zip(compared, compare.latencies(pairs, rounds, num_threads), verifications, strict=True)
-            )
-        ]
-        for number, (file, target) in enumerate(zip(files, targets, strict=True)):
-            if verifications[number] and not verifications[number].passed:
-                target = target.with_name(f"{target.stem}.rejected.tflite")
-            os.replace(file.path, target)
-            files[number] = dataclasses.replace(file, path=target)
+            sizes = files[0].input_sizes
+            _export_onnx(model, onnx_file, sizes[0] if len(sizes) == 1 else None, options)
+            compared += [(f"ONNX, {runtime}", onnx_file, runtime, None) for runtime in runtimes]
+        rows = compare.measured(
+            compared,
+            model,
+            source,
+            files[0].input_sizes,
+            limit=limit,
+            max_miou_drop=max_miou_drop,
+            rounds=rounds,
+            num_threads=num_threads,
+            progress=progress,
+        )
+        rejected = {row.path for row in rows if row.rejected}
+        final = {
+            file.path: target.with_name(f"{target.stem}.rejected.tflite") if file.path in rejected else target
+            for file, target in zip(files, targets, strict=True)
+        }
+        for candidate, target in final.items():
+            os.replace(candidate, target)
+        files = [dataclasses.replace(file, path=final[file.path]) for file in files]
+        rows = [dataclasses.replace(row, path=final.get(row.path, row.path)) for row in rows]
     finally:
         for candidate in (*candidates, onnx_file):
             candidate.unlink(missing_ok=True)
@@ -380,10 +375,6 @@ def _fitting(precision, options):
     if precision != "int8":
         without |= {"allow_float", "output_type", "float_tensors", "fine_tune_steps"}
     return {name: value for name, value in options.items() if name not in without}
-
-
-def _largest(sizes):
-    return max(sizes, key=np.prod, default=None)
 
 
 def _export_onnx(model, path, size, options):
@@ -580,9 +571,8 @@ def _fitted(image, size):
     image = image.astype(np.float32)
     if size is None:
         return np.rint(image)
-    scale = min(side / own for side, own in zip(size, image.shape, strict=False))
-    if scale < 1:
-        smaller = [max(1, min(side, round(own * scale))) for side, own in zip(size, image.shape, strict=False)]
+    smaller = size_within(image.shape, size)
+    if smaller != image.shape[:2]:
         image = np.clip(tf.image.resize(image, smaller, antialias=True).numpy(), 0, 255)
     # The grey that a uint8 image can hold, which is what the file will be fed.
     padded = np.full((*size, 3), quantize.PADDING, np.float32)
