@@ -139,8 +139,13 @@ def verify_sizes(files, model, source, sizes, **options):
             are refused; where a smaller one doesn't hold an image, it is compared on the image scaled down to fit.
         files, model, source, options: the others of `verify_all`.
     """
-    ordered = sorted(sizes, key=np.prod, reverse=True) or [None]
-    return {size: verify_all(files, model, source, input_size=size, sizes=sizes, **options) for size in ordered}
+    return {
+        size: verify_all(files, model, source, input_size=size, sizes=sizes, **options) for size in _in_order(sizes)
+    }
+
+
+def _in_order(sizes):
+    return sorted(sizes, key=np.prod, reverse=True) or [None]
 
 
 def _largest_of(path):
@@ -187,8 +192,7 @@ def latencies(files, rounds=20, num_threads=None, input_size=None):
         files: as `verify_all` takes them.
         rounds: how often each file is run and timed, behind two rounds that aren't.
         num_threads: None for all cores.
-        input_size: (height, width) of the images of files that take several sizes or any; None for `TIMED_SIZE`, or
-            the first of several.
+        input_size: (height, width) of the images of files that take several sizes or any; None for `TIMED_SIZE`.
     """
     threads = num_threads or _cores()
     pairs = map(_file_and_runtime, files)
@@ -263,12 +267,12 @@ def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_t
 
     Args:
         files: tuples (name, path, runtime, float operators).
-        sizes: those that the files take: a row for each; at most one for files that take that or any size.
+        sizes: those that the files take, a row for each; empty for files of any size, which are timed at `TIMED_SIZE`.
         model, source, limit, max_miou_drop, progress: as in `verify`; no scores where `source` is None.
         rounds, num_threads: as in `latencies`.
     """
     pairs = [(path, runtime) for _, path, runtime, _ in files]
-    found = dict.fromkeys(sorted(sizes, key=np.prod, reverse=True) or [None], [None] * len(files))
+    found = dict.fromkeys(_in_order(sizes), [None] * len(files))
     if source is not None:
         options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress}
         found = verify_sizes(pairs, model, source, sizes, **options)
