@@ -113,14 +113,16 @@ def read(results):
 
 def table(cases):
     """A line for each model: of each precision the megabytes, and the per cent of equal labels at each size."""
-    rows = {}
+    rows = {model: {} for model in networks()}
     for (model, precision), case in cases.items():
-        rows.setdefault(model, {})[precision] = case
+        rows[model][precision] = case
     print(f"| model | {' | '.join(PRECISIONS)} |\n|{'---|' * (1 + len(PRECISIONS))}")
     for model, found in rows.items():
+        if not found:
+            continue
         print(f"| {model} | {' | '.join(_cell(found.get(precision)) for precision in PRECISIONS)} |")
     failed = [case for case in cases.values() if "error" in case]
-    whole = len(PRECISIONS) * len(networks())
+    whole = len(PRECISIONS) * len(rows)
     print(f"\n{len(cases) - len(failed)} of {whole} files ran at three sizes; {len(failed)} failed")
     for case in failed:
         print(f"failed: {case['model']}, {case['precision']}: {case['error']}")
