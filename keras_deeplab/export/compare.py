@@ -113,7 +113,7 @@ def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_si
     with Progress(total, "verify", enabled=progress) as bar, data.readable_errors():
         for sample in pipeline.evaluation(source, limit).as_numpy_iterator():
             try:
-                image, truth = _fitting(sample["image"], sample["label"], input_size, sizes)
+                image, truth = _scaled_down(sample["image"], sample["label"], input_size, sizes)
                 labels = [predict(image) for predict in (of_model, *predictors)]
                 for matrix, prediction in zip(matrices, labels, strict=True):
                     matrix.update(truth, prediction)
@@ -140,11 +140,12 @@ def verify_sizes(files, model, source, sizes, **options):
         files, model, source, options: the others of `verify_all`.
     """
     return {
-        size: verify_all(files, model, source, input_size=size, sizes=sizes, **options) for size in _in_order(sizes)
+        size: verify_all(files, model, source, input_size=size, sizes=sizes, **options) for size in largest_first(sizes)
     }
 
 
-def _in_order(sizes):
+def largest_first(sizes):
+    """Sizes (height, width) to a list of them, that with the most pixels first; [None] of none, which is any size."""
     return sorted(sizes, key=np.prod, reverse=True) or [None]
 
 
@@ -152,10 +153,10 @@ def _largest_of(path):
     """The largest of several sizes that a file takes, None where it takes one or any."""
     facts, _, _ = _tflite_metadata.read(path)
     sizes = (facts or {}).get("input_sizes", [])
-    return largest(map(tuple, sizes)) if len(sizes) > 1 else None
+    return largest_first(map(tuple, sizes))[0] if len(sizes) > 1 else None
 
 
-def _fitting(image, label, size, sizes):
+def _scaled_down(image, label, size, sizes):
     """An image and its label, scaled down to fit `size` where only others of `sizes` hold them."""
     if not any(_holds(other, image) for other in sizes) or _holds(size, image):
         return image, label
@@ -167,11 +168,6 @@ def _fitting(image, label, size, sizes):
 
 def _holds(size, image):
     return size[0] >= image.shape[0] and size[1] >= image.shape[1]
-
-
-def largest(sizes):
-    """The size (height, width) with the most pixels, None of none."""
-    return max(sizes, key=np.prod, default=None)
 
 
 def _file_and_runtime(file):
@@ -272,7 +268,7 @@ def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_t
         rounds, num_threads: as in `latencies`.
     """
     pairs = [(path, runtime) for _, path, runtime, _ in files]
-    found = dict.fromkeys(_in_order(sizes), [None] * len(files))
+    found = dict.fromkeys(largest_first(sizes), [None] * len(files))
     if source is not None:
         options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress}
         found = verify_sizes(pairs, model, source, sizes, **options)

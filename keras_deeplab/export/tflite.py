@@ -186,7 +186,7 @@ def export_tflite(
     if not upsample:
         model = graph.without_last_resize(model)
     # Kernels are those of the largest size, so that all sizes share them. It comes first: the others change the ranges.
-    largest = compare.largest(sizes)
+    largest, *others = compare.largest_first(sizes)
     images = None if calibration is None else calibration_images(calibration, largest, calibration_samples)
     whole, whole_exact = _prepared(model, largest, precision, output, images, float_tensors)
     if fine_tune_steps:
@@ -194,7 +194,7 @@ def export_tflite(
     quantised = whole is not whole_exact and quantize.is_quantised(whole)
     options = (precision, output, upsample, input_type, output_type, allow_float)
     files, errors = {}, None
-    for size in sorted(sizes, key=lambda size: size != largest) or [None]:
+    for size in (largest, *others):
         shape = size or (None, None)
         prepared, exact = (graph.inference_model(each, size) for each in (whole, whole_exact))
         if calibration is not None and size != largest:
