@@ -17,8 +17,8 @@ import keras_deeplab
 from keras_deeplab import data
 from keras_deeplab.export.saved_model import export_saved_model
 from keras_deeplab.export.tflite import export_tflite
+from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import ConfusionMatrix
-from keras_deeplab.predict import predictor
 
 
 def main():

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from keras_deeplab import data
-from keras_deeplab._opencv import cv2
+from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data import pipeline, synthetic
 
 BATCH_SIZE = 8

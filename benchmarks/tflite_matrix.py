@@ -69,7 +69,7 @@ def build(name):
 
 def picture(height, width, seed):
     """A smooth random picture with some noise, uint8 (height, width, 3)."""
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     generator = np.random.default_rng(seed)
     coarse = generator.uniform(0, 255, (6, 7, 3)).astype(np.float32)
@@ -80,7 +80,7 @@ def picture(height, width, seed):
 def run_model(name, precisions, results):
     """The files of one model, each written to `results` as soon as it ran."""
     from keras_deeplab.export.tflite import export_tflite
-    from keras_deeplab.predict import predictor
+    from keras_deeplab.inference.predictor import predictor
 
     model = build(name)
     images = {size: picture(*size, 100) for size in SIZES}

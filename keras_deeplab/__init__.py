@@ -5,7 +5,7 @@ Importing this package imports nothing heavy: each name below brings its module 
 
 from importlib import import_module
 
-from keras_deeplab._registration import register_with_keras
+from keras_deeplab._helpers.registration import register_with_keras
 from keras_deeplab._version import __version__
 
 _HOMES = {
@@ -16,24 +16,24 @@ _HOMES = {
     "DeepLabV3Plus": "models",
     "FLAVOURS": "heads.flavours",
     "MODELS": "published",
+    "atrous": "rewrite",
     "convert_fully_connected": "heads.large_fov",
     "count_parameters": "summary",
+    "evaluate": "inference.evaluation",
     "export_saved_model": "export.saved_model",
     "export_tflite": "export.tflite",
     "export_weights": "weights.writers",
     "load": "weights",
     "multiply_adds": "summary",
-    "predictor": "predict",
+    "predictor": "inference.predictor",
     "receptive_field": "summary",
     "summary_table": "summary",
+    "train": "training.trainer",
 }
-_MODULES = ("atrous", "evaluate", "train")  # each callable as the function of its name
-__all__ = ["__version__", *_HOMES, *_MODULES]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name):
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value

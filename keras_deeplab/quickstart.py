@@ -27,11 +27,11 @@ def quickstart(output="quickstart", steps=STEPS, log=print):
     import keras_deeplab
     from keras_deeplab import data
     from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
-    from keras_deeplab.evaluate import evaluate
     from keras_deeplab.export.saved_model import export_saved_model
     from keras_deeplab.export.tflite import export_verified
-    from keras_deeplab.predict import predictor
-    from keras_deeplab.train import train
+    from keras_deeplab.inference.evaluation import evaluate
+    from keras_deeplab.inference.predictor import predictor
+    from keras_deeplab.training.trainer import train
 
     began = time.monotonic()
     output = Path(output)
@@ -105,7 +105,7 @@ def _write_overlays(predict, source, folder, count=8):
     import numpy as np
 
     from keras_deeplab.data.masks import write_whole
-    from keras_deeplab.predict import encode_png, overlay
+    from keras_deeplab.inference.predictor import encode_png, overlay
 
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
@@ -123,7 +123,7 @@ def _write_sheet(pictures, path, columns=2):
     import numpy as np
 
     from keras_deeplab.data.masks import write_whole
-    from keras_deeplab.predict import encode_png
+    from keras_deeplab.inference.predictor import encode_png
 
     rows = [np.concatenate(pictures[i : i + columns], axis=1) for i in range(0, len(pictures), columns)]
     write_whole(path, encode_png(np.concatenate(rows)))

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import keras
 
-from keras_deeplab import atrous, layers
-from keras_deeplab._progress import Progress
-from keras_deeplab._unallocated import unallocated
+from keras_deeplab import layers, rewrite
+from keras_deeplab._helpers.progress import Progress
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, resolve
 from keras_deeplab.published import MODELS, PublishedModel
 
@@ -124,7 +124,7 @@ def receptive_field(model):
             rows.append(_row(layer, path, result, *window))
         return keras.tree.map_structure(lambda _: result, layer._inbound_nodes[-1].output_tensors)
 
-    graph = atrous._graph(model, "receptive_field")
+    graph = rewrite._graph(model, "receptive_field")
     run_through(graph, [_View() if len(x.shape) == 4 else _View(None, True) for x in graph.inputs], step)
     return rows
 
@@ -160,11 +160,11 @@ def _see(layer, path, views):
     joined = _union(path, views)
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         raise ValueError(f"The layer {path!r} is channels_first; only channels_last is handled.")
-    if isinstance(layer, atrous._GLOBAL_POOLINGS):
+    if isinstance(layer, rewrite._GLOBAL_POOLINGS):
         return _View(None, True), (None, None, None)
     if isinstance(layer, _MERGES):
         return joined, (None, None, None)
-    if isinstance(layer, atrous._POINTWISE):
+    if isinstance(layer, rewrite._POINTWISE):
         return joined, None
     if joined.axes is None or any(len(x.shape) != 4 for x in layer._inbound_nodes[-1].output_tensors):
         return _View(None, True), (None, None, None) if isinstance(layer, _CONVOLUTIONS) else None
@@ -255,7 +255,7 @@ def _resized(view, reference, taps):
 def _experiment(layer, path, view):
     """Any other layer or operation: one that keeps positions apart changes nothing, one that joins all sees all."""
     try:
-        reach = atrous._reach(layer)
+        reach = rewrite._reach(layer)
     except (AttributeError, ValueError) as error:
         reach = f"it can't be tried alone ({error})"
     if reach == "point":
@@ -330,7 +330,7 @@ def multiply_adds(model, input_size=(513, 513), space_to_batch=False):
         total += _cost(layer, path, args[0] if args else None, outputs, space_to_batch)
         return outputs
 
-    graph = atrous._graph(model, "multiply_adds")
+    graph = rewrite._graph(model, "multiply_adds")
     run_through(graph, [keras.KerasTensor(_shape(x, input_size), x.dtype) for x in graph.inputs], step)
     return total
 
@@ -502,7 +502,7 @@ def open_network(name, output_stride=None):
         if row.output_strides is not None:
             return resolve(name, (None, None, 3), output_stride or max(row.output_strides))[0]
         model, _ = resolve(name, (None, None, 3))
-        return atrous.rewrite(
+        return rewrite.rewrite(
             model,
             output_stride,
             multi_grid=row.multi_grid if output_stride else None,
@@ -553,7 +553,7 @@ def run_through(model, inputs, step, prefix=""):
         path = prefix + layer.name
 
         def call(*args, **kwargs):
-            if atrous._is_graph(layer):
+            if rewrite._is_graph(layer):
                 return run_through(layer, args[0], step, f"{path}/")
             return step(layer, path, args, kwargs)
 

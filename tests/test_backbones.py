@@ -8,9 +8,9 @@ import pytest
 from randomise import randomise
 
 import keras_deeplab
-from keras_deeplab._unallocated import unallocated
-from keras_deeplab.atrous import atrous, taps
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, resolve
+from keras_deeplab.rewrite import atrous, taps
 
 DISTINCT = [name for name in BACKBONES if name != "xception"]
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from randomise import randomise
 
-from keras_deeplab.atrous import atrous
 from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.rewrite import atrous
 
 # Trainable parameters of the features: of V2 what slim, VainF and jfzhang95 leave of their checkpoints' counts when
 # the heads are taken away; of torchvision's its published counts less the classifiers.

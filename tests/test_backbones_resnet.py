@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from randomise import randomise
 
-from keras_deeplab.atrous import atrous, taps
 from keras_deeplab.backbones import BACKBONES, resnet, resnet_v1_beta
+from keras_deeplab.rewrite import atrous, taps
 
 # A convolution that the source makes for a shortcut which it never adds: 1x1 from 2048 to 512, and batch norm.
 UNUSED_IN_C_58 = 2048 * 512 + 2 * 512

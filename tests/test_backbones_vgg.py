@@ -6,8 +6,8 @@ import pytest
 from randomise import randomise
 
 from keras_deeplab import layers
-from keras_deeplab.atrous import atrous, taps
 from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.rewrite import atrous, taps
 
 # torchvision's documentation counts parameters with fully connected layers for 1000 classes; batch norm has gamma and
 # beta for each filter

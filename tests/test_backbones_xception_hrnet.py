@@ -6,13 +6,13 @@ import pytest
 import tensorflow as tf
 from randomise import randomise
 
-from keras_deeplab._unallocated import unallocated
-from keras_deeplab.atrous import atrous, taps
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, xception
 from keras_deeplab.backbones.hrnet import hrnetv2_32
 from keras_deeplab.backbones.xception_jfzhang95 import xception_jfzhang95
 from keras_deeplab.backbones.xception_vainf import xception_vainf
 from keras_deeplab.layers import UpsampleNearest
+from keras_deeplab.rewrite import atrous, taps
 from keras_deeplab.summary import multiply_adds
 
 # backbone, output stride, input size -> parameters and multiply-adds of v3+ on it with 21 classes, counted on the

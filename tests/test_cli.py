@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def folder(tmp_path_factory):
     """Twelve drawn images and masks as files, in the folder layout."""
     from keras_deeplab import data
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
     from keras_deeplab.data.masks import write_label_png
 
     root = tmp_path_factory.mktemp("photographs")
@@ -175,7 +175,7 @@ def test_quickstart_leaves_what_it_says(tmp_path, capsys):
     for name in ("model.tflite", "saved_model/1/saved_model.pb", "run/last.keras", "overlays.png"):
         assert (tmp_path / name).is_file()
     assert str(tmp_path / "overlays.png") in out
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     sheet = cv2.imread(str(tmp_path / "overlays.png"))
     assert sheet.shape == (4 * 129, 2 * 3 * 129, 3)

@@ -11,7 +11,7 @@ from weight_files import Call, Name, pickled, torch_zip
 
 import keras_deeplab
 import keras_deeplab.layers
-from keras_deeplab._unallocated import unallocated
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
 from keras_deeplab.cli import main
 from keras_deeplab.weights import readers, writers

@@ -17,7 +17,7 @@ CLASSES = ["background", "disc", "square", "triangle", "star", "ring"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model of six classes and four drawn images with masks, two of each split."""
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     root = tmp_path_factory.mktemp("export")
     small = small_model(upsample=False)

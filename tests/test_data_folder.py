@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_deeplab import data
-from keras_deeplab._opencv import cv2
+from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data.masks import voc_palette, write_label_png
 
 NAMES = ("a", "b.c", "sub/d")

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from keras_deeplab._opencv import cv2
+from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data.images import decode_image, read_image
 
 HALVES = np.zeros((8, 16, 3), np.uint8)
@@ -124,7 +124,7 @@ def test_a_file_cut_short_anywhere_is_refused(extension):
 
 @pytest.mark.parametrize("parameters", [[], [2, 1], [4, 3]], ids=["baseline", "progressive", "restart"])
 def test_what_a_phone_appends_to_a_jpeg_does_not_matter(parameters):
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     data = cv2.imencode(".jpg", noise, parameters)[1].tobytes()

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from keras_deeplab._opencv import cv2
+from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data.masks import decode_label_png, label_reader, voc_palette, write_label_png, write_whole
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_deeplab import data
-from keras_deeplab._opencv import cv2
+from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data.images import decode_image
 from keras_deeplab.data.masks import write_label_png
 

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 
-from keras_deeplab import _tflite_metadata
 from keras_deeplab.cli import main
 from keras_deeplab.data.masks import decode_label_png, voc_palette
 from keras_deeplab.demo import page, runtime
 from keras_deeplab.demo.server import make_server
-from keras_deeplab.predict import encode_png, predictor
+from keras_deeplab.inference.predictor import encode_png, predictor
+from keras_deeplab.metadata import tflite as _tflite_metadata
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = b'// core\nimport { createWasmLib } from "@litertjs/wasm-utils";\n'

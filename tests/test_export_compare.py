@@ -11,8 +11,8 @@ from keras_deeplab import data
 from keras_deeplab.data import pipeline, transforms
 from keras_deeplab.export import compare
 from keras_deeplab.export.tflite import export_tflite
+from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import ConfusionMatrix
-from keras_deeplab.predict import predictor
 
 SIZE = (65, 81)
 SMALL = (64, 72)

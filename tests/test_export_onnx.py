@@ -10,7 +10,7 @@ from export_models import NUM_CLASSES, photograph, small_model
 from keras_deeplab import data, layers
 from keras_deeplab.export import compare
 from keras_deeplab.export.onnx import export_compared, export_onnx
-from keras_deeplab.predict import predictor
+from keras_deeplab.inference.predictor import predictor
 
 SIZES = [(65, 81), (64, 64), (33, 130)]
 

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from export_models import NUM_CLASSES, photograph, small_model
 
-from keras_deeplab import _tflite_metadata, data, layers
+from keras_deeplab import data, layers
 from keras_deeplab.export import compare, flatbuffer, tflite
 from keras_deeplab.export.tflite import (
     RejectedFile,
@@ -24,7 +24,8 @@ from keras_deeplab.export.tflite import (
     operators,
     verify,
 )
-from keras_deeplab.predict import predictor
+from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.metadata import tflite as _tflite_metadata
 
 HEIGHT, WIDTH = SIZE = (65, 81)
 
@@ -652,7 +653,7 @@ def test_verification_scores_both_on_the_same_images(synthetic_model, source, tm
     assert result.bytes == path.stat().st_size
     assert result.equal_labels >= 0.9999
     assert abs(result.miou_drop) < 1e-4
-    from keras_deeplab.evaluate import evaluate
+    from keras_deeplab.inference.evaluation import evaluate
 
     expected = evaluate(predictor(synthetic_model, SIZE), source, limit=3, progress=False)
     assert result.model_miou == expected.mean_iou

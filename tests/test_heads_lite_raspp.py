@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 from randomise import randomise
 
-from keras_deeplab.atrous import layer_outputs, taps
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.heads.lite_raspp import WindowedAveragePooling2D, crop_window, lite_raspp, low_level_layer
 from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.rewrite import layer_outputs, taps
 
 
 def normals(*shape):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_deeplab.losses import SparseCategoricalCrossentropy
 from keras_deeplab.metrics import ConfusionMatrix, MeanIoU
+from keras_deeplab.training.losses import SparseCategoricalCrossentropy
 
 
 def draw(seed=0, shape=(3, 20, 17), classes=5, ignored=0.2):

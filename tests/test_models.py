@@ -81,7 +81,7 @@ def test_mixed_precision_keeps_float32_logits_near_the_float32_ones(policy):
         assert got.dtype == np.float32
         difference = np.abs(got - expected).max() / np.abs(expected).max()
         assert 0 < difference < (0.01 if policy == "mixed_float16" else 0.1)
-        with_loss = keras_deeplab.losses.SparseCategoricalCrossentropy()
+        with_loss = keras_deeplab.training.losses.SparseCategoricalCrossentropy()
         model.compile("sgd", with_loss, jit_compile=False)
         labels = np.zeros((1, 65, 65), "int32")
         assert np.isfinite(model.fit(x, labels, verbose=0).history["loss"][0])
@@ -218,7 +218,7 @@ def test_gradients_reach_every_trainable_variable():
     model = build()
     x, labels = pixels(65, 65, batch=2), np.zeros((2, 65, 65), "int32")
     with tf.GradientTape() as tape:
-        loss = keras_deeplab.losses.SparseCategoricalCrossentropy()(labels, model(x, training=True))
+        loss = keras_deeplab.training.losses.SparseCategoricalCrossentropy()(labels, model(x, training=True))
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
     silent = [
         v.path

@@ -483,7 +483,7 @@ def test_gradients_reach_every_trainable_variable(name):
     x, labels = pixels(65, 65, batch=2), np.zeros((2, 65, 65), "int32")
     with tf.GradientTape() as tape:
         logits = model(x / np.float32(255), training=True)
-        loss = keras_deeplab.losses.SparseCategoricalCrossentropy()(labels, logits)
+        loss = keras_deeplab.training.losses.SparseCategoricalCrossentropy()(labels, logits)
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
     pairs = zip(model.trainable_variables, gradients, strict=True)
     assert [v.path for v, g in pairs if g is None or not np.abs(g.numpy()).max() > 0] == []

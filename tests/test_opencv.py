@@ -9,7 +9,7 @@ import pytest
 
 
 def import_with(monkeypatch, error):
-    """Import keras_deeplab._opencv in a world where `import cv2` raises `error`."""
+    """Import keras_deeplab._helpers.opencv in a world where `import cv2` raises `error`."""
     true_import = builtins.__import__
 
     def fake_import(name, *args, **kwargs):
@@ -17,9 +17,9 @@ def import_with(monkeypatch, error):
             raise error
         return true_import(name, *args, **kwargs)
 
-    monkeypatch.delitem(sys.modules, "keras_deeplab._opencv", raising=False)
+    monkeypatch.delitem(sys.modules, "keras_deeplab._helpers.opencv", raising=False)
     monkeypatch.setattr(builtins, "__import__", fake_import)
-    return importlib.import_module("keras_deeplab._opencv")
+    return importlib.import_module("keras_deeplab._helpers.opencv")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_missing_opencv_names_the_headless_build(monkeypatch):
 
 
 def test_opencv_loads():
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     assert cv2.imread
 

@@ -12,28 +12,17 @@ import keras_deeplab
 PACKAGE = Path(keras_deeplab.__file__).parent
 # Each module may import from its own layer and those before it.
 LAYERS = [
-    {
-        "_callable",
-        "_files",
-        "_opencv",
-        "_progress",
-        "_run_dir",
-        "_tflite_metadata",
-        "_unallocated",
-        "_version",
-        "registry",
-        "schedules",
-    },
-    {"layers", "losses", "metrics", "_registration"},
-    {"atrous", "blocks"},
+    {"_helpers", "_version", "registry", "metadata"},
+    {"layers", "metrics"},
+    {"rewrite", "blocks"},
     {"backbones", "heads", "data"},
     {"models", "serving"},
     {"published"},
     {"weights"},
     {"summary"},
-    {"predict", "quantize"},
-    {"evaluate", "export", "demo"},
-    {"train"},
+    {"inference", "quantize"},
+    {"export", "demo"},
+    {"training"},
     {"quickstart"},
     {"cli"},
 ]
@@ -82,7 +71,7 @@ def test_imports_point_one_way():
 
 
 def test_models_know_no_data():
-    for name in ("models/common.py", "models/deeplab_v3.py", "heads/aspp.py", "blocks.py", "atrous.py", "layers.py"):
+    for name in ("models/common.py", "models/deeplab_v3.py", "heads/aspp.py", "blocks.py", "rewrite.py", "layers.py"):
         assert "data" not in {part for part, _ in imported_parts(PACKAGE / name)}
 
 
@@ -135,8 +124,8 @@ def saved_model_file(tmp_path_factory):
     classifier = keras.Model(inputs, keras.layers.Conv2D(4, 3, padding="same")(x))
     model = keras_deeplab.DeepLabV3Plus(classifier, output_stride=8, filters=4, num_classes=2)
     model.compile(
-        keras.optimizers.SGD(keras_deeplab.schedules.Poly(0.1, 10)),
-        keras_deeplab.losses.SparseCategoricalCrossentropy(),
+        keras.optimizers.SGD(keras_deeplab.training.schedules.Poly(0.1, 10)),
+        keras_deeplab.training.losses.SparseCategoricalCrossentropy(),
     )
     model.save(path)
     return path

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from keras_deeplab import summary
-from keras_deeplab._unallocated import unallocated
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.published import MODELS
 

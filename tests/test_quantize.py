@@ -14,7 +14,7 @@ import keras_deeplab
 from keras_deeplab import layers
 from keras_deeplab.export import flatbuffer
 from keras_deeplab.export.tflite import _converted, export_tflite
-from keras_deeplab.predict import predictor
+from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.quantize import UnfoldableError, argmax, balance, fine_tune, fit_ranges, quantize, ranges
 from keras_deeplab.quantize.copies import copy_channels
 from keras_deeplab.quantize.equalise import equalise

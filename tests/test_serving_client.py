@@ -20,7 +20,7 @@ LABELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
 
 
 def png(array):
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     return cv2.imencode(".png", array)[1].tobytes()
 

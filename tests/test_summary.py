@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_deeplab import layers, published, summary
-from keras_deeplab._unallocated import unallocated
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.cli import main
 from keras_deeplab.models import DeepLabV1, DeepLabV3
 from keras_deeplab.summary import count_parameters, field_table, multiply_adds, open_network, receptive_field

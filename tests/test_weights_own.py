@@ -72,7 +72,7 @@ def test_a_renamed_file_of_weights_loads(model, files, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_loads_without_its_optimizer(name, tmp_path):
     model = tiny()
-    model.compile("adam", keras_deeplab.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
+    model.compile("adam", keras_deeplab.training.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     save_keras(model, tmp_path / name)
     loaded = keras_deeplab.load(tmp_path / name)

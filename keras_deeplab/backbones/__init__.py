@@ -10,7 +10,6 @@ from inspect import signature
 
 import keras
 
-from keras_deeplab.atrous import taps
 from keras_deeplab.backbones.drn import (
     drn_a_50,
     drn_c_26,
@@ -72,6 +71,7 @@ from keras_deeplab.backbones.xception import xception_41, xception_65, xception_
 from keras_deeplab.backbones.xception_jfzhang95 import xception_jfzhang95
 from keras_deeplab.backbones.xception_vainf import xception_vainf
 from keras_deeplab.registry import Registry
+from keras_deeplab.rewrite import taps
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def decode_image(data):
     Raises:
         ValueError: the bytes can't be decoded or end too early.
     """
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     # Decoders differ in whether they return the upper part of a file that was cut short; so look first.
     if data.startswith(b"\xff\xd8"):

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from keras_deeplab._files import write_whole
+from keras_deeplab._helpers.files import write_whole
 
 IGNORED = 255
 
@@ -86,7 +86,7 @@ def decode_label_png(data):
     Raises:
         ValueError: the bytes are no PNG, or a damaged one.
     """
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     chunks = png_chunks(data)
     width, height, depth, colour_type, *rest = struct.unpack(">IIBBBBB", chunks[0][1])
@@ -110,7 +110,7 @@ def decode_label_png(data):
 
 def imdecode(data, flags):
     """`cv2.imdecode` of bytes, raising ValueError("can't be decoded") however this OpenCV reports that."""
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
@@ -199,7 +199,7 @@ def _number_reader(num_classes, encoding, ignore_label, label_offset):
     misfits = misfits.astype(np.uint8)
 
     def read(values, palette):
-        from keras_deeplab._opencv import cv2
+        from keras_deeplab._helpers.opencv import cv2
 
         if palette is not None and encoding == "grey":
             raise ValueError(

@@ -69,7 +69,7 @@ def draw(rng, height, width):
         rng: `numpy.random.Generator`; all that varies is drawn from it.
         height, width: ints.
     """
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     image = _background(rng, height, width)  # the channels first, which makes NumPy's inner loops long
     objects = np.zeros((height, width), np.uint8)  # 0 is the background, 1 the object drawn first, ...
@@ -126,7 +126,7 @@ def draw(rng, height, width):
 
 def _background(rng, height, width):
     """Two dull colours in soft patches, with a fainter pattern of small ones; float32 (3, H, W), 0..255."""
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     patches = 0
     for cells, weight in ((3, 1.0), (9, 0.4), (31, 0.15)):

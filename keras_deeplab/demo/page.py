@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab import _tflite_metadata
 from keras_deeplab.data.masks import voc_palette, write_whole
 from keras_deeplab.demo import runtime as litert
+from keras_deeplab.metadata import tflite as _tflite_metadata
 from keras_deeplab.weights.readers.tflite import read_graph
 
 STATIC = Path(__file__).parent / "static"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab import _tflite_metadata
 from keras_deeplab.export import bare
-from keras_deeplab.predict import interpreter, predictor, runtime_of
+from keras_deeplab.inference.predictor import interpreter, predictor, runtime_of
+from keras_deeplab.metadata import tflite as _tflite_metadata
 
 # What files of any size are timed at.
 TIMED_SIZE = (513, 513)
@@ -63,7 +63,7 @@ def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=No
 
     Args:
         path: the .tflite or .onnx file.
-        model: the keras.Model, or whatever `keras_deeplab.predict.predictor` takes.
+        model: the keras.Model, or whatever `keras_deeplab.predictor` takes.
         source: a `keras_deeplab.data` source.
         limit: number of images, from the beginning; None for all.
         max_miou_drop: how much mean IoU the file may lose, as a share (0.025 is 2.5 points); None for any.
@@ -84,7 +84,7 @@ def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_si
     """`verify` for several files of one model at once, which then runs on each image once.
 
     Args:
-        files: paths, or pairs (path, runtime) with a runtime that `keras_deeplab.predict.predictor` knows.
+        files: paths, or pairs (path, runtime) with a runtime that `keras_deeplab.predictor` knows.
         model, source, limit, max_miou_drop, input_size, progress: as in `verify`. All files must take one size.
         sizes: all sizes (height, width) that the files take: an image that another of them holds is scaled down, with
             its labels, to fit `input_size`.
@@ -93,7 +93,7 @@ def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_si
         A list of `Verification`, one for each file.
     """
     from keras_deeplab import data
-    from keras_deeplab._progress import Progress
+    from keras_deeplab._helpers.progress import Progress
     from keras_deeplab.data import pipeline
     from keras_deeplab.metrics import ConfusionMatrix
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_deeplab.data.masks import write_whole
 from keras_deeplab.export import compare, graph
 from keras_deeplab.export.tflite import OUTPUTS, _checked_classes, _checked_palette, _one_size
-from keras_deeplab.predict import ends_in_softmax
+from keras_deeplab.inference.predictor import ends_in_softmax
 
 __all__ = ["OPSET", "ONNXFile", "export_compared", "export_onnx"]
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab import _tflite_metadata, quantize
+from keras_deeplab import quantize
 from keras_deeplab.data.masks import voc_palette, write_whole
 from keras_deeplab.data.transforms import size_within
 from keras_deeplab.export import compare, flatbuffer, graph
 from keras_deeplab.export.compare import LayerError, Verification, verify
 from keras_deeplab.export.flatbuffer import operators
-from keras_deeplab.predict import ends_in_softmax
+from keras_deeplab.inference.predictor import ends_in_softmax
+from keras_deeplab.metadata import tflite as _tflite_metadata
 
 __all__ = [
     "OUTPUTS",
@@ -518,7 +519,7 @@ def _raw_images(calibration, samples):
             calibration = data.load(calibration, split="train")
         else:
             from keras_deeplab.data.images import read_image
-            from keras_deeplab.predict import image_files
+            from keras_deeplab.inference.predictor import image_files
 
             files = image_files(calibration)
             count = min(samples, len(files))

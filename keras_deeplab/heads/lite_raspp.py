@@ -6,9 +6,9 @@ lists for MobileNetV3.
 
 import keras
 
-from keras_deeplab.atrous import taps
 from keras_deeplab.blocks import conv_bn
 from keras_deeplab.layers import ResizeBilinear, WindowedAveragePooling2D
+from keras_deeplab.rewrite import taps
 
 # Network -> the layer at stride 8 that the head's decoder taps: the depthwise map before its squeeze and excitation
 # (networks_to_feature_maps in research/deeplab/core/feature_extractor.py).

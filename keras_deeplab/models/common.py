@@ -4,8 +4,8 @@ from contextlib import nullcontext
 
 import keras
 
-from keras_deeplab import atrous as _atrous
-from keras_deeplab._unallocated import unallocated
+from keras_deeplab import rewrite
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, preprocessing, resolve
 from keras_deeplab.layers import ResizeBilinear
 
@@ -103,10 +103,10 @@ def encode(
     if isinstance(backbone, str):
         deepest = classifier.outputs[0]
     else:
-        (deepest,) = _atrous.layer_outputs(classifier, [list(_atrous.taps(classifier).values())[-1]])
-    outputs = [*_atrous.layer_outputs(classifier, names), deepest]
+        (deepest,) = rewrite.layer_outputs(classifier, [list(rewrite.taps(classifier).values())[-1]])
+    outputs = [*rewrite.layer_outputs(classifier, names), deepest]
     encoder = keras.Model(classifier.inputs, outputs, name=classifier.name)
-    encoder = _atrous.rewrite(
+    encoder = rewrite.rewrite(
         encoder,
         None if row.output_strides is not None else output_stride,
         multi_grid=row.multi_grid if multi_grid is None else multi_grid,

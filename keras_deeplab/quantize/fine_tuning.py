@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab._progress import Progress
+from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.layers import FakeQuantization, ResizeBilinear
 from keras_deeplab.quantize.fake import convolutions, kernel_steps
 from keras_deeplab.quantize.folding import consumers

@@ -303,7 +303,7 @@ def _only(outputs, name):
 
 
 def _encode_png(image):
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     # The fastest level: what is saved in bytes beyond it costs more time than a local network takes.
     return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()

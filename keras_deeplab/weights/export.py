@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_deeplab._unallocated import unallocated
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.weights import SOURCES, recognise
 from keras_deeplab.weights.state_dict import Plan, all_layers, their_name

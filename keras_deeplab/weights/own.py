@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_deeplab._unallocated import unallocated
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.readers import hdf5
 from keras_deeplab.weights.readers.common import EXPANSION, reading

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab._files import in_a_folder, replacing
+from keras_deeplab._helpers.files import in_a_folder, replacing
 from keras_deeplab.weights.readers.hdf5 import NETWORK
 
 # type of the items -> PyTorch's class of storage, safetensors' name

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_deeplab import _tflite_metadata
+from keras_deeplab.metadata import tflite as _tflite_metadata
 
 PADDING = 127.5
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -206,7 +206,7 @@ def add_legend(image, labels, classes, palette, untouched=()):
     Returns:
         uint8 (H + strip, W, 3); the image itself where there is nothing to name.
     """
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     height, width = image.shape[:2]
     unit = max(10, round(min(height, width) / 24))
@@ -262,7 +262,7 @@ def segment_files(
         FileNotFoundError: if an input matches nothing.
         ValueError: if two images would be written to the same file, or a result would replace an input.
     """
-    from keras_deeplab._progress import Progress
+    from keras_deeplab._helpers.progress import Progress
     from keras_deeplab.data.masks import voc_palette, write_label_png, write_whole
 
     palette = voc_palette() if palette is None else np.asarray(palette, np.uint8)
@@ -347,7 +347,7 @@ def _output_files(files, output_dir):
 
 
 def _read_upright(file):
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
     from keras_deeplab.data.images import read_image
 
     image = read_image(file)
@@ -359,7 +359,7 @@ def _read_upright(file):
 
 
 def encode_png(image):
-    from keras_deeplab._opencv import cv2
+    from keras_deeplab._helpers.opencv import cv2
 
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:

@@ -16,7 +16,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
     A batch without any valid pixel gives 0 with zero gradients.
 
     A label outside 0..C-1 that is not `ignore_label` makes the loss NaN, on every device and backend, where Keras's
-    own loss raises on the CPU and may return anything on a GPU. `keras_deeplab.train.train` then names the label.
+    own loss raises on the CPU and may return anything on a GPU. `keras_deeplab.train` then names the label.
 
     Args:
         ignore_label: the label that is neither learnt nor counted.

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from keras_deeplab import data
-from keras_deeplab._progress import Progress, duration
+from keras_deeplab._helpers.progress import Progress, duration
 from keras_deeplab.data.source import indexed
-from keras_deeplab.evaluate import evaluate
+from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.metrics import ConfusionMatrix
 
 SIZES = [(12, 10), (12, 10), (9, 14), (7, 7)]
@@ -63,7 +63,7 @@ def test_takes_a_model(source):
 def test_errors_name_the_sample(source):
     with pytest.raises(ValueError, match=r"^sample 0: prediction 7 .*classes 0\.\.2"):
         evaluate(lambda image: np.full(image.shape[:2], 7), source, progress=False)
-    from keras_deeplab.predict import predictor
+    from keras_deeplab.inference.predictor import predictor
 
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, keras.layers.Conv2D(3, 1)(inputs))

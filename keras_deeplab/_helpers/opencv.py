@@ -1,4 +1,4 @@
-"""OpenCV, or an ImportError that says how to get it: `from keras_deeplab._opencv import cv2`.
+"""OpenCV, or an ImportError that says how to get it: `from keras_deeplab._helpers.opencv import cv2`.
 
 Import it inside the function that needs it, so that everything else works where OpenCV does not.
 """

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_deeplab.schedules import Poly
+from keras_deeplab.training.schedules import Poly
 
 
 def test_equals_the_formula():

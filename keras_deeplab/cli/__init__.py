@@ -289,7 +289,7 @@ def _add_predictor(parser):
 
 
 def _make_predictor(options):
-    from keras_deeplab.predict import predictor
+    from keras_deeplab.inference.predictor import predictor
 
     return predictor(options.model, options.input_size, options.output_stride, scales=options.scales, flip=options.flip)
 
@@ -303,7 +303,7 @@ def _add_evaluate(parser):
 
 def _evaluate(options):
     from keras_deeplab.data.masks import write_whole
-    from keras_deeplab.evaluate import evaluate
+    from keras_deeplab.inference.evaluation import evaluate
 
     source = _load_data(options, options.data, options.split)
     matrix = evaluate(_make_predictor(options), source, limit=options.limit)
@@ -337,7 +337,7 @@ def _predict(options):
 
 def _segment_files(predict, options, classes, palette=None):
     from keras_deeplab.data.masks import voc_palette
-    from keras_deeplab.predict import segment_files
+    from keras_deeplab.inference.predictor import segment_files
 
     if palette is not None:
         # A file has colours for its classes; label PNGs have 256.
@@ -706,7 +706,7 @@ def _add_inspect(parser):
 
 
 def _inspect(options):
-    from keras_deeplab import _tflite_metadata
+    from keras_deeplab.metadata import tflite as _tflite_metadata
     from keras_deeplab.weights.describe import describe
 
     print(describe(options.file, options.source, names=options.names))

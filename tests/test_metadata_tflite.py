@@ -10,7 +10,7 @@ import pytest
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from keras_deeplab import _tflite_metadata
+from keras_deeplab.metadata import tflite as _tflite_metadata
 
 FACTS = {
     "precision": "int8",

@@ -12,15 +12,14 @@ import time
 import keras
 
 from keras_deeplab import data
-from keras_deeplab._callable import make_callable
-from keras_deeplab._progress import Progress, duration
-from keras_deeplab._run_dir import RunDirectory
+from keras_deeplab._helpers.progress import Progress, duration
 from keras_deeplab.data import pipeline
-from keras_deeplab.evaluate import evaluate
-from keras_deeplab.losses import SparseCategoricalCrossentropy
+from keras_deeplab.inference.evaluation import evaluate
+from keras_deeplab.inference.predictor import ends_in_softmax, predictor
 from keras_deeplab.metrics import MeanIoU
-from keras_deeplab.predict import ends_in_softmax, predictor
-from keras_deeplab.schedules import Poly
+from keras_deeplab.training.losses import SparseCategoricalCrossentropy
+from keras_deeplab.training.run_directory import RunDirectory
+from keras_deeplab.training.schedules import Poly
 
 # optimizer: (class, learning rate where none is given). 0.007 is DeepLab v3's, for batches of 16 (section 4).
 OPTIMIZERS = {
@@ -566,6 +565,3 @@ def _result(run, state):
         "last": str(run.last),
         "best_model": str(run.best) if state["best"] else None,
     }
-
-
-make_callable(__name__)

@@ -5,11 +5,10 @@ import os
 import keras
 
 from keras_deeplab import data
-from keras_deeplab._callable import make_callable
-from keras_deeplab._progress import Progress
+from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline
+from keras_deeplab.inference.predictor import predictor as make_predictor
 from keras_deeplab.metrics import ConfusionMatrix
-from keras_deeplab.predict import predictor as make_predictor
 
 
 def evaluate(predictor, source, *, limit=None, progress=True):
@@ -17,7 +16,7 @@ def evaluate(predictor, source, *, limit=None, progress=True):
 
     Args:
         predictor: a function from a uint8 image (H, W, 3) to labels (H, W), such as what
-            `keras_deeplab.predict.predictor` returns (its options include padding, several scales and mirroring);
+            `keras_deeplab.predictor` returns (its options include padding, several scales and mirroring);
             or a model or path, of which that makes one.
         source: a `keras_deeplab.data` source.
         limit: number of images, from the beginning; None for all.
@@ -45,6 +44,3 @@ def evaluate(predictor, source, *, limit=None, progress=True):
             if bar.due():
                 bar.update(done, f"mIoU {matrix.mean_iou:.4f}")
     return matrix
-
-
-make_callable(__name__)

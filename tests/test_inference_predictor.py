@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_deeplab.data.images import read_image
 from keras_deeplab.data.masks import decode_label_png, voc_palette
-from keras_deeplab.predict import Predictor, add_legend, image_files, overlay, predictor, segment_files
+from keras_deeplab.inference.predictor import Predictor, add_legend, image_files, overlay, predictor, segment_files
 
 cv2 = pytest.importorskip("cv2")
 
@@ -239,7 +239,7 @@ def test_tflite_that_does_not_normalise_is_fed_its_own_range(tmp_path):
     ],
 )
 def test_tflite_input_stands_for_what_its_quantisation_says(dtype, scale, zero_point, input_range, expected):
-    from keras_deeplab.predict import _tflite_input
+    from keras_deeplab.inference.predictor import _tflite_input
 
     details = {"dtype": np.dtype(dtype).type, "quantization": (scale, zero_point)}
     fed = _tflite_input(details, input_range, "it")(np.array([0, 128, 255], np.float32))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_deeplab.losses import SparseCategoricalCrossentropy
+from keras_deeplab.training.losses import SparseCategoricalCrossentropy
 
 CLASSES = 4
 

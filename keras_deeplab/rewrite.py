@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from keras_deeplab import layers as dilated
-from keras_deeplab._callable import make_callable
 
 _CONVOLUTIONS = {
     keras.layers.Conv2D: dilated.DilatedConv2D,
@@ -95,7 +94,7 @@ def atrous(model, output_stride, multi_grid=None, strided_rate="old", contracted
     Example:
 
     >>> import keras
-    >>> from keras_deeplab.atrous import atrous
+    >>> from keras_deeplab.rewrite import atrous
     >>> classifier = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(64, 64, 3))
     >>> classifier.output_shape, atrous(classifier, 8).output_shape
     ((None, 2, 2, 1024), (None, 8, 8, 1024))
@@ -185,7 +184,7 @@ def taps(model):
     the network's deepest feature map.
 
     >>> import keras
-    >>> from keras_deeplab.atrous import taps
+    >>> from keras_deeplab.rewrite import taps
     >>> taps(keras.applications.VGG16(weights=None, input_shape=(64, 64, 3)))[32]
     'block5_pool'
     """
@@ -564,6 +563,3 @@ def _unit_rates(multi_grid):
             f"convolution of the deepest stage; received {multi_grid!r}."
         )
     return rates
-
-
-make_callable(__name__)

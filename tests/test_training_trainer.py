@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from keras_deeplab import data
-from keras_deeplab.evaluate import evaluate
-from keras_deeplab.predict import predictor
-from keras_deeplab.train import train
+from keras_deeplab.inference.evaluation import evaluate
+from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.training.trainer import train
 
 CLASSES = 6
 
@@ -158,7 +158,7 @@ def _rewrite_array(path, name):
 SCRIPT = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from test_train import data, run, tiny
+from test_training_trainer import data, run, tiny
 here, count = {here!r}, 0
 usual = os.replace
 def replace(source, target):
@@ -315,7 +315,7 @@ def test_a_label_that_is_no_class_is_named(tmp_path):
 
 
 def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(tmp_path, source, whole, monkeypatch):
-    from keras_deeplab.train import _Trainer
+    from keras_deeplab.training.trainer import _Trainer
 
     model = tiny()
     usual_check = _Trainer._check_loss

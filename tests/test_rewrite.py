@@ -6,7 +6,7 @@ import pytest
 from randomise import randomise
 
 import keras_deeplab
-from keras_deeplab.atrous import atrous, taps
+from keras_deeplab.rewrite import atrous, taps
 
 # network -> a size at which the law is exact: any where padding is explicit, and where "same" pads both sides alike
 # (an odd map in front of every strided layer; Xception's stem cuts the border first)

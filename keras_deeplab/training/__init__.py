@@ -1,0 +1,1 @@
+"""Training: losses, schedules, the loop, and the folder of a run."""
