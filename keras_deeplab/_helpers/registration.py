@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
 
-_MODULES = ("layers", "metrics", "training.losses", "training.schedules")
+_MODULES = ("layers", "metrics", "specs.model", "training.losses", "training.schedules")
 
 
 def register_with_keras():

@@ -11,8 +11,7 @@ import zlib
 import numpy as np
 
 from keras_deeplab._helpers.files import write_whole
-
-IGNORED = 255
+from keras_deeplab.specs import IGNORED, default_colors
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types of a PNG's IHDR; 4 is added where there is an alpha channel
@@ -28,13 +27,7 @@ def voc_palette():
     >>> voc_palette()[[0, 1, 15, 255]].tolist()
     [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
     """
-    labels = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for channel in range(3):
-        for place in range(3):
-            bit = labels >> (3 * place + channel) & 1
-            palette[:, channel] |= (bit << (7 - place)).astype(np.uint8)
-    return palette
+    return np.array(default_colors(256), np.uint8)
 
 
 def png_chunks(data):

@@ -1,13 +1,16 @@
 """What all DeepLab builders share: pixels to a dense backbone's maps, and scores to the model that returns them."""
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import keras
 
 from keras_deeplab import rewrite
 from keras_deeplab._helpers.unallocated import unallocated
-from keras_deeplab.backbones import BACKBONES, preprocessing, resolve
+from keras_deeplab.backbones import BACKBONES, Backbone, preprocessing, resolve
 from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.specs import ALIGN_CORNERS, AUXILIARY, HALF_PIXEL_CENTERS, LOGITS, Classes, ModelSpec
+from keras_deeplab.specs.model import SegmentationModel
 
 # The arguments of every builder, for their docstrings; `{}` takes the builder's own.
 ARGUMENTS = """
@@ -18,7 +21,7 @@ ARGUMENTS = """
         weights: None (fresh), the path of a checkpoint of this very network (whatever `keras_deeplab.load` reads),
             or the name of published weights, such as `"pascal_voc"`, which are downloaded.
         input_shape: (height, width, channels). None for any height and width; odd, even, not square, all work.
-        num_classes: number of classes.
+        num_classes: number of classes; 1 makes a binary model, whose one logit tells label 1 from label 0.
         output_stride: stride of the backbone's deepest feature map: 8 (finer, slower), 16 or 32.
 {}        backbone_weights: None, `"imagenet"` or the path of ImageNet weights for a registered backbone.
         include_preprocessing: whether the model takes RGB pixels in 0..255 (uint8 or float) and normalises them
@@ -26,7 +29,10 @@ ARGUMENTS = """
             normalisation for a classifier that isn't from `keras.applications`, which otherwise gets the pixels as
             they are.
         upsample_logits: whether the logits are resized to the input's size; False leaves them at the head's stride.
-        classifier_activation: None for logits, `"softmax"` for probabilities.
+        classifier_activation: None for logits, `"softmax"` for probabilities, `"sigmoid"` for those of classes that
+            are decided each by itself (and of the one class of a binary model).
+        classes: names of the classes, or a `keras_deeplab.specs.Classes` with their colours too, for the model's
+            record (`model.spec`); two for a binary model. None: nothing is known of them, they are "class 0" and so on.
         name: name of the model.
 
     Returns:
@@ -43,6 +49,18 @@ def document(builder, arguments=""):
     """Puts the arguments that all builders share, and its own, into a builder's docstring."""
     builder.__doc__ = builder.__doc__.replace("\n\n    Example:", ARGUMENTS.format(arguments) + "\n    Example:")
     return builder
+
+
+class Encoder(NamedTuple):
+    """What `encode` gives: the model's input, the tapped maps, the deepest one, the classifier they are of and its
+    row, and how the pixels are normalised."""
+
+    inputs: keras.KerasTensor
+    taps: list
+    features: keras.KerasTensor
+    classifier: keras.Model
+    row: Backbone
+    preprocessing: str | None
 
 
 def encode(
@@ -68,7 +86,7 @@ def encode(
         cascade_blocks: number of replicas of the last block behind it, for a backbone that has that option.
 
     Returns:
-        (inputs, list of the tapped maps, deepest map, classifier, its `Backbone` row)
+        `Encoder`.
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a positive integer; received {num_classes!r}.")
@@ -118,30 +136,49 @@ def encode(
         fresh=fresh,
     )
     *tapped, features = encoder.outputs
-    return inputs, tapped, features, classifier, row
+    return Encoder(inputs, tapped, features, classifier, row, mode)
 
 
 def finish(
-    inputs,
+    encoder,
     logits,
     *,
+    builder,
+    backbone,
+    output_stride,
     align_corners,
     upsample_logits,
     classifier_activation,
+    classes,
     name,
     weights,
-    family,
-    backbone,
+    settings,
+    flavour=None,
+    inputs=None,
 ):
-    """Logits at the head's stride to the model that returns them as asked for, with its weights.
+    """Logits at the head's stride to the model that returns them as asked for, with its record and its weights.
 
     Args:
-        logits: a float32 map, or a list of them for a model of several outputs.
-        family: `"deeplabv3"` and the like, which with the backbone tells what published weights belong to it.
+        encoder: what `encode` gave.
+        logits: a float32 map, or a list of it and the auxiliary one.
+        builder: the builder's name, such as `"DeepLabV3"`.
+        backbone: as the builder took it.
+        settings: the builder's other arguments, for the record.
+        inputs: the model's images, where they aren't the encoder's.
     """
-    several = isinstance(logits, list)
+    if classifier_activation not in (None, "linear", "softmax", "sigmoid"):
+        raise ValueError(
+            f"classifier_activation must be None, 'softmax' or 'sigmoid'; received {classifier_activation!r}."
+        )
+    if classifier_activation == "linear":
+        classifier_activation = None
+    logits = logits if isinstance(logits, list) else [logits]
+    num_classes = logits[0].shape[-1]
+    if num_classes == 1 and classifier_activation == "softmax":
+        raise ValueError("The softmax of one class is 1 everywhere: give classifier_activation='sigmoid' or None.")
+    inputs = encoder.inputs if inputs is None else inputs
     outputs = []
-    for index, x in enumerate(logits if several else [logits]):
+    for index, x in enumerate(logits):
         prefix = "auxiliary_" if index else ""
         if upsample_logits:
             x = ResizeBilinear(align_corners, dtype="float32", name=f"{prefix}upsample_logits")([x, inputs])
@@ -151,9 +188,45 @@ def finish(
             )
             x = activation(x)
         outputs.append(x)
-    model = keras.Model(inputs, outputs if several else outputs[0], name=name)
+    model = SegmentationModel(inputs, outputs if len(outputs) > 1 else outputs[0], name=name)
+    model.spec = ModelSpec(
+        num_classes=num_classes,
+        channels=inputs.shape[-1],
+        builder=builder,
+        backbone=backbone if isinstance(backbone, str) else encoder.classifier.name,
+        flavour=flavour,
+        output_stride=output_stride,
+        settings=settings,
+        preprocessing=encoder.preprocessing,
+        classes=classes if isinstance(classes, Classes) else Classes(None if classes is None else tuple(classes)),
+        logits_stride=1 if upsample_logits else _stride(model),
+        resize=ALIGN_CORNERS if align_corners else HALF_PIXEL_CENTERS,
+        activation=classifier_activation,
+        multi_label=classifier_activation == "sigmoid" and num_classes > 1,
+        outputs=(LOGITS, AUXILIARY)[: len(outputs)],
+        head=_head(model, encoder),
+    )
     if weights is not None:
         from keras_deeplab.weights import load_weights
 
-        load_weights(model, weights, family=family, backbone=backbone)
+        load_weights(model, weights, family=builder.lower(), backbone=backbone)
     return model
+
+
+def _stride(model):
+    """The stride of a model's first output, found on images of a size that strides up to 32 divide."""
+    images = keras.KerasTensor((1, 256, 256, model.inputs[0].shape[-1]), dtype="float32")
+    try:
+        found = keras.tree.flatten(model.compute_output_spec(images))[0].shape
+    except ValueError:  # built for one size alone
+        size, found = model.inputs[0].shape[1], model.outputs[0].shape
+        return None if None in (size, found[1]) else round(size / found[1])
+    return round(256 / found[1])
+
+
+def _head(model, encoder):
+    """The paths of the layers with variables that a model has beside its encoder's."""
+    dense = keras.Model(encoder.inputs, [*encoder.taps, encoder.features])
+    of_encoder = {variable.path for variable in dense.weights}
+    paths = [variable.path.rpartition("/")[0] for variable in model.weights if variable.path not in of_encoder]
+    return tuple(dict.fromkeys(paths))

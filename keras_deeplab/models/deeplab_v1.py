@@ -22,6 +22,7 @@ def DeepLabV1(
     include_preprocessing=True,
     upsample_logits=True,
     classifier_activation=None,
+    classes=None,
     name=None,
 ):
     """DeepLab v1: images to class logits by a dense VGG, whose fully connected layers became convolutions.
@@ -43,7 +44,7 @@ def DeepLabV1(
             f"multi_scale_features goes with the VGG backbones, such as 'vgg16_caffe'; received {backbone!r}."
         )
     maps = [map_name for map_name, _ in large_fov.BRANCHES[1:]] if multi_scale_features else []
-    inputs, tapped, x, network, _ = encode(
+    encoder = encode(
         backbone,
         input_shape=input_shape,
         num_classes=num_classes,
@@ -54,17 +55,18 @@ def DeepLabV1(
         multi_grid=(1,),
     )
     logits = large_fov.large_fov(
-        x, num_classes, variant=variant, output_stride=output_stride, filters=filters, dropout=dropout
+        encoder.features, num_classes, variant=variant, output_stride=output_stride, filters=filters, dropout=dropout
     )
     if multi_scale_features:
         dense = multi_scale_features == "dense"
         if dense:
             resize = ResizeBilinear(align_corners, dtype="float32", name="logits_resize")
-            logits = resize([logits, inputs])
+            logits = resize([logits, encoder.inputs])
         # The image as the network sees it, with the mean subtracted.
-        image = next((layer.output for layer in keras.Model(inputs, x).layers if layer.name == "preprocessing"), inputs)
+        network = keras.Model(encoder.inputs, encoder.features)
+        image = next((layer.output for layer in network.layers if layer.name == "preprocessing"), encoder.inputs)
         terms = [logits]
-        for (map_name, stride), early in zip(large_fov.BRANCHES, [image, *tapped], strict=True):
+        for (map_name, stride), early in zip(large_fov.BRANCHES, [image, *encoder.taps], strict=True):
             term = large_fov.multi_scale_scores(
                 early,
                 logits,
@@ -77,15 +79,24 @@ def DeepLabV1(
             terms.append(term)
         logits = keras.layers.Add(dtype="float32", name="logits_sum")(terms)
     return finish(
-        inputs,
+        encoder,
         logits,
+        builder="DeepLabV1",
+        backbone=backbone,
+        output_stride=output_stride,
         align_corners=align_corners,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
-        name=name or f"deeplabv1_{network.name}",
+        classes=classes,
+        name=name or f"deeplabv1_{encoder.classifier.name}",
         weights=weights,
-        family="deeplabv1",
-        backbone=backbone,
+        settings={
+            "variant": variant,
+            "multi_scale_features": multi_scale_features,
+            "filters": filters,
+            "dropout": dropout,
+            "align_corners": align_corners,
+        },
     )
 
 

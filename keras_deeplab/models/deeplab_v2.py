@@ -26,6 +26,7 @@ def DeepLabV2(
     include_preprocessing=True,
     upsample_logits=True,
     classifier_activation=None,
+    classes=None,
     name=None,
 ):
     """DeepLab v2: images to class logits by atrous spatial pyramid pooling whose branches each score and are summed.
@@ -40,7 +41,7 @@ def DeepLabV2(
     >>> model.get_layer("fc6_3").dilation_rate, model.compute_output_shape((1, 65, 97, 3))
     ((8, 8), (1, 65, 97, 3))
     """
-    inputs, _, x, network, _ = encode(
+    encoder = encode(
         backbone,
         input_shape=(None, None, input_shape[-1]) if multi_scale else input_shape,
         num_classes=num_classes,
@@ -51,21 +52,34 @@ def DeepLabV2(
     )
     if atrous_rates is None:
         atrous_rates = [large_fov.scale_rate(rate, output_stride) for rate in large_fov.ATROUS_RATES]
-    if filters is None and network.name.startswith("vgg"):
+    if filters is None and encoder.classifier.name.startswith("vgg"):
         filters = VGG_FILTERS
-    logits = large_fov.summed_pyramid(x, num_classes, rates=atrous_rates, filters=filters, dropout=dropout)
+    logits = large_fov.summed_pyramid(
+        encoder.features, num_classes, rates=atrous_rates, filters=filters, dropout=dropout
+    )
+    inputs = encoder.inputs
     if multi_scale:
         inputs, logits = _multi_scale(inputs, logits, input_shape, align_corners)
     return finish(
-        inputs,
+        encoder,
         logits,
+        inputs=inputs,
+        builder="DeepLabV2",
+        backbone=backbone,
+        output_stride=output_stride,
         align_corners=align_corners,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
-        name=name or f"deeplabv2_{network.name}",
+        classes=classes,
+        name=name or f"deeplabv2_{encoder.classifier.name}",
         weights=weights,
-        family="deeplabv2",
-        backbone=backbone,
+        settings={
+            "atrous_rates": tuple(atrous_rates),
+            "multi_scale": multi_scale,
+            "filters": filters,
+            "dropout": dropout,
+            "align_corners": align_corners,
+        },
     )
 
 

@@ -44,6 +44,7 @@ def DeepLabV3(
     include_preprocessing=True,
     upsample_logits=True,
     classifier_activation=None,
+    classes=None,
     name=None,
 ):
     """DeepLab v3: images to class logits by atrous spatial pyramid pooling, or by the cascade.
@@ -66,7 +67,7 @@ def DeepLabV3(
         raise ValueError(f"head must be None or one of {', '.join(map(repr, _HEADS))}; received {head!r}.")
     lite = head == "lite_raspp"
     taps = [low_level_layer] if lite else []
-    inputs, tapped, x, network, _ = encode(
+    encoder = encode(
         backbone,
         input_shape=input_shape,
         num_classes=num_classes,
@@ -80,8 +81,8 @@ def DeepLabV3(
     )
     if lite:
         logits = lite_raspp(
-            x,
-            tapped[0],
+            encoder.features,
+            encoder.taps[0],
             num_classes,
             filters=filters or LITE_FILTERS,
             pooling_window=crop_window(output_stride),
@@ -92,22 +93,36 @@ def DeepLabV3(
             rates, image_pooling = (), False
         else:
             rates = _rates(atrous_rates, row, output_stride) if atrous_rates is not None or head == "aspp" else ()
-        x = _pyramid(x, rates, row, filters or FILTERS, separable, image_pooling, dropout)
+        x = _pyramid(encoder.features, rates, row, filters or FILTERS, separable, image_pooling, dropout)
         if row.head_conv:
             x = head_conv(x, filters or FILTERS, row, separable=separable, name="head_conv")
         logits = classifier(x, num_classes)
     if auxiliary_head:
-        logits = [logits, auxiliary(tapped[-1], num_classes)]
+        logits = [logits, auxiliary(encoder.taps[-1], num_classes)]
     return finish(
-        inputs,
+        encoder,
         logits,
+        builder="DeepLabV3",
+        backbone=backbone,
+        flavour=flavour,
+        output_stride=output_stride,
         align_corners=row.align_corners,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
-        name=name or f"deeplabv3_{network.name}",
+        classes=classes,
+        name=name or f"deeplabv3_{encoder.classifier.name}",
         weights=weights,
-        family="deeplabv3",
-        backbone=backbone,
+        settings={
+            "multi_grid": multi_grid,
+            "atrous_rates": atrous_rates,
+            "separable": separable,
+            "image_pooling": image_pooling,
+            "filters": filters,
+            "dropout": dropout,
+            "head": head,
+            "cascade_blocks": cascade_blocks,
+            "auxiliary_head": auxiliary_head,
+        },
     )
 
 
@@ -130,6 +145,7 @@ def DeepLabV3Plus(
     include_preprocessing=True,
     upsample_logits=True,
     classifier_activation=None,
+    classes=None,
     name=None,
 ):
     """DeepLab v3+: images to class logits by the pyramid of v3 and a decoder that sharpens it with a finer map.
@@ -147,7 +163,7 @@ def DeepLabV3Plus(
     (1, 64, 81, 3)
     """
     row = FLAVOURS[flavour]
-    inputs, (finer,), x, network, _ = encode(
+    encoder = encode(
         backbone,
         input_shape=input_shape,
         num_classes=num_classes,
@@ -160,18 +176,33 @@ def DeepLabV3Plus(
     )
     separable = row.separable if separable is None else separable
     rates = _rates(atrous_rates, row, output_stride)
-    x = _pyramid(x, rates, row, filters, separable, image_pooling, dropout)
-    x = decoder(x, finer, flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable)
+    x = _pyramid(encoder.features, rates, row, filters, separable, image_pooling, dropout)
+    x = decoder(
+        x, encoder.taps[0], flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable
+    )
     return finish(
-        inputs,
+        encoder,
         classifier(x, num_classes),
+        builder="DeepLabV3Plus",
+        backbone=backbone,
+        flavour=flavour,
+        output_stride=output_stride,
         align_corners=row.align_corners,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
-        name=name or f"deeplabv3plus_{network.name}",
+        classes=classes,
+        name=name or f"deeplabv3plus_{encoder.classifier.name}",
         weights=weights,
-        family="deeplabv3plus",
-        backbone=backbone,
+        settings={
+            "multi_grid": multi_grid,
+            "atrous_rates": atrous_rates,
+            "separable": separable,
+            "image_pooling": image_pooling,
+            "filters": filters,
+            "dropout": dropout,
+            "low_level": low_level,
+            "low_level_filters": low_level_filters,
+        },
     )
 
 

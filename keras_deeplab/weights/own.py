@@ -117,6 +117,8 @@ def load(stored, num_classes=None, output_stride=None):
             layer.pop("build_config", None)  # shapes of the other number
         for layer in class_layers(_layers(config)):
             layer["config"]["filters"] = num_classes
+        if "spec" in config["config"]:
+            config["config"]["spec"] |= {"num_classes": num_classes, "classes": {}}
         fresh = [layer["config"]["name"] for layer in scores]
         arrays = {variable.path: variable.numpy() for variable in model.weights}
         return assign(_built(config), arrays, stored.path, fresh_layers=fresh), fresh, has

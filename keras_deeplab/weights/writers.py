@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_deeplab._helpers.files import in_a_folder, replacing
-from keras_deeplab.weights.readers.hdf5 import NETWORK
+from keras_deeplab.specs.model import add_network
 
 # type of the items -> PyTorch's class of storage, safetensors' name
 _TYPES = {
@@ -97,14 +97,7 @@ def save_keras(model, path):
             model.save(temporary)
         else:
             model.save_weights(temporary)
-            _add_network(temporary, model)
-
-
-def _add_network(path, model):
-    import h5py
-
-    with h5py.File(path, "r+") as file:
-        file.create_dataset(NETWORK, data=np.frombuffer(model.to_json().encode(), "uint8"), compression="gzip")
+            add_network(temporary, model)
 
 
 def suffix_of_keras(path):

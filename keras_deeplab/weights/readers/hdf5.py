@@ -7,11 +7,11 @@ import sys
 import threading
 from pathlib import Path
 
+from keras_deeplab.specs import NETWORK
 from keras_deeplab.weights.readers import safetensors
 from keras_deeplab.weights.readers.common import EXPANSION, contents, reading
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-NETWORK = "keras_deeplab/network"  # where in a .weights.h5 file this package puts the network, as JSON
 _WHAT = "an HDF5 file of Keras weights"
 _CHILD = Path(__file__).with_name("hdf5_child.py")
 _SECONDS = 5  # of computing, for a small file

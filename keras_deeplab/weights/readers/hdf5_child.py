@@ -13,7 +13,7 @@ _DTYPES = {
     **{"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"},
     **{"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"},
 }
-_NETWORK = "keras_deeplab/network"  # as hdf5.NETWORK
+_NETWORK = "keras_deeplab/network"  # as specs.NETWORK
 _DEPTH = 32  # of groups in groups
 _FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf: no others are looked for, which could load libraries
 _MEMORY = 2 << 30  # beside what a file may become

@@ -1,0 +1,153 @@
+"""A Keras model with its record: the class that every builder returns, and the record of any other model."""
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, NETWORK, ModelSpec
+
+
+@keras.saving.register_keras_serializable("keras_deeplab")
+class SegmentationModel(keras.Model):
+    """A functional `keras.Model` that knows what it is: `model.spec`, a `keras_deeplab.specs.ModelSpec`.
+
+    The record is in its configuration, so `model.save("x.keras")` and `keras.models.load_model` keep it, and
+    `model.save_weights("x.weights.h5")` puts the configuration beside the weights. A model that is made from its
+    tensors (`keras.Model(model.inputs, ...)`) is another one and has no record; `with_spec` gives it one.
+    """
+
+    spec: ModelSpec | None = None
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self.spec is not None:
+            config["spec"] = self.spec.to_dict()
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SegmentationModel":
+        config = dict(config)
+        spec = config.pop("spec", None)
+        model = super().from_config(config, custom_objects)
+        if spec is not None:
+            spec = ModelSpec.from_dict(spec, f"the configuration of {model.name!r}")
+            _check(model, spec)
+            model.spec = spec
+        return model
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, max_shard_size: Any = None) -> None:
+        super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+        if str(filepath).endswith(".weights.h5"):
+            add_network(filepath, self)
+
+
+def add_network(path: Any, model: keras.Model) -> None:
+    """Puts a model's configuration into a `.weights.h5` file; to Keras it stays a file of weights like any other."""
+    import h5py
+    import numpy as np
+
+    with h5py.File(path, "r+") as file:
+        if NETWORK in file:
+            del file[NETWORK]
+        file.create_dataset(NETWORK, data=np.frombuffer(model.to_json().encode(), "uint8"), compression="gzip")
+
+
+def with_spec(model: keras.Model, spec: ModelSpec | None = None, **changes: Any) -> SegmentationModel:
+    """A functional model with a record: itself where it is a `SegmentationModel`, else one of the same layers.
+
+    Args:
+        model: functional `keras.Model` from images to scores (or to a list of them).
+        spec: the record; None for what `spec_of` gives.
+        changes: fields of the record to set, such as `resize="half_pixel_centers"` or `classes=Classes(names)`.
+
+    Raises:
+        ValueError: the record isn't one of this model: other channels or classes.
+
+    >>> import keras, keras_deeplab
+    >>> from keras_deeplab.specs import Classes
+    >>> images = keras.Input((None, None, 3))
+    >>> model = keras.Model(images, keras.layers.Conv2D(2, 1)(images))
+    >>> with_spec(model, classes=Classes(("field", "road"))).spec.labels
+    ('field', 'road')
+    """
+    spec = replace(spec_of(model) if spec is None else spec, **changes)
+    if not isinstance(model, SegmentationModel):
+        outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
+        model = SegmentationModel(model.inputs[0], outputs, name=model.name)
+    _check(model, spec)
+    model.spec = spec
+    return model
+
+
+def spec_of(model: keras.Model) -> ModelSpec:
+    """The record of a model: its own, or where it has none what its layers tell, with stated defaults.
+
+    A plain model's classes are `"class 0"`, `"class 1"` and so on in the default colours, with 255 ignored; its
+    activation is that of its last layer, its resize convention that of its `ResizeBilinear` layers where they agree,
+    else `"align_corners"`, the papers' own.
+
+    Raises:
+        ValueError: it isn't a functional model from images (B, H, W, channels) to scores (B, h, w, classes).
+    """
+    spec = getattr(model, "spec", None)
+    if isinstance(spec, ModelSpec):
+        _check(model, spec)
+        return spec
+    images, scores = _ends(model)
+    conventions = {layer.align_corners for layer in _layers(model) if hasattr(layer, "align_corners")}
+    return ModelSpec(
+        num_classes=scores[0][-1],
+        channels=images[-1],
+        resize=HALF_PIXEL_CENTERS if conventions == {False} else ALIGN_CORNERS,
+        activation=_last_activation(model),
+        multi_label=_last_activation(model) == "sigmoid" and scores[0][-1] > 1,
+        outputs=("logits", *(f"output_{index}" for index in range(1, len(scores)))),
+    )
+
+
+def _check(model: keras.Model, spec: ModelSpec) -> None:
+    images, scores = _ends(model)
+    found = {"channels": images[-1], "num_classes": scores[0][-1], "number of outputs": len(scores)}
+    told = {"channels": spec.channels, "num_classes": spec.num_classes, "number of outputs": len(spec.outputs)}
+    wrong = [f"{name} {told[name]}, the model has {found[name]}" for name in found if found[name] != told[name]]
+    if wrong:
+        raise ValueError(f"the record of {model.name!r} is not its own: {'; '.join(wrong)}")
+
+
+def _ends(model: keras.Model) -> tuple[tuple, list[tuple]]:
+    """The shapes of a model's images and of its outputs."""
+    inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ()
+    if len(inputs) != 1 or not outputs:
+        raise ValueError(
+            f"the model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; expected a functional "
+            "model with one input (call a subclassed one on a keras.Input and make a keras.Model of that)"
+        )
+    images, scores = tuple(inputs[0].shape), [tuple(output.shape) for output in outputs]
+    if len(images) != 4 or images[-1] is None or any(len(shape) != 4 or shape[-1] is None for shape in scores):
+        raise ValueError(
+            f"the model {model.name!r} maps {images} to {scores[0] if len(scores) == 1 else scores}; expected images "
+            "(B, H, W, channels) to logits (B, h, w, classes)"
+        )
+    return images, scores
+
+
+def _layers(model: keras.Model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _last_activation(model: keras.Model) -> str | None:
+    """The softmax or sigmoid that a model's first output comes from; behind a resize or a reshape none is seen."""
+    for layer in model.layers:
+        if not isinstance(layer.output, (list, tuple)) and layer.output is model.outputs[0]:
+            if isinstance(layer, keras.layers.Softmax):
+                return "softmax"
+            activation = getattr(layer, "activation", None)
+            for name in ("softmax", "sigmoid"):
+                if activation is getattr(keras.activations, name):
+                    return name
+    return None
