@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-__all__ = ["IGNORED", "Classes", "ModelSpec", "default_colors", "label_map"]
+__all__ = ["IGNORED", "Classes", "FileSpec", "ModelSpec", "default_colors", "label_map"]
 
 FORMAT = 1  # of the JSON; a file of a later one is refused rather than half understood
 IGNORED = 255
@@ -296,6 +296,55 @@ class ModelSpec:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{origin} has a record that is no JSON: {error}") from error
         return cls.from_dict(values, origin)
+
+
+OUTPUTS = ("labels", "logits", "probabilities")
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """What an exported file takes and returns, with the record of the model it was made from.
+
+    Attributes:
+        model: the model's record.
+        output: `"labels"`, `"logits"` or `"probabilities"`.
+        upsampled: whether the output has the images' size; otherwise `model.resize` tells how it gets it.
+        input_sizes: (height, width) of each size of images that it takes; () where it takes any.
+        precision: how weights and activations are stored, such as `"float32"` or `"int8"`.
+    """
+
+    model: ModelSpec
+    output: str = "labels"
+    upsampled: bool = True
+    input_sizes: tuple[tuple[int, int], ...] = ()
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.output not in OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}; received {self.output!r}")
+        sizes = tuple(tuple(size) for size in self.input_sizes)
+        if any(len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size) for size in sizes):
+            raise ValueError(f"input_sizes must be pairs (height, width) of positive integers; received {sizes}")
+        object.__setattr__(self, "input_sizes", sizes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {**_plain(asdict(self)), "model": self.model.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], origin: str = "the record") -> "FileSpec":
+        """What `to_dict` gave; raises ValueError as `ModelSpec.from_dict`."""
+        if not isinstance(values, Mapping) or "model" not in values:
+            raise ValueError(f"{origin} has no record of an exported keras_deeplab model, but {_short(values)}")
+        unknown = sorted(values.keys() - {entry.name for entry in fields(cls)})
+        if unknown:
+            raise ValueError(f"{origin} has a record that isn't understood: {', '.join(unknown)}")
+        rest = {name: _tuples(value) for name, value in values.items() if name != "model"}
+        model = ModelSpec.from_dict(values["model"], origin)
+        try:
+            return cls(model, **rest)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{origin} has a record that isn't understood: {error}") from error
 
 
 def _plain(value: Any) -> Any:
