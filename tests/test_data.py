@@ -43,7 +43,7 @@ def test_what_two_readers_recognise_is_not_guessed_between(folder):
 def test_an_unknown_option_is_refused_with_the_nearest_and_all_there_are(folder, name):
     wrong, near = ("sed", "seed") if name == "synthetic" else ("num_clases", "num_classes")
     name = f"{name}:{folder}" if name in ("folder", "voc") else name
-    with pytest.raises(ValueError, match=rf"no option {wrong}; did you mean {near}\? It takes .*{near}") as error:
+    with pytest.raises(ValueError, match=rf"doesn't take {wrong}; did you mean {near}\? It takes .*{near}") as error:
         data.load(name, **{wrong: 3})
     assert not any(sign in str(error.value) for sign in ("()", "read(", "keyword", "="))
 
@@ -69,7 +69,7 @@ def test_a_reader_is_registered_from_outside(monkeypatch):
         source = data.load(name, width=6)
         assert (source.name, source.classes, source.channels) == ("stripes-3", ["bare", "striped"], 5)
         assert [sample["image"].shape for sample in source.dataset()] == [(3, 6, 5)] * 2
-    with pytest.raises(ValueError, match=r"has no option height\. It takes width"):
+    with pytest.raises(ValueError, match=r"doesn't take height\. It takes width"):
         data.load("stripes-3", height=2)
 
 

@@ -118,7 +118,7 @@ def _refuse_unknown(options: Iterable[str], known: tuple[str, ...], what: str) -
     if unknown:
         near = [match for name in unknown for match in difflib.get_close_matches(name, known, 1)]
         raise ValueError(
-            f"{what} has no option {', '.join(unknown)}"
+            f"{what} doesn't take {', '.join(unknown)}"
             + (f"; did you mean {', '.join(near)}?" if near else ".")
             + (f" It takes {', '.join(known)}" if known else " It takes none")
         )
