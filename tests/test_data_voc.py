@@ -78,6 +78,8 @@ def test_the_augmented_masks_and_lists_in_their_usual_form(devkit):
     (lists / "trainaug.txt").write_text("\n".join(lines))
     samples = found(data.load(devkit, split="trainaug", augmented=True))
     assert list(samples) == list(names)
+    (lists / "marked.txt").write_text(f"{NAMES[0]} -1\n{NAMES[2]}  1\n")
+    assert list(found(data.load(devkit, split="marked"))) == [NAMES[0], NAMES[2]]
     np.testing.assert_array_equal(samples[NAMES[0]][1], labels(0, seed=1))
     assert list(found(data.load(devkit, split="trainaug"))) == list(names)
     np.testing.assert_array_equal(found(data.load(devkit, split="trainaug"))[NAMES[0]][1], labels(0, seed=1))
@@ -109,7 +111,12 @@ def own(devkit, names=("background", "leaf", "root"), colors=None, file=None):
     """The devkit as somebody's own of three classes: photographs, masks and lists of its samples renamed."""
     year = devkit / "VOCdevkit" / "VOC2012"
     for number, name in enumerate(NAMES):
-        (year / "JPEGImages" / f"{name}.jpg").rename(year / "JPEGImages" / f"field{number}.jpg")
+        photograph_file = year / "JPEGImages" / f"{name}.jpg"
+        if number == 2:
+            cv2.imwrite(str(photograph_file.with_name("field2.png")), cv2.imread(str(photograph_file)))
+            photograph_file.unlink()
+        else:
+            photograph_file.rename(photograph_file.with_name(f"field{number}.jpg"))
         mask = year / "SegmentationClass" / f"{name}.png"
         values = labels(number) % 3
         if colors is None:

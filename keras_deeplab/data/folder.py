@@ -71,7 +71,7 @@ def read(
     coded = read_colors(root / "colors.txt", count) if (root / "colors.txt").is_file() else None
     images = files_by_name(root / "images", EXTENSIONS)
     masks = files_by_name(root / "masks", (".png",))
-    pairs = split_pairs(root, split, images, masks, ("images", "masks"), "splits")
+    pairs = split_pairs(root, split, images, masks, ("images", "masks"), "splits", _without_extension)
     if isinstance(colors, (str, os.PathLike)):
         colors = read_colors(colors, count)
     labels_of = coded_label_reader(count, mask_encoding, colors, coded, ignore_label, label_offset)
@@ -170,12 +170,14 @@ def split_pairs(
     masks: Mapping[str, list[Path]],
     folders: tuple[str, str],
     lists: str,
+    name_of: Callable[[str], str],
 ) -> list[tuple[str, Path, Path]]:
     """The (name, image file, mask file) of a split: what the file of its name in `root / lists` lists, or all there is.
 
     Args:
         images, masks: what `files_by_name` found.
         folders: names of the two folders, for messages.
+        name_of: a line of a list to the name that it means.
 
     Raises:
         FileNotFoundError: there is no such list, or a name in it is no pair.
@@ -194,18 +196,14 @@ def split_pairs(
             + (f"{lists}/ has {', '.join(others)}. " if others else "")
             + f"It is a text file with one image name a line; split='all' takes all {len(images)} images"
         )
-    # Some lists of VOC's that go round give "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png" instead of NAME.
-    names = [_listed(line, images, folders) for line in listed_names(origin)]
+    names = [line if line in images else name_of(line) for line in listed_names(origin)]
     refuse_repetitions(names, origin)
     return pair_files(root, names, images, masks, folders, origin)
 
 
-def _listed(line: str, images: Mapping[str, list[Path]], folders: tuple[str, str]) -> str:
-    first = line.split()[0].removeprefix("/")
-    if line not in images and first.startswith(f"{folders[0]}/"):
-        line = first.removeprefix(f"{folders[0]}/")
+def _without_extension(line: str) -> str:
     stem, extension = os.path.splitext(line)
-    return stem if line not in images and extension.lower() in EXTENSIONS else line
+    return stem if extension.lower() in EXTENSIONS else line
 
 
 def listed_names(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from keras_deeplab.data.folder import (
     read_colors,
     split_pairs,
 )
+from keras_deeplab.data.images import EXTENSIONS
 from keras_deeplab.data.source import Source, indexed
 from keras_deeplab.specs import IGNORED, Classes, Color, default_colors
 
@@ -43,7 +44,7 @@ CLASSES = [
     "tvmonitor",
 ]
 
-
+# Lists of classes that may stand beside the folders, the first goes before the others.
 LISTS = ("classes.txt", "class_names.txt", "labelmap.txt")
 _PHOTOGRAPH = re.compile(r"\d{6}|20\d\d_\d{6}")  # the official names: 000032 of VOC2007, 2007_000032 of those after it
 _LABEL = re.compile(r"(?P<name>[^:]+?)\s*(?::\s*(?P<color>\d+\s*,\s*\d+\s*,\s*\d+)?\s*(?::.*)?)?")
@@ -77,10 +78,11 @@ def read(
 ) -> Source:
     """Map a folder in VOC's layout to the `Source` of one of its segmentation splits.
 
-    The folder holds `JPEGImages/NAME.jpg`, `SegmentationClass/NAME.png` (labelme: `SegmentationClassPNG`) and
-    `ImageSets/Segmentation/SPLIT.txt`. Its classes are those of a list beside them: `classes.txt` or `class_names.txt`
-    (labelme), one a line; `labelmap.txt` (CVAT), `NAME:RED,GREEN,BLUE::` a line, by whose colours the masks are read.
-    Without one it is taken for PASCAL VOC only where it is a `VOC20xx` folder whose photographs have VOC's names.
+    The folder holds `JPEGImages/NAME.jpg` (CVAT: .png and others too), `SegmentationClass/NAME.png` (labelme:
+    `SegmentationClassPNG`) and `ImageSets/Segmentation/SPLIT.txt`. Its classes are those of a list beside them:
+    `classes.txt` or `class_names.txt` (labelme), one a line; `labelmap.txt` (CVAT), `NAME:RED,GREEN,BLUE::` a line, by
+    whose colours the masks are read. Without one it is taken for PASCAL VOC only where it is a `VOC20xx` folder whose
+    photographs have VOC's names.
 
     Args:
         location: the folder that holds `VOCdevkit`, or `VOCdevkit`, or its `VOC2012`.
@@ -152,9 +154,14 @@ def mask_pairs(root: Path, split: str | None, augmented: bool = False) -> list[t
         folder = "SegmentationClassPNG"  # labelme's; its SegmentationClass holds .npy files
     if not (root / folder).is_dir():
         raise FileNotFoundError(f"{root} has no folder {folder}/")
-    images = files_by_name(root / "JPEGImages", (".jpg",))
+    images = files_by_name(root / "JPEGImages", EXTENSIONS)
     masks = files_by_name(root / folder, (".png",))
-    return split_pairs(root, split, images, masks, ("JPEGImages", folder), "ImageSets/Segmentation")
+    return split_pairs(root, split, images, masks, ("JPEGImages", folder), "ImageSets/Segmentation", _first_name)
+
+
+def _first_name(line: str) -> str:
+    # Some lists that go round give "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png" or "NAME 1" instead of NAME.
+    return Path(line.split()[0]).stem
 
 
 def is_pascal_voc(root: Path, names: Sequence[str]) -> bool:
