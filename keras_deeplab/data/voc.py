@@ -7,30 +7,9 @@ import tensorflow_datasets as tfds
 from keras_deeplab.data.folder import files_by_name, listed_names, pair_files, pair_reader, refuse_repetitions
 from keras_deeplab.data.masks import label_reader
 from keras_deeplab.data.source import indexed
+from keras_deeplab.specs.class_names import VOC
 
-CLASSES = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
+CLASSES = list(VOC.names)
 
 
 def read(path, split="train", *, augmented=False):
