@@ -15,7 +15,7 @@ from randomise import randomise
 import keras_deeplab
 from keras_deeplab.networks import V3_PLUS
 from keras_deeplab.published import Weights
-from keras_deeplab.specs import Classes
+from keras_deeplab.specs import Classes, class_names
 from keras_deeplab.weights import applications, named, torchvision, writers
 from keras_deeplab.weights.names import TORCH, rows, their_name
 from keras_deeplab.weights.plan import Plan
@@ -80,6 +80,9 @@ def test_published_weights_are_fetched_once_and_loaded(home, server, monkeypatch
     for a, b in zip(model.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert [path.name for path in (home / "models").iterdir()] == ["best.pth"]
+    assert model.spec.labels == ("ground", "leaf")
+    assert keras_deeplab.load("pascal_voc").spec.labels == ("ground", "leaf")
+    assert keras_deeplab.load(home / "models" / "best.pth").spec.labels == ("class 0", "class 1")
     (folder / "best.pth").unlink()
     assert named.fetch("pascal_voc") == home / "models" / "best.pth"
 
@@ -202,6 +205,21 @@ def test_every_row_is_of_registered_networks_and_no_two_are_of_one():
         assert row.result
         assert row.licence
     assert set(named.NAMES) == {"pascal_voc", "pascal_voc_train_aug", "cityscapes", "ade20k", "coco", "imagenet"}
+
+
+def test_a_published_model_is_a_row_with_its_weights_and_classes():
+    row = keras_deeplab.MODELS["slim_deeplabv3plus_xception_65"]
+    assert [weights.name for weights in row.weights] == ["pascal_voc", "pascal_voc_train_aug"]
+    assert row.imagenet.file == "deeplabv3_xception_2018_01_04.tar.gz"
+    assert all(weights in named.PUBLISHED for weights in row.weights)
+    files = [(row, weights) for row in keras_deeplab.MODELS.values() for weights in row.weights]
+    assert len(files) == 14
+    for row, weights in files:
+        assert (weights.family, weights.backbones) == (row.spec.builder, (row.spec.backbone,))
+        assert len(weights.classes.names) == row.spec.num_classes
+        assert weights.classes.ignore_label == (0 if weights.name == "ade20k" else 255)
+    assert named.find("coco").classes.names == class_names.VOC.names
+    assert named.find("cityscapes").classes.names[:2] == ("road", "sidewalk")
 
 
 def test_checksums_of_torchvision_are_the_ends_of_its_names():
