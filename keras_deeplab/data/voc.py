@@ -19,30 +19,9 @@ from keras_deeplab.data.folder import (
 from keras_deeplab.data.images import EXTENSIONS
 from keras_deeplab.data.source import Source, indexed
 from keras_deeplab.specs import IGNORED, Classes, Color, default_colors
+from keras_deeplab.specs.class_names import VOC
 
-CLASSES = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
+CLASSES = list(VOC.names)
 
 # Lists of classes that may stand beside the folders, the first goes before the others.
 LISTS = ("classes.txt", "class_names.txt", "labelmap.txt")
