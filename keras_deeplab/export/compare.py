@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.export import bare
+from keras_deeplab.export import bare, read_spec
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.inference.runtimes import runtime_of
 from keras_deeplab.inference.runtimes.tflite import interpreter
-from keras_deeplab.metadata import tflite as _tflite_metadata
 
 # What files of any size are timed at.
 TIMED_SIZE = (513, 513)
@@ -153,9 +152,9 @@ def largest_first(sizes):
 
 def _largest_of(path):
     """The largest of several sizes that a file takes, None where it takes one or any."""
-    facts, _, _ = _tflite_metadata.read(path)
-    sizes = (facts or {}).get("input_sizes", [])
-    return largest_first(map(tuple, sizes))[0] if len(sizes) > 1 else None
+    spec = read_spec(path)
+    sizes = () if spec is None else spec.input_sizes
+    return largest_first(sizes)[0] if len(sizes) > 1 else None
 
 
 def _scaled_down(image, label, size, sizes):
