@@ -62,8 +62,8 @@ def export_saved_model(
     larger ones. EXIF orientation is ignored. With more than 256 classes the labels are int32, and the PNG has 16 bits.
 
     A binary model's labels are 1 where its one logit is above 0 (the probability above 0.5); a multi-label model's are
-    its likeliest class where that is above a probability of 0.5, else 255, and its probabilities are those of each class
-    by itself. An auxiliary output is left out. The model's record (`keras_deeplab.specs.FileSpec`) is also in
+    its likeliest class where that is above a probability of 0.5, else 255, and its probabilities are those of each
+    class by itself. An auxiliary output is left out. The model's record (`keras_deeplab.specs.FileSpec`) is also in
     `assets.extra/keras_deeplab.json`, and the classes' names, where they are known, in `assets.extra/classes.txt`.
 
     Files that are none of these, cut short or too large are refused by their headers, with a message that names each.
@@ -125,6 +125,16 @@ def export_saved_model(
             (workplace / "old").rename(path)
         shutil.rmtree(workplace)
     return path
+
+
+def signature_names(channels: int) -> tuple[str, ...]:
+    """The signatures of the SavedModel of a model whose images have so many channels.
+
+    >>> signature_names(5)
+    ('serving_default', 'logits', 'probabilities', 'record')
+    """
+    of_files = ("encoded", "encoded_labels") if channels in CHANNELS else ()
+    return ("serving_default", "logits", "probabilities", *of_files, "record")
 
 
 def next_version(directory):
