@@ -145,6 +145,7 @@ def export_compared(
     runtimes=("onnxruntime",),
     limit=None,
     max_miou_drop=None,
+    class_map=None,
     rounds=20,
     num_threads=None,
     progress=True,
@@ -156,7 +157,7 @@ def export_compared(
         model, path, options: as in `export_onnx`.
         source: labelled images to score the file on, as in `keras_deeplab.export.compare.verify`; None for no scores.
         runtimes: `"onnxruntime"`, `"openvino"` or both.
-        limit, max_miou_drop, progress: as in `verify`.
+        limit, max_miou_drop, class_map, progress: as in `verify`.
         rounds, num_threads: as in `keras_deeplab.export.compare.latencies`.
 
     Returns:
@@ -179,6 +180,7 @@ def export_compared(
             (file.input_size,) if file.input_size else (),
             limit=limit,
             max_miou_drop=max_miou_drop,
+            class_map=class_map,
             rounds=rounds,
             num_threads=num_threads,
             progress=progress,

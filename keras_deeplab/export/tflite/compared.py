@@ -28,12 +28,13 @@ class RejectedFile(ValueError):
         self.verification = verification
 
 
-def export_verified(model, path, source, *, limit=None, max_miou_drop=None, progress=True, **options):
+def export_verified(model, path, source, *, limit=None, max_miou_drop=None, class_map=None, progress=True, **options):
     """`export_tflite` and `verify` in one: a file stands under the name `path` only if it passed.
 
     Args:
         model, path, options: as in `export_tflite`.
-        source, limit, max_miou_drop, progress: as in `verify`. Take another split than the one calibrated on.
+        source, limit, max_miou_drop, class_map, progress: as in `compare.verify`. Take another split than the one
+            calibrated on.
 
     Returns:
         (`TFLiteFile`, `Verification`), of a file of several sizes that of the size which lost most.
@@ -47,7 +48,7 @@ def export_verified(model, path, source, *, limit=None, max_miou_drop=None, prog
     candidate = path.with_name(f".{path.stem}.unverified.tflite")
     try:
         written = export_tflite(model, candidate, **options)
-        options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress}
+        options = {"limit": limit, "max_miou_drop": max_miou_drop, "class_map": class_map, "progress": progress}
         found = compare.verify_sizes([candidate], model, source, written.input_sizes, **options)
         verification = max((one for (one,) in found.values()), key=lambda one: (not one.passed, one.miou_drop))
         if not verification.passed:
@@ -68,6 +69,7 @@ def export_precisions(
     *,
     limit=None,
     max_miou_drop=None,
+    class_map=None,
     rounds=20,
     num_threads=None,
     runtimes=(),
@@ -83,7 +85,7 @@ def export_precisions(
         precisions: some of `PRECISIONS`.
         source: labelled images to score the files on, as in `verify`; None for no scores. Take another split than the
             one calibrated on.
-        limit, max_miou_drop: as in `verify`.
+        limit, max_miou_drop, class_map: as in `verify`.
         rounds: how often each file is timed, as in `keras_deeplab.export.compare.latencies`.
         num_threads: of the runtimes; None for all cores.
         runtimes: further rows: `"onnxruntime"` and `"openvino"` run an ONNX file of the model, made for the purpose.
@@ -133,6 +135,7 @@ def export_precisions(
             files[0].input_sizes,
             limit=limit,
             max_miou_drop=max_miou_drop,
+            class_map=class_map,
             rounds=rounds,
             num_threads=num_threads,
             progress=progress,
