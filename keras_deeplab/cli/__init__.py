@@ -366,7 +366,7 @@ def _add_saved_model(parser):
 
 
 def _export_saved_model(options):
-    from keras_deeplab.export.saved_model import export_saved_model, next_version
+    from keras_deeplab.export.saved_model import export_saved_model, next_version, signature_names
     from keras_deeplab.serving.config import FILES, MODELS_CONFIG, update_models_config
 
     model = _load_model(options)
@@ -381,7 +381,11 @@ def _export_saved_model(options):
         warmup_size=None if options.no_warmup else options.warmup_size,
         batch_requests=options.batch_requests,
     )
-    print(f"SavedModel: {path} (signatures serving_default, logits, probabilities, encoded, encoded_labels)")
+    channels = model.inputs[0].shape[-1]
+    names = signature_names(channels)
+    print(f"SavedModel: {path} (signatures {', '.join(names)})")
+    if "encoded" not in names:
+        print(f"  without encoded and encoded_labels: image files hold 1, 3 or 4 channels, the model takes {channels}")
     # Only where somebody serves: no files appear in a folder that is for something else.
     folder = path.absolute().parent.parent
     if any((folder / name).exists() for name in (MODELS_CONFIG, *FILES)) and update_models_config(folder):
@@ -418,9 +422,11 @@ def _segment(options):
         states = client.status()
         if not any(entry["state"] == "AVAILABLE" for entry in states):
             raise OSError(f"{client.server} has the model {options.model}, but no version of it is ready: {states}")
-        count = client.num_classes()
-        # The place of the model's own files, which only the server knows.
-        classes = _class_names(os.devnull, options.classes, count) if count else None
+        record = client.spec
+        classes = None if record is None else record.model.classes
+        if options.classes:
+            names = [line.strip() for line in Path(options.classes).read_text("utf-8").splitlines() if line.strip()]
+            classes = names if record is None else record.model.with_classes(names).classes
         return _segment_files(client.segment, options, classes)
 
 
