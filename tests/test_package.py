@@ -12,7 +12,7 @@ import keras_deeplab
 PACKAGE = Path(keras_deeplab.__file__).parent
 # Each module may import from its own layer and those before it.
 LAYERS = [
-    {"_helpers", "_version", "registry", "specs", "metadata"},
+    {"_helpers", "_version", "options", "registry", "specs", "metadata"},
     {"layers", "metrics"},
     {"rewrite", "blocks"},
     {"backbones", "heads", "data"},
