@@ -37,7 +37,7 @@ class Calibration:
         self.samples, self.channels = samples, channels
         self.source = None
         if isinstance(given, (str, os.PathLike)):
-            if _is_data_set(given):
+            if data.kind_of(given) is not None:
                 self.source = data.load(given, split="train")
             else:
                 self._raw = _Folder(given, samples)
@@ -127,11 +127,3 @@ class _Folder(Iterable):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (read_image(file) for file in self.files)
-
-
-def _is_data_set(name_or_path: str | os.PathLike) -> bool:
-    try:
-        data._kind(name_or_path)
-    except (ValueError, FileNotFoundError):
-        return False
-    return True
