@@ -277,7 +277,7 @@ def test_the_command_writes_a_page_and_tells_what_is_wrong(graph_file, modules, 
     assert json.loads((tmp_path / "site" / "demo.json").read_text())["classes"][1] == "road"
     names.write_text("road\nsky\n")
     assert main([*command, "--classes", str(names)]) == 1
-    assert "names 2 classes" in capsys.readouterr().err
+    assert "received 2 class names (road, sky), and the model has 6 classes" in capsys.readouterr().err
 
 
 def test_a_wheel_would_hold_every_file_of_the_page():
