@@ -150,3 +150,31 @@ def test_onnx(folder, tmp_path, capsys):
         assert rows(out)[f"float32, {size}"][3] == rows(out)[f"ONNX, onnxruntime, {size}"][3] == "100.000 %"
         assert err.count(f"the converted file is no good at {size}: mIoU on") == 1
     assert (tmp_path / "m.rejected.tflite").is_file()
+
+
+def test_the_records_have_the_exporters_options_and_defaults():
+    import inspect
+
+    from keras_deeplab import export_saved_model, export_tflite
+    from keras_deeplab.export import settings
+    from keras_deeplab.export.onnx import export_compared, export_onnx
+    from keras_deeplab.export.tflite import export_precisions
+    from keras_deeplab.options import options
+
+    own = {"precision", "classes", "palette", "options", "progress"}
+    for record, function in (
+        (settings.TFLiteOptions, export_tflite),
+        (settings.ONNXOptions, export_onnx),
+        (settings.SavedModelOptions, export_saved_model),
+        (settings.ComparisonOptions, export_precisions),
+        (settings.ComparisonOptions, export_compared),
+    ):
+        names = {
+            name: parameter.default
+            for name, parameter in list(inspect.signature(function).parameters.items())[2:]
+            if name not in (*own, "source", "precisions")
+        }
+        assert set(options(record)) == set(names), function.__name__
+        for name, entry in options(record).items():
+            if name != "runtimes":  # of one kind of file those, of the other none
+                assert entry.default == names[name], name

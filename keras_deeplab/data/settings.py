@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras_deeplab.options import Kind, OptionError, Options, option, record
+from keras_deeplab.options import Kind, OptionError, Options, option, read_pairs, record
 
 
 def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
@@ -44,6 +44,22 @@ COLORS = Kind(
     read_colors,
     "a text file of colours",
     "FILE",
+)
+
+
+def _class_map(value: Any) -> Any:
+    return value if value == "names" else {str(data): model or None for data, model in dict(value).items()}
+
+
+CLASS_MAP = Kind(
+    '"names", or a dict from names of the data to names of the model',
+    _class_map,
+    lambda text: text if text == "names" else read_pairs(text),
+    "names, or DATA=MODEL,... (an empty name ignores)",
+    "names|DATA=MODEL,...",
+)
+CLASS_MAP_HELP = (
+    "for data of other classes than the model's: names pairs them by name and ignores the rest; or which is which"
 )
 
 

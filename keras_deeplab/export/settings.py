@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_deeplab.data.settings import CLASS_MAP, CLASS_MAP_HELP
 from keras_deeplab.options import Kind, Names, Options, Size, option, read_size, record, size
 
 
@@ -112,6 +113,7 @@ class ComparisonOptions(Options):
     max_miou_drop: float | None = option(
         None, "refuse a file that loses more mIoU, e.g. 0.003", metavar="SHARE", maximum=1
     )
+    class_map: Any = option(None, CLASS_MAP_HELP, kind=CLASS_MAP)
     rounds: int = option(20, "how often each file is timed; the least counts", minimum=1)
     num_threads: int | None = option(None, "threads of the runtimes; by default all cores", flag="--threads", minimum=1)
     runtimes: Names | None = option(None, "runtimes of ONNX files to compare: onnxruntime, openvino")
