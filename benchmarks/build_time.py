@@ -20,7 +20,7 @@ NAMES = ("slim_deeplabv3plus_mobilenet_v2", "slim_deeplabv3plus_xception_65", "v
 ONCE = """
 import json, sys, time
 import keras
-from keras_deeplab import MODELS
+from keras_deeplab import build
 from keras_deeplab.models import DeepLabV3
 DeepLabV3("resnet18", num_classes=2)
 created = 0
@@ -32,18 +32,18 @@ def counting(self, value):
     return initialise(self, value)
 variable._initialize = counting
 wall, processor = time.perf_counter(), time.process_time()
-model = MODELS[sys.argv[1]].build()
+model = build(sys.argv[1])
 seconds = time.perf_counter() - wall, time.process_time() - processor
 print(json.dumps([*seconds, created, len(model.variables)]))
 """
 
 PROFILE = """
 import cProfile, pstats, sys
-from keras_deeplab import MODELS
+from keras_deeplab import build
 from keras_deeplab.models import DeepLabV3
 DeepLabV3("resnet18", num_classes=2)
 profile = cProfile.Profile()
-profile.runcall(MODELS[sys.argv[1]].build)
+profile.runcall(build, sys.argv[1])
 pstats.Stats(profile).sort_stats("cumulative").print_stats("keras_deeplab|clone_model|initialize|/layer.py", 40)
 """
 

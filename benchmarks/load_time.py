@@ -20,8 +20,8 @@ import numpy as np
 import keras_deeplab
 from keras_deeplab import weights
 from keras_deeplab.weights import readers
-from keras_deeplab.weights.files import kind_of
-from keras_deeplab.weights.state_dict import unwrap
+from keras_deeplab.weights.names import unwrap
+from keras_deeplab.weights.readers.files import kind_of
 
 # name of the file, source, settings of the network
 NETWORKS = [
@@ -82,7 +82,7 @@ def read(file, plan=None):
 
 
 def build(file, plan):
-    plan.build(num_classes=plan.num_classes, output_stride=plan.output_stride, input_shape=(None, None, 3))
+    keras_deeplab.build(plan.spec)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,10 @@ def networks():
 
     found = {}
     for published in MODELS.values():
-        if published.backbone.startswith(FAMILIES):
-            settings = {key: value for key, value in published.settings.items() if key != "num_classes"}
-            key = (published.builder, published.backbone, published.output_stride, repr(settings))
+        spec = published.spec
+        if spec.backbone.startswith(FAMILIES):
+            settings = {"flavour": spec.flavour, **spec.settings}
+            key = (spec.builder, spec.backbone, spec.output_stride, repr(settings))
             found.setdefault(key, published)
     return {published.name: published for published in found.values()}
 
@@ -46,11 +47,10 @@ def build(name):
 
     import keras_deeplab
 
-    published = networks()[name]
+    spec = networks()[name].spec
     keras.utils.set_random_seed(0)
-    settings = {**published.settings, "output_stride": published.output_stride}
-    settings.pop("auxiliary_head", None)  # a file has one output
-    model = getattr(keras_deeplab, published.builder)(published.backbone, **settings)
+    one_output = {"auxiliary_head": False} if "auxiliary_head" in spec.settings else {}
+    model = keras_deeplab.build(spec, **one_output)
     generator = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -1,15 +1,17 @@
-"""Every published DeepLab that is built here: how to build it, what its source reports of it, and where that stands.
+"""Every published DeepLab that is built here, one row each: its record, what its source reports, and its weights.
 
 Accuracies are mean IoU in percent as the named file or paper gives them, of weights trained there; nothing here was
-trained to reach them. `keras-deeplab models` prints them beside what the code counts.
+trained to reach them. `keras-deeplab models` prints them beside what the code counts. The classifiers that training
+starts from have a table of their own, because several models start from one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from keras_deeplab import models
+from keras_deeplab.networks import V1, V2, V3, V3_PLUS, network
 from keras_deeplab.registry import Registry
+from keras_deeplab.specs import Classes, ModelSpec, class_names
 
 
 @dataclass(frozen=True)
@@ -79,35 +81,76 @@ class Count:
 
 
 @dataclass(frozen=True)
-class PublishedModel:
-    """A published network: the builder and its arguments, and what its source reports.
+class Weights:
+    """A file of published weights.
 
-    `source` is the repository or paper. `counts` are published figures to compare with. Weights are another matter:
-    `keras_deeplab.load` reads those of most sources.
+    Attributes:
+        name: what `weights=` or `backbone_weights=` takes for it, such as `"pascal_voc"`; by it and by the network a
+            file is found.
+        address: where it is.
+        size: what the source publishes, in megabytes or, for torchvision's, in mebibytes.
+        checksum: the published digest or as much of it as is published, `"sha256:..."` or `"md5:..."`, or None.
+        result: its accuracy.
+        licence: what its source says of its use.
+        classes: what its labels mean.
+        family: the builder of the network that it fills, such as `"DeepLabV3"`; `"backbone"` for a classifier without
+            a DeepLab's head.
+        backbones: registry keys of the networks that it fills, the published one first.
     """
 
     name: str
-    builder: str
-    backbone: str
-    output_stride: int
-    settings: Mapping
+    address: str
+    size: float
+    checksum: str | None
+    result: str
+    licence: str
+    classes: Classes = field(default_factory=Classes)
+    family: str = "backbone"
+    backbones: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        return self.address.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A published network: its record, what its source reports, and the weights that it published.
+
+    `source` is the repository or paper. `counts` are published figures to compare with. `weights` are the files that
+    have a name here; `keras_deeplab.load` reads those of most sources, wherever they come from.
+    `keras_deeplab.build(model.name)` makes it, fresh.
+    """
+
+    name: str
+    spec: ModelSpec
     scores: tuple[Score, ...]
     counts: tuple[Count, ...]
     source: str
+    weights: tuple[Weights, ...] = ()
 
-    def build(self, **overrides):
-        """The model, fresh: `overrides` are arguments of the builder, such as `num_classes` or `output_stride`."""
-        arguments = {"backbone": self.backbone, "output_stride": self.output_stride, "name": self.name}
-        return getattr(models, self.builder)(**{**arguments, **self.settings, **overrides})
+    @property
+    def imagenet(self) -> Weights | None:
+        """The ImageNet weights of its backbone, to start training from; None where none are published."""
+        return next((row for row in CLASSIFIERS if row.name == IMAGENET and self.spec.backbone in row.backbones), None)
 
 
-V1, V2, V3, V3_PLUS = "DeepLabV1", "DeepLabV2", "DeepLabV3", "DeepLabV3Plus"
 VOC, TEST, CITYSCAPES, ADE20K = "VOC 2012 val", "VOC 2012 test", "Cityscapes val", "ADE20K val"
 MULTI_SCALE = "output stride 8, multi-scale, flip"
 # Arguments of `Count` for an evaluation at several scales, mirrored too, and for one at output stride 8.
 OS8 = {"overrides": MappingProxyType({"output_stride": 8})}
 MS8 = {"scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), "flip": True, **OS8}
 CITYSCAPES_MS8 = {"scales": (0.75, 1.0, 1.25), "flip": True, "input_size": (1025, 2049), **OS8}
+# Names of weights, and what their labels mean. torchvision's are COCO's images with the classes of VOC.
+IMAGENET = "imagenet"
+_CLASSES = {
+    "pascal_voc": class_names.VOC,
+    "pascal_voc_train_aug": class_names.VOC,
+    "cityscapes": class_names.CITYSCAPES,
+    "ade20k": class_names.ADE20K,
+    "coco": class_names.VOC,
+}
+_UNKNOWN = "not published"
 
 
 def _parameters(figure, source, **conditions):
@@ -122,28 +165,53 @@ def _tf1(figure, source, **conditions):
     return Count("multiply-adds", figure, source, space_to_batch=True, **conditions)
 
 
+def _google(name, file, size, result, backbone=None):
+    """A file of research/deeplab/g3doc/model_zoo.md, which publishes no checksums; of a classifier with a `backbone`.
+
+    Its result is at output stride 16 and one scale, unless told.
+    """
+    address = f"http://download.tensorflow.org/models/{file}.tar.gz"
+    classes = Classes() if backbone else _CLASSES[name]
+    return Weights(name, address, size, None, result, "Apache 2.0", classes, backbones=(backbone,) if backbone else ())
+
+
+def _pytorch(name, file, size, result, *backbones):
+    """A file of torchvision, whose name ends with the first digits of its SHA-256; of a classifier with `backbones`."""
+    address, checksum = f"https://download.pytorch.org/models/{file}.pth", f"sha256:{file.rpartition('-')[2]}"
+    classes = Classes() if backbones else _CLASSES[name]
+    return Weights(name, address, size, checksum, result, "BSD 3-Clause, training data's", classes, backbones=backbones)
+
+
+def _keras_vgg(file, size, checksum, result, backbone):
+    """A file of keras/src/applications/vgg16.py and vgg19.py; Oxford's Caffe weights."""
+    address = f"https://storage.googleapis.com/tensorflow/keras-applications/{file}"
+    return Weights(IMAGENET, address, size, f"md5:{checksum}", result, "CC BY 4.0", backbones=(backbone,))
+
+
 def _models(prefix, source, table, **settings):
-    """Rows of (name, builder, backbone, output stride, settings, scores, counts) of one source."""
-    for name, builder, backbone, output_stride, own, scores, counts in table:
+    """Rows of (name, builder, backbone, output stride, settings, scores, counts, weights or none) of one source."""
+    for name, builder, backbone, output_stride, own, scores, counts, *weights in table:
+        arguments = {"num_classes": 21, "output_stride": output_stride, **settings, **own}
         yield PublishedModel(
             name=f"{prefix}_{name}",
-            builder=builder,
-            backbone=backbone,
-            output_stride=output_stride,
-            settings=MappingProxyType({**settings, **own}),
+            spec=network(builder, backbone, **arguments),
             scores=tuple(Score(*score) for score in scores),
             counts=tuple(counts),
             source=source,
+            weights=tuple(replace(row, family=builder, backbones=(backbone,)) for row in weights),
         )
 
 
 # research/deeplab -------------------------------------------------------------------------------------------
 
 _ZOO = "tensorflow/models, research/deeplab/g3doc/model_zoo.md"
+# Left out: the weights of xception71_dpc_cityscapes_* (a dense prediction cell, which isn't built here), of
+# edgetpu-deeplab* (a backbone that isn't), and the 8 bit models, which are TFLite files.
+_SCALES = "output stride 8, several scales, flipped"
 _REST = "0.01B more, as at full width: more than convolutions was counted"
 _TWICE = "unexplained: of all figures of the file only those of MobileNetV3 are twice as large as here, and more"
 _SLIM = [
-    # name, builder, backbone, output stride, settings, scores, counts
+    # name, builder, backbone, output stride, settings, scores, counts, weights
     (
         "deeplabv3_mobilenet_v2",
         V3,
@@ -160,6 +228,8 @@ _SLIM = [
             _tf1("2.75B", _ZOO),
             _tf1("152.59B", _ZOO, **MS8),
         ],
+        _google("pascal_voc", "deeplabv3_mnv2_pascal_trainval_2018_01_29", 23, f"80.25 % test mIoU, {_SCALES}"),
+        _google("pascal_voc_train_aug", "deeplabv3_mnv2_pascal_train_aug_2018_01_29", 23, "75.32 % val mIoU"),
     ),
     (
         "deeplabv3_mobilenet_v2_dm05",
@@ -169,6 +239,13 @@ _SLIM = [
         {},
         [(VOC, "70.19"), (TEST, "71.83", "output stride 8"), (VOC, "69.65", "8 bit")],
         [_tf1("0.88B", _ZOO, remark=_REST), _tf1("2.84B", _ZOO, **OS8)],
+        _google(
+            "pascal_voc",
+            "deeplabv3_mnv2_dm05_pascal_trainval_2018_10_01",
+            7.6,
+            "71.83 % test mIoU, output stride 8",
+        ),
+        _google("pascal_voc_train_aug", "deeplabv3_mnv2_dm05_pascal_trainaug_2018_10_01", 7.6, "70.19 % val mIoU"),
     ),
     (
         "deeplabv3_mobilenet_v2_cityscapes",
@@ -181,6 +258,7 @@ _SLIM = [
             _tf1("21.27B", _ZOO, input_size=(1025, 2049)),
             _tf1("433.24B", _ZOO, **CITYSCAPES_MS8),
         ],
+        _google("cityscapes", "deeplabv3_mnv2_cityscapes_train_2018_02_05", 23, "70.71 % val mIoU"),
     ),
     ("deeplabv3plus_mobilenet_v2", V3_PLUS, "mobilenet_v2", 16, {}, [], []),
     (
@@ -191,6 +269,12 @@ _SLIM = [
         {"num_classes": 151, "atrous_rates": ()},
         [(ADE20K, "32.04", "257 pixels")],
         [],
+        _google(
+            "ade20k",
+            "deeplabv3_mnv2_ade20k_train_2018_12_03",
+            24.8,
+            "32.04 % val mIoU of 151 classes, 257 pixels",
+        ),
     ),
     ("deeplabv3plus_xception_41", V3_PLUS, "xception_41", 16, {}, [], []),
     (
@@ -204,6 +288,8 @@ _SLIM = [
             _tf1("54.17B", _ZOO),
             _tf1("3055.35B", _ZOO, **MS8),
         ],
+        _google("pascal_voc", "deeplabv3_pascal_trainval_2018_01_04", 439, f"87.80 % test mIoU, {_SCALES}"),
+        _google("pascal_voc_train_aug", "deeplabv3_pascal_train_aug_2018_01_04", 439, "82.20 % val mIoU"),
     ),
     (
         "deeplabv3plus_xception_65_cityscapes",
@@ -216,6 +302,7 @@ _SLIM = [
             _tf1("418.64B", _ZOO, input_size=(1025, 2049)),
             _tf1("8677.92B", _ZOO, **CITYSCAPES_MS8),
         ],
+        _google("cityscapes", "deeplabv3_cityscapes_train_2018_02_06", 439, "78.79 % val mIoU"),
     ),
     (
         "deeplabv3plus_xception_65_ade20k",
@@ -225,6 +312,12 @@ _SLIM = [
         {"num_classes": 151},
         [(ADE20K, "45.65", "multi-scale, flip")],
         [],
+        _google(
+            "ade20k",
+            "deeplabv3_xception_ade20k_train_2018_05_29",
+            439,
+            f"45.65 % val mIoU of 151 classes, {_SCALES}",
+        ),
     ),
     ("deeplabv3plus_xception_65_bounded", V3_PLUS, "xception_65_bounded", 16, {"flavour": "tf_bounded"}, [], []),
     ("deeplabv3plus_xception_71", V3_PLUS, "xception_71", 16, {}, [], []),
@@ -240,6 +333,12 @@ _SLIM = [
         {"num_classes": 19},
         [(CITYSCAPES, "72.41")],
         [_tf1("15.95B", _ZOO, input_size=(1025, 2049), remark=_TWICE)],
+        _google(
+            "cityscapes",
+            "deeplab_mnv3_large_cityscapes_trainfine_2019_11_15",
+            17,
+            "72.41 % val mIoU, output stride 32",
+        ),
     ),
     (
         "deeplabv3_mobilenet_v3_small_cityscapes",
@@ -249,6 +348,12 @@ _SLIM = [
         {"num_classes": 19},
         [(CITYSCAPES, "68.99")],
         [_tf1("4.63B", _ZOO, input_size=(1025, 2049), remark=_TWICE)],
+        _google(
+            "cityscapes",
+            "deeplab_mnv3_small_cityscapes_trainfine_2019_11_15",
+            5,
+            "68.99 % val mIoU, output stride 32",
+        ),
     ),
 ]
 
@@ -308,7 +413,7 @@ _VAINF = [
 _TORCHVISION_FILE = "pytorch/vision, torchvision/models/segmentation/deeplabv3.py"
 _COCO = "COCO val2017 with VOC's classes"
 _TORCHVISION = [
-    # name, builder, backbone, output stride, settings, scores, counts
+    # name, builder, backbone, output stride, settings, scores, counts, weights
     (
         "deeplabv3_resnet50",
         V3,
@@ -320,6 +425,7 @@ _TORCHVISION = [
             _parameters("42.004074M", _TORCHVISION_FILE),
             _multiply_adds("178.722G", _TORCHVISION_FILE, input_size=(520, 520)),
         ],
+        _pytorch("coco", "deeplabv3_resnet50_coco-cd0a2569", 160.515, "66.4 % mIoU"),
     ),
     (
         "deeplabv3_resnet101",
@@ -332,6 +438,7 @@ _TORCHVISION = [
             _parameters("60.996202M", _TORCHVISION_FILE),
             _multiply_adds("258.743G", _TORCHVISION_FILE, input_size=(520, 520)),
         ],
+        _pytorch("coco", "deeplabv3_resnet101_coco-586e9e4e", 233.217, "67.4 % mIoU"),
     ),
     (
         "deeplabv3_mobilenet_v3_large",
@@ -344,6 +451,7 @@ _TORCHVISION = [
             _parameters("11.029328M", _TORCHVISION_FILE),
             _multiply_adds("10.452G", _TORCHVISION_FILE, input_size=(520, 520)),
         ],
+        _pytorch("coco", "deeplabv3_mobilenet_v3_large-fc3c493d", 42.301, "60.3 % mIoU"),
     ),
 ]
 
@@ -792,3 +900,49 @@ _ROWS = [
 ]
 
 MODELS = Registry("published model", {row.name: row for row in _ROWS})
+
+# Classifiers ------------------------------------------------------------------------------------------------
+
+_MOBILENET_V2 = ("mobilenet_v2_torchvision", "mobilenet_v2_vainf", "mobilenet_v2_jfzhang95")
+CLASSIFIERS = (
+    # name, file, MB, result, backbone
+    _google(IMAGENET, "xception_41_2018_05_09", 288, _UNKNOWN, "xception_41"),
+    _google(IMAGENET, "deeplabv3_xception_2018_01_04", 447, _UNKNOWN, "xception_65"),
+    _google("coco", "xception_65_coco_pretrained_2018_10_02", 292, _UNKNOWN, "xception_65"),
+    _google(IMAGENET, "xception_71_2018_05_09", 474, _UNKNOWN, "xception_71"),
+    _google(IMAGENET, "resnet_v1_50_2018_05_04", 274, _UNKNOWN, "resnet_v1_50_beta"),
+    _google(IMAGENET, "resnet_v1_101_2018_05_04", 477, _UNKNOWN, "resnet_v1_101_beta"),
+    # name, file, MiB, result, backbones; the first weights of each (IMAGENET1K_V1), from which torchvision's own
+    # DeepLabs start.
+    _pytorch(IMAGENET, "resnet18-f37072fd", 44.661, "69.76 % top 1", "resnet18"),
+    _pytorch(IMAGENET, "resnet34-b627a593", 83.275, "73.31 % top 1", "resnet34"),
+    _pytorch(IMAGENET, "resnet50-0676ba61", 97.781, "76.13 % top 1", "resnet50"),
+    _pytorch(IMAGENET, "resnet101-63fe2227", 170.511, "77.37 % top 1", "resnet101"),
+    _pytorch(IMAGENET, "resnet152-394f9c45", 230.434, "78.31 % top 1", "resnet152"),
+    _pytorch(IMAGENET, "vgg11-8a719046", 506.84, "69.02 % top 1", "vgg11"),
+    _pytorch(IMAGENET, "vgg13-19584684", 507.545, "69.93 % top 1", "vgg13"),
+    _pytorch(IMAGENET, "vgg16-397923af", 527.796, "71.59 % top 1", "vgg16", "vgg16_coincheung"),
+    _pytorch(IMAGENET, "vgg19-dcbb9e9d", 548.051, "72.38 % top 1", "vgg19"),
+    _pytorch(IMAGENET, "vgg11_bn-6002323d", 506.881, "70.37 % top 1", "vgg11_bn"),
+    _pytorch(IMAGENET, "vgg13_bn-abd245e5", 507.59, "71.59 % top 1", "vgg13_bn"),
+    _pytorch(IMAGENET, "vgg16_bn-6c64b313", 527.866, "73.36 % top 1", "vgg16_bn"),
+    _pytorch(IMAGENET, "vgg19_bn-c79401a0", 548.143, "74.22 % top 1", "vgg19_bn"),
+    _pytorch(IMAGENET, "mobilenet_v2-b0353104", 13.555, "71.88 % top 1", *_MOBILENET_V2),
+    _pytorch(IMAGENET, "mobilenet_v3_large-8738ca79", 21.114, "74.04 % top 1", "mobilenet_v3_large"),
+    _pytorch(IMAGENET, "mobilenet_v3_small-047dcff4", 9.829, "67.67 % top 1", "mobilenet_v3_small"),
+    # file, MB, MD5, result, backbone
+    _keras_vgg(
+        "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        58.9,
+        "6d6bbae143d832006294945121d1f1fc",
+        "71.27 % top 1",
+        "vgg16_caffe",
+    ),
+    _keras_vgg(
+        "vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        80.1,
+        "253f8cb515780f3b799900260a226db6",
+        "71.26 % top 1",
+        "vgg19_caffe",
+    ),
+)

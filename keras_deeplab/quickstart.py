@@ -41,7 +41,11 @@ def quickstart(output="quickstart", steps=STEPS, log=print):
     log("1/5  training DeepLab v3+ on MobileNetV2 (half width) from nothing, on images drawn on the fly")
     keras.utils.set_random_seed(0)
     model = keras_deeplab.DeepLabV3Plus(
-        mobilenet_v2(alpha=0.5), num_classes=training.num_classes, filters=64, output_stride=16
+        mobilenet_v2(alpha=0.5),
+        num_classes=training.num_classes,
+        filters=64,
+        output_stride=16,
+        classes=training.classes_spec,
     )
     result = train(
         model,
@@ -65,7 +69,7 @@ def quickstart(output="quickstart", steps=STEPS, log=print):
     log(matrix.table(validation.classes))
 
     log("3/5  exporting a SavedModel")
-    saved_model = export_saved_model(model, output / "saved_model" / "1", classes=validation.classes, overwrite=True)
+    saved_model = export_saved_model(model, output / "saved_model" / "1", overwrite=True)
 
     log("4/5  exporting full int8 TFLite, calibrated on training images")
     tflite, verification = export_verified(

@@ -14,7 +14,9 @@ from keras_deeplab import layers, rewrite
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, resolve
+from keras_deeplab.models.build import build
 from keras_deeplab.published import MODELS, PublishedModel
+from keras_deeplab.weights import opened, own
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 _POOLINGS = (
@@ -435,7 +437,9 @@ def summary_table(pattern="", markdown=False, progress=False):
         if len(scores) > 1 and not markdown:
             scores = [f"{scores[0]} and {len(scores) - 1} more"]
         counts = (f"{row.parameters.trainable / 1e6:.3f} M", f"{row.multiply_adds / 1e9:.3f} B")
-        lines.append((model.name, model.backbone, str(model.output_stride), *counts, "; ".join(scores), model.source))
+        lines.append(
+            (model.name, model.spec.backbone, str(model.spec.output_stride), *counts, "; ".join(scores), model.source)
+        )
     return text_table(header, lines, markdown)
 
 
@@ -486,9 +490,8 @@ def open_network(name, output_stride=None):
     if str(name).endswith(".keras"):
         if output_stride is not None:
             raise ValueError("output_stride is for backbones and published models; a .keras file has its own.")
-        from keras_deeplab.weights import load
-
-        return load(name)
+        with opened(name) as stored:
+            return own.network(stored)
     overrides = {} if output_stride is None else {"output_stride": output_stride}
     if name in MODELS:
         return _skeleton(MODELS[name], **overrides)
@@ -512,7 +515,7 @@ def open_network(name, output_stride=None):
 
 
 def _chosen(pattern):
-    chosen = [model for model in MODELS.values() if pattern in model.name or pattern in model.backbone]
+    chosen = [model for model in MODELS.values() if pattern in model.name or pattern in model.spec.backbone]
     if not chosen:
         raise ValueError(f"No published model has {pattern!r} in its name or backbone: {', '.join(MODELS)}.")
     return chosen
@@ -520,7 +523,7 @@ def _chosen(pattern):
 
 def _skeleton(model, **overrides):
     with unallocated():
-        return model.build(**overrides)
+        return build(model.spec, name=model.name, **overrides)
 
 
 def _count(model, count, space_to_batch=False):

@@ -8,8 +8,8 @@ from keras_deeplab import layers
 NUM_CLASSES = 5
 
 
-def small_model(size=None, plain=False, upsample=True, seed=0, extra=None):
-    """Images (B, H, W, 3) in 0..255 to logits (B, H, W, 5).
+def small_model(size=None, plain=False, upsample=True, seed=0, extra=None, num_classes=NUM_CLASSES):
+    """Images (B, H, W, 3) in 0..255 to logits (B, H, W, num_classes).
 
     `plain` takes Keras's dilated layers for this package's; `extra` is a layer before the classifier.
     """
@@ -31,7 +31,7 @@ def small_model(size=None, plain=False, upsample=True, seed=0, extra=None):
     x = keras.layers.Concatenate()([layers.ResizeBilinear()([pooled, x]), branch])
     if extra is not None:
         x = extra(x)
-    x = keras.layers.Conv2D(NUM_CLASSES, 1, dtype="float32")(x)
+    x = keras.layers.Conv2D(num_classes, 1, dtype="float32")(x)
     if upsample:
         x = layers.ResizeBilinear(dtype="float32")([x, inputs])
     model = keras.Model(inputs, x)

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import keras_deeplab
-from keras_deeplab.cli import main
+from keras_deeplab.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,8 +90,8 @@ def test_a_file_that_loses_too_much_is_refused(trained, folder, tmp_path, capsys
     assert main([*arguments, "--evaluate", str(folder), "--max-miou-drop", "-1"]) == 1
     assert "no good" in capsys.readouterr().err
     assert not target.exists()
-    assert main([*arguments, "--max-miou-drop", "0.1"]) == 1
-    assert "--evaluate DATA" in capsys.readouterr().err
+    message = "--max-miou-drop needs labelled images to compare on: give --evaluate DATA\n"
+    assert refused([*arguments, "--max-miou-drop", "0.1"], capsys) == f"keras-deeplab export-tflite: error: {message}"
 
 
 def test_the_same_command_continues_and_says_when_it_is_finished(trained, folder, capsys):
@@ -114,17 +115,53 @@ def test_training_goes_on_from_a_file_at_its_own_output_stride(folder, tmp_path,
     assert "its network has the output stride 8, 16 was asked for" in capsys.readouterr().err
 
 
+TRAIN = ["train", "FOLDER", "--run-dir", "RUN", "--steps", "1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["evaluate", "no/model.keras", "FOLDER"], "no/model.keras"),
         (["evaluate", "FOLDER/classes.txt", "FOLDER"], "is no checkpoint that can be read"),
         (["evaluate", "FOLDER/images", "FOLDER"], "no checkpoint"),
-        (["train", "FOLDER", "--run-dir", "RUN"], "--steps or --epochs"),
         (["train", "nowhere", "--run-dir", "RUN", "--steps", "1"], "nowhere"),
-        (["train", "FOLDER", "--run-dir", "RUN", "--steps", "1", "--backbone", "resnet"], "Unknown backbone 'resnet'"),
-        (["train", "FOLDER", "--run-dir", "RUN", "--steps", "1", "--num-classes", "2"], "classes.txt has 6 classes"),
-        (["train", "synthetic", "--run-dir", "RUN", "--steps", "1", "--num-classes", "2"], "doesn't take"),
+        ([*TRAIN, "--backbone", "resnet"], "Unknown backbone 'resnet'"),
+        ([*TRAIN, "--num-classes", "2"], "classes.txt has 6 classes"),
+        (
+            ["train", "synthetic", "--run-dir", "RUN", "--steps", "1", "--num-classes", "2"],
+            "doesn't take --num-classes",
+        ),
+        ([*TRAIN, "--augmented"], "doesn't take --augmented"),
+        (
+            [*TRAIN, "--mask-encoding", "rgb"],
+            "--mask-encoding rgb needs --colors FILE",
+        ),
+        (
+            [*TRAIN, "--colors", "FOLDER/classes.txt"],
+            "three numbers in 0..255 a line",
+        ),
+        ([*TRAIN, "--binary"], "--binary is for data of two classes"),
+        ([*TRAIN, "--model", "deeplab3"], "did you mean 'deeplabv3'?"),
+        (
+            [*TRAIN, "--variant", "4x4"],
+            "--variant is no option of deeplabv3plus, which takes --backbone, --output-stride, --flavour, "
+            "--atrous-rates, --multi-grid, --backbone-weights",
+        ),
+        (
+            [
+                "train",
+                "FOLDER",
+                "--run-dir",
+                "RUN",
+                "--steps",
+                "1",
+                "--model",
+                "vainf_deeplabv3_mobilenet",
+                "--backbone",
+                "vgg16",
+            ],
+            "has a backbone of its own",
+        ),
         (["export-tflite", "MODEL", "OUT", "--precision", "int8", "--input-size", "33"], "--calibration"),
         (["export-tflite", "MODEL", "OUT"], "--input-size"),
         (["predict", "MODEL", "FOLDER/nothing-*.jpg"], "nothing-"),
@@ -161,11 +198,95 @@ def test_scripts_are_the_commands(script):
     assert f"keras-deeplab {command} [-h]" in result.stdout
 
 
+def refused(arguments, capsys):
+    """What stands on stderr where a command line is refused before any work."""
+    with pytest.raises(SystemExit) as status:
+        main(arguments)
+    assert status.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
 def test_sizes_on_the_command_line(capsys):
     for text in ("0", "12x", "1x2x3", "large"):
-        with pytest.raises(SystemExit):
-            main(["evaluate", "m", "d", "--input-size", text])
-        assert "argument --input-size" in capsys.readouterr().err
+        error = refused(["evaluate", "m", "d", "--input-size", text], capsys)
+        assert error.endswith(f"error: --input-size must be N or HEIGHTxWIDTH, at least 1; received {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "give --steps or --epochs: how long to train"),
+        ("--steps 5 --epochs 2", "give --steps or --epochs: how long to train, not both"),
+        ("--steps 5 --learning-rate -1", "--learning-rate must be a finite number, at least 0; received -1"),
+        ("--epochs -3", "--epochs must be a finite number, greater than 0; received -3"),
+        ("--steps 5 --power nan", "--power must be a finite number, at least 0; received nan"),
+        ("--steps 5 --scale-range 1", "--scale-range must be two finite numbers LOW,HIGH, greater than 0; received 1"),
+        ("--steps 5 --scale-range 2,1", "--scale-range must begin with the smaller scale; received 2, 1"),
+        ("--steps 5 --batch-size 0", "--batch-size must be a whole number, at least 1; received 0"),
+        ("--steps 5 --crop-size 0x5", "--crop-size must be N or HEIGHTxWIDTH, at least 1; received 0x5"),
+        ("--steps 5 --warmup-steps 6", "--warmup-steps must be at most --steps, 5; received 6"),
+        ("--steps 5 --schedule ploy", "--schedule must be one of poly; received ploy: did you mean 'poly'?"),
+        ("--steps 5 --learning-rat 1", "unknown option --learning-rat: did you mean --learning-rate?"),
+        ("--steps 5 --no-flipp", "unknown option --no-flipp: did you mean --no-flip?"),
+        ("--steps 5 --lear 1", "unknown option --lear: did you mean --learning-rate?"),
+        ("--steps 5 --atrous-rates 6,x", "--atrous-rates must be whole numbers N,N, at least 1; received 6,x"),
+        (
+            "--steps 5 --weights a --model deeplabv3",
+            "--weights holds the network and its backbone too: give it or --model, not both",
+        ),
+    ],
+)
+def test_nonsense_is_refused_before_any_work_in_one_line(words, message, capsys):
+    error = refused(["train", "nowhere", "--run-dir", "nowhere", *words.split()], capsys)
+    assert error == f"keras-deeplab train: error: {message}\n"
+
+
+def test_the_nearest_command_is_named(capsys):
+    assert refused(["trian"], capsys) == "keras-deeplab: error: unknown command 'trian': did you mean 'train'?\n"
+    assert "Known: train, evaluate" in refused(["xyzzy"], capsys)
+
+
+def test_a_command_is_a_module_and_a_row(monkeypatch, capsys):
+    """From outside the package: one file, one row."""
+    code = """
+from keras_deeplab.options import Options, option, record
+
+HELP = "Says how often."
+
+
+@record
+class Arguments(Options):
+    word: str = option(help="what", flag=None, metavar="WORD")
+    times: int = option(2, "how often", minimum=1)
+
+
+def run(arguments):
+    print(arguments.word * arguments.times)
+"""
+    module = types.ModuleType("say")
+    exec(code, module.__dict__)  # as a file would be imported
+    monkeypatch.setitem(sys.modules, "say", module)
+    monkeypatch.setitem(COMMANDS, "say", "say")
+    assert main(["say", "ab", "--times", "3"]) == 0
+    assert capsys.readouterr().out == "ababab\n"
+    assert refused(["say", "ab", "--times", "0"], capsys).endswith(
+        "--times must be a whole number, at least 1; received 0\n"
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_heavy(name):
+    code = (
+        "import sys, keras_deeplab.cli as cli\n"
+        f"try: cli.main([{name!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(', '.join({'tensorflow', 'keras', 'numpy', 'cv2', 'tensorflow_datasets'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"usage: keras-deeplab {name} [-h]")
 
 
 def test_quickstart_leaves_what_it_says(tmp_path, capsys):

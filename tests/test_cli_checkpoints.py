@@ -7,13 +7,14 @@ import keras
 import numpy as np
 import pytest
 from randomise import randomise
-from weight_files import Call, Name, pickled, torch_zip
+from weight_files import Call, Name, pickled, torch_zip, without_record
 
 import keras_deeplab
 import keras_deeplab.layers
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
 from keras_deeplab.cli import main
+from keras_deeplab.specs import Classes
 from keras_deeplab.weights import readers, writers
 from keras_deeplab.weights.describe import describe
 from keras_deeplab.weights.own import stride_of_head
@@ -33,7 +34,9 @@ def vainf(tmp_path_factory):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A small model on Google's MobileNetV2, and its .keras file."""
-    model = randomise(keras_deeplab.DeepLabV3(mobilenet_v2(alpha=0.1), num_classes=3, filters=4, output_stride=8))
+    classes = Classes(("ground", "leaf", "stem"), ((0, 0, 0), (0, 255, 0), (10, 11, 12)))
+    settings = {"num_classes": 3, "filters": 4, "output_stride": 8, "classes": classes}
+    model = randomise(keras_deeplab.DeepLabV3(mobilenet_v2(alpha=0.1), **settings))
     path = tmp_path_factory.mktemp("saved") / "model.keras"
     model.save(path)
     return model, path
@@ -62,8 +65,11 @@ def test_a_checkpoint_is_described(vainf, capsys, wide):
         "source": "vainf: VainF's DeepLabV3Plus-Pytorch",
         "architecture": "DeepLabV3Plus(flavour='vainf', separable=False, filters=4, low_level_filters=3)",
         "backbone": "mobilenet_v2_vainf(alpha=0.25)",
-        "classes": "5",
+        "classes": "5, of no known names; 255 is ignored",
         "output stride": "16, or what load() is asked for",
+        "channels": "3",
+        "preprocessing": "torch",
+        "resize": "half_pixel_centers",
         "arrays": f"{len(arrays)} of {sum(a.size for a in arrays.values()):,} values, "
         f"{sum(a.nbytes for a in arrays.values()) / 1e6:.1f} MB",
     }
@@ -90,9 +96,22 @@ def test_a_keras_file_is_described_without_being_built(saved, capsys, wide, monk
     told = facts(out)
     assert f"{path}: a .keras file" in out
     assert told["source"] == "keras: this package"
-    assert told["architecture"] == f"deeplabv3_mobilenet_v2, Functional of {len(model.layers)} layers"
-    assert (told["classes"], told["output stride"]) == ("3", "8")
+    assert told["network"] == f"deeplabv3_mobilenet_v2, SegmentationModel of {len(model.layers)} layers"
+    assert told["architecture"].startswith("DeepLabV3(flavour='tf', separable=False, image_pooling=True, filters=4")
+    assert told["classes"] == "3, ground, leaf, stem; 255 is ignored"
+    assert told["colours"] == "#000000, #00ff00, #0a0b0c"
+    assert (told["backbone"], told["output stride"], told["channels"]) == ("mobilenet_v2", "8", "3")
+    assert (told["preprocessing"], told["resize"]) == ("tf", "align_corners")
+    assert told["outputs"] == "logits at stride 1"
     assert told["arrays"].startswith(f"{len(model.weights)} of {model.count_params():,} values")
+
+
+def test_a_keras_file_without_a_record_is_described_by_its_layers(saved, tmp_path, wide):
+    without_record(saved[1], tmp_path / "old.keras")
+    told = facts(describe(tmp_path / "old.keras"))
+    assert (told["source"], told["classes"]) == ("keras: this package", "3, of no known names")
+    assert told["output stride"] == "8"
+    assert "architecture" not in told
 
 
 @pytest.mark.parametrize(

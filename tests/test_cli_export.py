@@ -10,8 +10,10 @@ from export_models import small_model
 from keras_deeplab import data, layers
 from keras_deeplab.cli import main
 from keras_deeplab.data.masks import decode_label_png, write_label_png
+from keras_deeplab.specs import Classes
+from keras_deeplab.specs.model import with_spec
 
-CLASSES = ["background", "disc", "square", "triangle", "star", "ring"]
+CLASSES = ("background", "disc", "square", "triangle", "star", "ring")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def folder(tmp_path_factory):
     random = np.random.default_rng(0)
     classifier.set_weights([random.normal(0, 1, weight.shape) for weight in classifier.get_weights()])
     model = keras.Model(small.inputs[0], layers.ResizeBilinear()([logits, small.inputs[0]]))
-    model.save(root / "model.keras")
+    with_spec(model, classes=Classes(CLASSES)).save(root / "model.keras")
     for sub in ("images", "masks", "splits"):
         (root / "data" / sub).mkdir(parents=True)
     names = []
@@ -99,15 +101,26 @@ def test_sizes_outputs_and_refusals(folder, tmp_path, capsys):
         (["--input-size", "33", "--layer-errors", "2"], "errors of layers are told of int8 and int16x8 files"),
         (["--input-size", "33", "--fine-tune-steps", "2"], "fine_tune_steps and float_tensors are for int8"),
         (["--input-size", "33", "--runtimes", "tensorrt"], "runtimes must be some of onnxruntime, openvino"),
-        (["--input-size", "33", "--max-miou-drop", "0.1"], "--max-miou-drop needs labelled images"),
         (["--input-size", "33", "--palette", str(tmp_path / "names.txt")], "must hold three numbers in 0..255 a line"),
     ):
         before = target.read_bytes()
         assert main([*base, *arguments]) == 1
         assert message in capsys.readouterr().err
         assert target.read_bytes() == before
-    with pytest.raises(SystemExit):
-        main([*base, "--input-size", "33,huge"])
+    for arguments, message in (
+        (
+            ["--input-size", "33,huge"],
+            "--input-size must be N or HEIGHTxWIDTH, several with commas, or dynamic; received",
+        ),
+        (["--input-size", "33", "--max-miou-drop", "0.1"], "--max-miou-drop needs labelled images"),
+        (
+            ["--input-size", "33", "--calibration-samples", "0"],
+            "--calibration-samples must be a whole number, at least 1",
+        ),
+    ):
+        with pytest.raises(SystemExit):
+            main([*base, *arguments])
+        assert message in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if "unverified" in path.name]
 
 
@@ -128,8 +141,6 @@ def test_onnx(folder, tmp_path, capsys):
     assert main([*arguments, "--evaluate", str(folder / "data"), "--max-miou-drop", "-1"]) == 1
     assert "the converted file is no good" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".onnx"] == ["m.rejected.onnx"]
-    assert main([*arguments, "--max-miou-drop", "1"]) == 1
-    assert "--max-miou-drop needs labelled images" in capsys.readouterr().err
     # Beside a TFLite file of several sizes an ONNX file stands at each of them.
     sizes = ["export-tflite", str(folder / "model.keras"), str(tmp_path / "m.tflite"), "--input-size", "33,49x65"]
     sizes += ["--rounds", "1", "--runtimes", "onnxruntime", "--evaluate", str(folder / "data")]
@@ -139,3 +150,31 @@ def test_onnx(folder, tmp_path, capsys):
         assert rows(out)[f"float32, {size}"][3] == rows(out)[f"ONNX, onnxruntime, {size}"][3] == "100.000 %"
         assert err.count(f"the converted file is no good at {size}: mIoU on") == 1
     assert (tmp_path / "m.rejected.tflite").is_file()
+
+
+def test_the_records_have_the_exporters_options_and_defaults():
+    import inspect
+
+    from keras_deeplab import export_saved_model, export_tflite
+    from keras_deeplab.export import settings
+    from keras_deeplab.export.onnx import export_compared, export_onnx
+    from keras_deeplab.export.tflite import export_precisions
+    from keras_deeplab.options import options
+
+    own = {"precision", "classes", "palette", "options", "progress"}
+    for record, function in (
+        (settings.TFLiteOptions, export_tflite),
+        (settings.ONNXOptions, export_onnx),
+        (settings.SavedModelOptions, export_saved_model),
+        (settings.ComparisonOptions, export_precisions),
+        (settings.ComparisonOptions, export_compared),
+    ):
+        names = {
+            name: parameter.default
+            for name, parameter in list(inspect.signature(function).parameters.items())[2:]
+            if name not in (*own, "source", "precisions")
+        }
+        assert set(options(record)) == set(names), function.__name__
+        for name, entry in options(record).items():
+            if name != "runtimes":  # of one kind of file those, of the other none
+                assert entry.default == names[name], name

@@ -8,7 +8,9 @@ import http.client
 import json
 import os
 import re
+import shutil
 import stat
+import subprocess
 import threading
 import urllib.parse
 from pathlib import Path
@@ -17,6 +19,7 @@ import chromium
 import flatbuffers
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from keras_deeplab.cli import main
@@ -26,6 +29,7 @@ from keras_deeplab.demo.server import make_server
 from keras_deeplab.inference.files import encode_png
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metadata import tflite as _tflite_metadata
+from keras_deeplab.specs import Classes, FileSpec, ModelSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = b'// core\nimport { createWasmLib } from "@litertjs/wasm-utils";\n'
@@ -95,11 +99,77 @@ def test_the_page_holds_the_model_the_runtime_and_what_the_legend_needs(graph_fi
     assert "Apache License" in (folder / "runtime" / "LICENSE.txt").read_text("utf-8")
 
 
+def with_record(file, spec):
+    """A TFLite file with a record behind it."""
+    file.write_bytes(file.read_bytes() + _tflite_metadata.write("net", spec)[1])
+    return file
+
+
+def settings_of(file, modules, tmp_path):
+    folder = page.write_page(file, tmp_path / "site", runtime=modules)
+    return json.loads((folder / "demo.json").read_text("utf-8"))
+
+
+def test_the_record_tells_how_scores_become_labels(graph_file, modules, tmp_path):
+    coarse = ("FLOAT32", (1, 9, 13, 1))
+    binary = ModelSpec(1, classes=Classes(("ground", "crop")), resize="half_pixel_centers")
+    file = with_record(graph_file(target=coarse, classes=1), FileSpec(binary, "logits", False, ((33, 49),)))
+    facts = page.check_model(file)
+    assert (facts.output, facts.num_classes, facts.classes) == ("scores", 2, ["ground", "crop"])
+    settings = settings_of(file, modules, tmp_path)
+    assert (settings["output"], settings["threshold"], settings["alignCorners"]) == ("scores", 0.0, False)
+    assert settings["ignored"] is None
+    whole = ("FLOAT32", (1, 33, 49, 6))
+    several = FileSpec(ModelSpec(6, activation="sigmoid", multi_label=True), "probabilities", True, ((33, 49),))
+    settings = settings_of(with_record(graph_file(target=whole), several), modules, tmp_path)
+    assert (settings["threshold"], settings["ignored"], settings["untinted"]) == (0.5, 255, [255])
+    # Numbers of one channel are labels only where the record doesn't say otherwise.
+    bytes_of_one = ("UINT8", (1, 33, 49, 1))
+    file = with_record(graph_file(target=bytes_of_one, classes=1), FileSpec(ModelSpec(1), "logits", True, ((33, 49),)))
+    with pytest.raises(ValueError, match="--output-kind labels"):
+        page.check_model(file)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_scores_become_the_labels_that_tensorflow_finds(align_corners, classes, tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs Node.js")
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(1, 9, 13, classes)).astype(np.float32)
+    options = {"alignCorners": align_corners, "threshold": 0.2, "ignored": 255}
+    script = f"""
+const fs = require("fs");
+require("vm").runInThisContext(fs.readFileSync({json.dumps(str(page.STATIC / "js" / "decide.js"))}, "utf-8"));
+const scores = Float32Array.from({scores.ravel().tolist()});
+const from = {{ rows: 9, columns: 13, classes: {classes} }};
+const given = {json.dumps(options)};
+const some = decided(scores, from, {{ rows: 33, columns: 49 }}, 40, 30, given);
+const best = decided(scores, from, {{ rows: 33, columns: 49 }}, 49, 33, {{ ...given, threshold: null }});
+const same = decided(scores, from, {{ rows: 9, columns: 13 }}, 13, 9, {{ ...given, threshold: null }});
+console.log(JSON.stringify([some, best, same].map((labels) => [...labels])));
+"""
+    file = tmp_path / "script.js"
+    file.write_text(script)
+    done = subprocess.run([node, str(file)], capture_output=True, text=True, check=True, timeout=60)
+    some, best, same = (np.array(labels) for labels in json.loads(done.stdout))
+    resize = {"align_corners": align_corners, "half_pixel_centers": not align_corners}
+    large = tf.raw_ops.ResizeBilinear(images=scores, size=(33, 49), **resize)[0].numpy()
+    part = large[:30, :40]
+    if classes == 1:
+        np.testing.assert_array_equal(some.reshape(30, 40), part[..., 0] > 0.2)
+        return
+    np.testing.assert_array_equal(some.reshape(30, 40), np.where(part.max(-1) > 0.2, part.argmax(-1), 255))
+    np.testing.assert_array_equal(best.reshape(33, 49), large.argmax(-1))
+    np.testing.assert_array_equal(same.reshape(9, 13), scores[0].argmax(-1))
+
+
 def test_names_and_colours_come_from_the_files_metadata_unless_others_are_given(graph_file, modules, tmp_path):
     file = graph_file(classes=3)
-    facts = {"precision": "float32", "output": "labels", "input_sizes": [[33, 49]], "upsampled": True, "resize": ""}
     colours = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.uint8)
-    file.write_bytes(file.read_bytes() + _tflite_metadata.write("net", facts, ["sky", "road", "car"], colours)[1])
+    classes = Classes(("sky", "road", "car"), tuple(map(tuple, colours.tolist())))
+    with_record(file, FileSpec(ModelSpec(3, classes=classes), input_sizes=((33, 49),)))
     command = ["demo", str(file), "--output", str(tmp_path / "site"), "--runtime", str(modules), "--no-serve"]
     assert main(command) == 0
     settings = json.loads((tmp_path / "site" / "demo.json").read_text())
@@ -116,7 +186,9 @@ def test_every_file_that_the_page_names_is_there(graph_file, modules, tmp_path):
     named = set(re.findall(r'(?:src|href)="([^"#]+)"', (folder / "index.html").read_text("utf-8")))
     assert len(named) > 3
     for script in (folder / "js").iterdir():
-        named |= {f"js/{name}" for name in re.findall(r'from "\./([^"]+)"', script.read_text("utf-8"))}
+        named |= {
+            f"js/{name}" for name in re.findall(r'(?:from "\./|importScripts\(")([^"]+)"', script.read_text("utf-8"))
+        }
     assert not [name for name in named if not (folder / name).is_file()]
     ids = set(re.findall(r'id="([^"]+)"', (folder / "index.html").read_text("utf-8")))
     used = set(re.findall(r'part\("([^"]+)"\)', (folder / "js" / "main.js").read_text("utf-8")))
@@ -174,7 +246,7 @@ def test_files_that_the_browser_cant_run_are_refused_before_anything_is_written(
 def test_what_a_file_takes_and_returns_is_read_from_it(graph_file):
     assert page.check_model(graph_file()) == page.BrowserModel((33, 49), "float32", "labels", 6)
     logits = graph_file(("UINT8", (1, 33, 49, 3)), ("FLOAT32", (1, 33, 49, 4)))
-    assert page.check_model(logits) == page.BrowserModel((33, 49), "uint8", "logits", 4)
+    assert page.check_model(logits) == page.BrowserModel((33, 49), "uint8", "scores", 4)
 
 
 def test_wrong_arguments_are_told(graph_file, modules, tmp_path):
@@ -205,7 +277,7 @@ def test_the_command_writes_a_page_and_tells_what_is_wrong(graph_file, modules, 
     assert json.loads((tmp_path / "site" / "demo.json").read_text())["classes"][1] == "road"
     names.write_text("road\nsky\n")
     assert main([*command, "--classes", str(names)]) == 1
-    assert "names 2 classes" in capsys.readouterr().err
+    assert "received 2 class names (road, sky), and the model has 6 classes" in capsys.readouterr().err
 
 
 def test_a_wheel_would_hold_every_file_of_the_page():

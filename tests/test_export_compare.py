@@ -3,8 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from export_models import small_model
 
 from keras_deeplab import data
@@ -13,18 +15,25 @@ from keras_deeplab.export import compare
 from keras_deeplab.export.tflite import export_tflite
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import ConfusionMatrix
+from keras_deeplab.specs import Classes
+from keras_deeplab.specs.model import with_spec
 
 SIZE = (65, 81)
 SMALL = (64, 72)
 
 
+def six_classes(**options):
+    """A model for the classes of the synthetic data set."""
+    return small_model(num_classes=6, **options)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder, model = tmp_path_factory.mktemp("files"), small_model()
+    folder, model = tmp_path_factory.mktemp("files"), six_classes()
     return {
         "model": model,
         "exact": export_tflite(model, folder / "exact.tflite", input_size=SIZE).path,
-        "coarse": export_tflite(small_model(seed=1), folder / "other.tflite", input_size=SIZE).path,
+        "coarse": export_tflite(six_classes(seed=1), folder / "other.tflite", input_size=SIZE).path,
         "large": export_tflite(model, folder / "large.tflite", input_size=1025).path,
         "several": export_tflite(model, folder / "several.tflite", input_size=[SIZE, SMALL]).path,
         "far": export_tflite(model, folder / "far.tflite", input_size=[33, 1025]).path,
@@ -138,3 +147,42 @@ def test_the_table_of_layers_is_cut():
 
 def test_a_score_that_is_no_number_never_passes():
     assert not compare.Verification(0, np.nan, np.nan, 1.0, 0, 0.5).passed
+
+
+def test_data_of_other_classes_is_refused_or_paired_by_name(files):
+    source = data.load("synthetic", split="val", num_examples=2, size=(60, 70))
+    names = tuple(reversed(source.classes))
+    path = files["exact"]
+    model = with_spec(keras.models.clone_model(files["model"]), classes=Classes(names))
+    model.set_weights(files["model"].get_weights())
+    with pytest.raises(ValueError, match=r"the data's classes are not the model's, though the names are the same"):
+        compare.verify(path, model, source, progress=False)
+    paired = compare.verify(path, model, source, class_map="names", progress=False)
+    assert paired.equal_labels > 0.9999
+    other = compare.verify(path, files["model"], source, progress=False)
+    assert paired.model_miou != other.model_miou
+
+
+def test_binary_models_of_any_channels_are_compared(tmp_path):
+    images = keras.Input((None, None, 4))
+    logits = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="glorot_normal")(images)
+    model = with_spec(keras.Model(images, logits), classes=Classes(("ground", "crop")))
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (2, 20, 24, 4), np.uint8)
+    wanted = (np.asarray(model(pictures.astype(np.float32)))[..., 0] > 0).astype(np.uint8)
+    assert 0 < wanted.mean() < 1
+
+    class Given:
+        """Samples as a data set gives them."""
+
+        name, num_examples, num_classes, ignore_label, channels = "given", 2, 2, 255, 4
+        classes_spec = Classes(("ground", "crop"))
+
+        def dataset(self, *_):
+            samples = {"image": pictures, "label": wanted, "name": ["a", "b"]}
+            return tf.data.Dataset.from_tensor_slices(samples)
+
+    path = export_tflite(model, tmp_path / "model.tflite", input_size=(20, 24)).path
+    found = compare.verify(path, model, Given(), progress=False)
+    assert found.model_miou == 1.0
+    assert found.equal_labels == found.file_miou == 1.0

@@ -14,18 +14,14 @@ import tensorflow as tf
 from export_models import NUM_CLASSES, photograph, small_model
 
 from keras_deeplab import data, layers
-from keras_deeplab.export import compare, flatbuffer, tflite
-from keras_deeplab.export.tflite import (
-    RejectedFile,
-    calibration_images,
-    export_precisions,
-    export_tflite,
-    export_verified,
-    operators,
-    verify,
-)
+from keras_deeplab.export import compare, flatbuffer
+from keras_deeplab.export.calibration import Calibration
+from keras_deeplab.export.compare import verify
+from keras_deeplab.export.flatbuffer import operators
+from keras_deeplab.export.tflite import RejectedFile, export_precisions, export_tflite, export_verified
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metadata import tflite as _tflite_metadata
+from keras_deeplab.specs import Classes
 
 HEIGHT, WIDTH = SIZE = (65, 81)
 
@@ -357,30 +353,24 @@ def test_a_file_tells_its_classes_colours_and_sizes(model, tmp_path):
     names, colours = ["none", "road", "car", "tree", "sky"], np.arange(15, dtype=np.uint8).reshape(5, 3)
     options = {"input_size": SIZE, "output": "logits", "upsample": False}
     path = export_tflite(model, tmp_path / "model.tflite", classes=names, palette=colours, **options).path
-    facts, classes, palette = _tflite_metadata.read(path)
-    assert classes == names
-    np.testing.assert_array_equal(palette, colours)
-    assert facts == {
-        "precision": "float32",
-        "output": "logits",
-        "input_sizes": [[65, 81]],
-        "num_classes": 5,
-        "upsampled": False,
-        "resize": "align_corners",
-    }
+    spec = _tflite_metadata.read_spec(path)
+    assert spec.model.labels == tuple(names)
+    np.testing.assert_array_equal(spec.model.classes.colors, colours)
+    assert (spec.precision, spec.output, spec.input_sizes, spec.upsampled) == ("float32", "logits", (SIZE,), False)
+    assert (spec.model.num_classes, spec.model.resize) == (5, "align_corners")
     segment = predictor(path)
     assert segment.classes == names
     np.testing.assert_array_equal(segment.palette, colours)
-    # Without names there are the colours of PASCAL VOC, and the number of classes is known still.
+    # Without names nothing takes their place, and the number of classes is known still.
     bare = predictor(export_tflite(model, tmp_path / "bare.tflite", input_size=SIZE).path)
     assert (bare.classes, bare.num_classes) == (None, 5)
-    assert bare.palette.tolist()[:2] == [[0, 0, 0], [128, 0, 0]]
+    assert _tflite_metadata.read_spec(tmp_path / "bare.tflite").model.classes == Classes()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": ["a", "b"]}, r"classes must be 5 names .* received 2"),
+        ({"classes": ["a", "b"]}, r"classes must be 5 names .*; received 2"),
         ({"classes": ["a", "b", "c", "d", "e\nf"]}, r"classes must be 5 names of a line each"),
         ({"palette": np.zeros((5, 3))}, r"palette must be uint8 \(N, 3\), received float64"),
         ({"palette": np.zeros((4, 3), np.uint8)}, r"the palette has 4 colours for 5 classes"),
@@ -527,6 +517,10 @@ def write_images(folder, count):
     folder.mkdir(parents=True)
     for index in range(count):
         (folder / f"{index:03d}.png").write_bytes(tf.io.encode_png(np.full((8, 9, 3), index, np.uint8)).numpy())
+
+
+def calibration_images(given, size, samples=100):
+    return Calibration(given, samples).images(size)
 
 
 def shades(images):
@@ -732,11 +726,11 @@ def test_an_error_while_verifying_leaves_no_file(synthetic_model, source, tmp_pa
 
 
 def test_a_score_that_is_no_number_never_passes():
-    nothing = tflite.Verification(0, float("nan"), float("nan"), 1.0, 0, 0.5)
+    nothing = compare.Verification(0, float("nan"), float("nan"), 1.0, 0, 0.5)
     assert not nothing.passed
-    assert tflite.Verification(1, 0.7, 0.68, 0.98, 10, None).passed
-    assert tflite.Verification(1, 0.7, 0.68, 0.98, 10, 0.025).passed
-    assert not tflite.Verification(1, 0.7, 0.67, 0.98, 10, 0.025).passed
+    assert compare.Verification(1, 0.7, 0.68, 0.98, 10, None).passed
+    assert compare.Verification(1, 0.7, 0.68, 0.98, 10, 0.025).passed
+    assert not compare.Verification(1, 0.7, 0.67, 0.98, 10, 0.025).passed
 
 
 # What the documentation promises ----------------------------------------------------------------------------

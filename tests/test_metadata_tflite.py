@@ -3,24 +3,32 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import flatbuffers
-import numpy as np
 import pytest
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
 from keras_deeplab.metadata import tflite as _tflite_metadata
+from keras_deeplab.specs import Classes, FileSpec, ModelSpec
 
+NAMES, COLOURS = ("Straße", "car", "sky above"), ((0, 0, 0), (255, 1, 2), (3, 4, 5))
+SPEC = FileSpec(
+    ModelSpec(3, classes=Classes(NAMES, COLOURS), builder="DeepLabV3", settings={"filters": 4}),
+    input_sizes=((257, 321),),
+    precision="int8",
+)
+BARE = replace(SPEC, model=ModelSpec(3))
+# export.json before the record.
 FACTS = {
     "precision": "int8",
     "output": "labels",
     "input_sizes": [[257, 321]],
     "num_classes": 3,
     "upsampled": True,
-    "resize": "align_corners",
+    "resize": "half_pixel_centers",
 }
-NAMES, COLOURS = ["Straße", "car", "sky above"], np.array([[0, 0, 0], [255, 1, 2], [3, 4, 5]], np.uint8)
 
 
 class Reader:
@@ -64,7 +72,7 @@ def file(tmp_path, archive):
 
 
 def test_tables_follow_the_schema():
-    content, _ = _tflite_metadata.write("mine", FACTS, NAMES, COLOURS)
+    content, _ = _tflite_metadata.write("mine", SPEC)
     assert content[4:8] == b"M001"
     model = root(content)
     assert model.text(0) == "mine"
@@ -90,27 +98,65 @@ def test_tables_follow_the_schema():
 
 
 def test_logits_have_their_names_along_an_axis_and_each_size_a_table():
-    facts = {**FACTS, "output": "logits", "input_sizes": [[65, 65], [97, 97]]}
-    graphs = root(_tflite_metadata.write("mine", facts, NAMES)[0]).children(3)
+    spec = replace(SPEC, output="logits", input_sizes=((65, 65), (97, 97)))
+    graphs = root(_tflite_metadata.write("mine", spec)[0]).children(3)
     assert len(graphs) == 2
     (names,) = graphs[1].children(3)[0].children(6)
     assert names.number(2, number_types.Int8Flags) == 2  # TENSOR_AXIS_LABELS
-    (bare,) = root(_tflite_metadata.write("mine", FACTS)[0]).children(3)
+    (bare,) = root(_tflite_metadata.write("mine", BARE)[0]).children(3)
     assert bare.children(3)[0].children(6) == []
 
 
+def test_the_two_names_of_a_binary_model_are_none_of_its_one_channel():
+    binary = FileSpec(ModelSpec(1, classes=Classes(("ground", "crop")), channels=1), "logits", True, ((65, 65),))
+    model = root(_tflite_metadata.write("mine", binary)[0])
+    assert [entry.text(0) for entry in model.children(6)] == ["labels.txt", "palette.txt", "export.json"]
+    (graph,) = model.children(3)
+    assert graph.children(3)[0].children(6) == []
+    assert graph.children(2)[0].child(3).child(1).number(0, number_types.Int8Flags) == 2  # GRAYSCALE
+
+
+def entries(archive):
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        return {name: files.read(name).decode() for name in files.namelist()}
+
+
 def test_files_come_back(tmp_path):
-    archive = _tflite_metadata.write("mine", FACTS, NAMES, COLOURS)[1]
-    assert archive == _tflite_metadata.write("mine", FACTS, NAMES, COLOURS)[1]
+    archive = _tflite_metadata.write("mine", SPEC)[1]
+    assert archive == _tflite_metadata.write("mine", SPEC)[1]
     path = file(tmp_path, archive)
-    facts, classes, palette = _tflite_metadata.read(path)
-    assert (facts, classes) == (FACTS, NAMES)
-    np.testing.assert_array_equal(palette, COLOURS)
-    assert palette.dtype == np.uint8
+    assert _tflite_metadata.read_spec(path) == SPEC
+    assert _tflite_metadata.read_classes(path) == Classes(NAMES, COLOURS)
+    # Other readers find the same.
+    found = entries(archive)
+    assert found["labels.txt"].splitlines() == list(NAMES)
+    assert found["palette.txt"] == "0 0 0\n255 1 2\n3 4 5\n"
     text = _tflite_metadata.describe(path)
-    for part in ("int8", "257x321", "3: Straße, car, sky above", "3 colours"):
+    for part in ("int8", "257x321", "3: Straße, car, sky above", "3 colours", "DeepLabV3"):
         assert part in text
-    assert _tflite_metadata.read(file(tmp_path, _tflite_metadata.write("mine", FACTS)[1])) == (FACTS, None, None)
+    bare = _tflite_metadata.write("mine", BARE)[1]
+    assert _tflite_metadata.read_spec(file(tmp_path, bare)) == BARE
+    assert "3, without names" in _tflite_metadata.describe(path)
+    # Colours are given where nothing names the classes, names never.
+    assert "labels.txt" not in entries(bare)
+    assert entries(bare)["palette.txt"] == "0 0 0\n128 0 0\n0 128 0\n"
+
+
+def test_files_of_earlier_versions_have_a_record(tmp_path):
+    parts = {"export_json": json.dumps(FACTS), "labels_txt": "a\nb\nc\n", "palette_txt": "0 0 0\n1 2 3\n4 5 6\n"}
+    model = ModelSpec(3, classes=Classes(("a", "b", "c"), ((0, 0, 0), (1, 2, 3), (4, 5, 6))), resize=FACTS["resize"])
+    expected = FileSpec(model, "labels", True, ((257, 321),), "int8")
+    assert _tflite_metadata.read_spec(file(tmp_path, archive_of(**parts))) == expected
+    without_count = {name: value for name, value in FACTS.items() if name != "num_classes"}
+    parts["export_json"] = json.dumps(without_count)
+    assert _tflite_metadata.read_spec(file(tmp_path, archive_of(**parts))) == expected
+    # They called the one channel of a binary model a class.
+    one = archive_of(export_json=json.dumps({**FACTS, "num_classes": 1}), labels_txt="a\n", palette_txt="0 0 0\n")
+    assert _tflite_metadata.read_spec(file(tmp_path, one)).model == ModelSpec(1, resize=FACTS["resize"])
+    for wrong in ({**FACTS, "num_classes": 4}, {**FACTS, "resize": ""}, {**FACTS, "input_sizes": [3]}):
+        path = file(tmp_path, archive_of(**{**parts, "export_json": json.dumps(wrong)}))
+        with pytest.raises(ValueError, match=rf"metadata of {path} can't be understood"):
+            _tflite_metadata.read_spec(path)
 
 
 def archive_of(**files):
@@ -122,18 +168,26 @@ def archive_of(**files):
 
 
 def test_files_of_other_programs_have_what_they_have(tmp_path):
-    assert _tflite_metadata.read(file(tmp_path, b"")) == (None, None, None)
+    def read(content):
+        path = file(tmp_path, content)
+        return _tflite_metadata.read_spec(path), _tflite_metadata.read_classes(path)
+
+    assert read(b"") == (None, None)
     assert _tflite_metadata.describe(tmp_path / "model.tflite") is None
-    assert _tflite_metadata.read(tmp_path / "nowhere.tflite") == (None, None, None)
-    assert _tflite_metadata.read(file(tmp_path, archive_of(labels_txt="a\nb"))) == (None, ["a", "b"], None)
-    foreign = json.dumps({"output": "boxes"})
-    assert _tflite_metadata.read(file(tmp_path, archive_of(export_json=foreign))) == (None, None, None)
+    assert _tflite_metadata.read_spec(tmp_path / "nowhere.tflite") is None
+    assert read(archive_of(labels_txt="a\nb")) == (None, Classes(("a", "b")))
+    assert read(archive_of(labels_txt="???\n???")) == (None, None)
+    assert read(archive_of(export_json=json.dumps({"output": "boxes"}))) == (None, None)
+    assert read(archive_of(export_json="[]")) == (None, None)
 
 
 @pytest.mark.parametrize(
     "files",
     [
         {"export_json": "{"},
+        {"export_json": json.dumps({"model": {"format": 1}})},
+        {"export_json": json.dumps({"model": {"format": 2, "num_classes": 3}})},
+        {"export_json": json.dumps({"model": {"format": 1, "num_classes": 3}, "output": "boxes"})},
         {"palette_txt": "1 2\n"},
         {"palette_txt": "1 2 256\n"},
         {"palette_txt": "1 2 x\n"},
@@ -144,7 +198,7 @@ def test_files_of_other_programs_have_what_they_have(tmp_path):
 def test_broken_metadata_is_named(files, tmp_path):
     path = file(tmp_path, archive_of(**files))
     with pytest.raises(ValueError, match=rf"metadata of {path}"):
-        _tflite_metadata.read(path)
+        _tflite_metadata.read_classes(path)
 
 
 @pytest.mark.parametrize(
@@ -160,4 +214,4 @@ def test_entries_that_cannot_be_read_are_named(place, value, tmp_path):
         content[directory + place + 2 : directory + place + 3] = value
     path = file(tmp_path, bytes(content))
     with pytest.raises(ValueError, match=rf"metadata of {path} can't be read"):
-        _tflite_metadata.read(path)
+        _tflite_metadata.read_spec(path)

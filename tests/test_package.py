@@ -12,22 +12,23 @@ import keras_deeplab
 PACKAGE = Path(keras_deeplab.__file__).parent
 # Each module may import from its own layer and those before it.
 LAYERS = [
-    {"_helpers", "_version", "registry", "specs", "metadata"},
+    {"_helpers", "_version", "options", "registry", "specs", "metadata"},
     {"layers", "metrics"},
     {"rewrite", "blocks"},
     {"backbones", "heads", "data"},
-    {"models", "serving"},
+    {"networks", "serving"},
     {"published"},
     {"weights"},
-    {"summary"},
+    {"models"},
+    {"loading", "summary"},
     {"inference", "quantize"},
     {"export", "demo"},
     {"training"},
     {"quickstart"},
     {"cli"},
 ]
-# The builders' own `weights=` and `backbone_weights=`, which load when they are used.
-UPWARD = {("models", "weights")}
+# Files that import each other, to be undone.
+CIRCLES = {("keras_deeplab.export.onnx", "keras_deeplab.export.tflite")}
 
 
 def run(code):
@@ -65,9 +66,71 @@ def test_imports_point_one_way():
         wrong += [
             f"{path.relative_to(PACKAGE)}:{line} imports {other}"
             for other, line in imported_parts(path)
-            if other in rank and rank[other] > rank[part] and (part, other) not in UPWARD
+            if other in rank and rank[other] > rank[part]
         ]
     assert wrong == []
+
+
+def modules():
+    """{name of a module: its file}."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(files):
+    """{module: the modules that it imports, at any depth of its code}.
+
+    Whoever imports a module of another folder runs that folder's `__init__` as well.
+    """
+    edges = {}
+    for name, path in files.items():
+        told = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                told |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                named = {f"{node.module}.{alias.name}" for alias in node.names}
+                told |= named if named <= files.keys() else {node.module, *named}
+        folders = {parent for other in told for parent in parents(other)} - {*parents(name), name}
+        edges[name] = ((told | folders) & files.keys()) - {name}
+    return edges
+
+
+def parents(name):
+    parts = name.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts))}
+
+
+def circles(edges):
+    """Sets of modules each of which leads to each other."""
+
+    def reached(start):
+        seen, ahead = set(), [start]
+        while ahead:
+            for other in edges[ahead.pop()] - seen:
+                seen.add(other)
+                ahead.append(other)
+        return seen
+
+    ahead = {name: reached(name) for name in edges}
+    inside = [name for name in edges if name in ahead[name]]
+    return {
+        tuple(sorted(other for other in inside if other in ahead[name] and name in ahead[other])) for name in inside
+    }
+
+
+def test_no_file_imports_itself_through_others():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {("b", "c")}
+    assert circles(imports(modules())) - CIRCLES == set()
+
+
+def test_weights_build_no_network():
+    """A source gives a record and arrays."""
+    for path in (PACKAGE / "weights").rglob("*.py"):
+        assert not {"models", "loading"} & {part for part, _ in imported_parts(path)}, path.name
 
 
 def test_models_know_no_data():

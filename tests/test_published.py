@@ -10,6 +10,7 @@ import pytest
 from keras_deeplab import summary
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.models.build import build
 from keras_deeplab.published import MODELS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
@@ -162,9 +163,9 @@ for name, row in MODELS.items():
 def measure(name, overrides):
     """(name, number of logits, parameters, multiply-adds by what is wanted, strides of the network's maps)."""
     with unallocated():
-        model = MODELS[name].build(**dict(overrides))
+        model = build(name, **dict(overrides))
     costs = {wanted: summary.multiply_adds(model, *wanted) for wanted in WANTED[name, overrides]}
-    network = model.get_layer("network") if MODELS[name].settings.get("multi_scale") else model
+    network = model.get_layer("network") if MODELS[name].spec.settings.get("multi_scale") else model
     strides = {field.output_stride for field in summary.receptive_field(network)} - {None}
     return Measured(model.name, model.outputs[0].shape[-1], summary.count_parameters(model), costs, strides)
 
@@ -209,11 +210,11 @@ def test_every_published_model_builds_at_its_output_stride(name):
     row = MODELS[name]
     measured = measure(name, ())
     assert measured.name == name
-    assert measured.num_classes == row.settings.get("num_classes", 21)
-    assert (row.output_stride, row.output_stride) in measured.strides
-    coarser = {stride for stride in measured.strides if max(stride) > row.output_stride}
+    assert measured.num_classes == row.spec.num_classes
+    assert (row.spec.output_stride,) * 2 in measured.strides
+    coarser = {stride for stride in measured.strides if max(stride) > row.spec.output_stride}
     # HRNet's branches, and the windows of lite R-ASPP's mean.
-    assert not coarser or row.backbone.startswith("hrnet") or BACKBONES[row.backbone].v3_head == "lite_raspp"
+    assert not coarser or row.spec.backbone.startswith("hrnet") or BACKBONES[row.spec.backbone].v3_head == "lite_raspp"
 
 
 FIGURES = [(row.name, figure) for row in MODELS.values() for figure in row.counts]
@@ -249,13 +250,14 @@ def test_the_deployment_card_counts_twenty_ninths_of_thop():
 
 def test_overrides_win_and_the_row_stays_as_it_is():
     row = MODELS["vainf_deeplabv3plus_mobilenet"]
+    before = row.spec.to_json()
     with unallocated():
-        model = row.build(num_classes=5, output_stride=8, name="mine")
+        model = build(row.name, num_classes=5, output_stride=8, name="mine")
     assert (model.name, model.output_shape[-1]) == ("mine", 5)
-    with pytest.raises(TypeError):
-        row.settings["flavour"] = "tf"
+    assert (model.spec.flavour, model.spec.output_stride) == ("vainf", 8)
+    assert row.spec.to_json() == before
     with pytest.raises(AttributeError):
-        row.backbone = "resnet50"
+        row.spec.backbone = "resnet50"
 
 
 def test_an_unknown_model_is_told_with_the_nearest():

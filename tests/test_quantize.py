@@ -13,7 +13,8 @@ from randomise import randomise
 import keras_deeplab
 from keras_deeplab import layers
 from keras_deeplab.export import flatbuffer
-from keras_deeplab.export.tflite import _converted, export_tflite
+from keras_deeplab.export.tflite import export_tflite
+from keras_deeplab.export.tflite.conversion import converted as tflite_content
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.quantize import UnfoldableError, argmax, balance, fine_tune, fit_ranges, quantize, ranges
 from keras_deeplab.quantize.copies import copy_channels
@@ -25,6 +26,7 @@ from keras_deeplab.quantize.plan import plan
 from keras_deeplab.quantize.rounding import round_kernels
 from keras_deeplab.quantize.sensitivity import channel_errors, shares
 from keras_deeplab.quantize.statistics import observe
+from keras_deeplab.specs.model import spec_of
 
 SIZE = (33, 49)
 
@@ -348,7 +350,8 @@ def test_biases_set_in_a_file_are_those_that_the_converter_would_write(quantised
     kernel, bias = layer.get_weights()
 
     def converted():
-        return flatbuffer.unpacked(_converted(ours, SIZE, "int8", "labels", True, "uint8", None, False))
+        options = {"precision": "int8", "output": "labels", "input_type": "uint8"}
+        return flatbuffer.unpacked(tflite_content(ours, spec_of(ours), SIZE, **options))
 
     def constants(file):
         buffers = [file.buffers[tensor.buffer].data for tensor in file.subgraphs[0].tensors]

@@ -14,6 +14,7 @@ import pytest
 
 from keras_deeplab.serving import Client, client
 from keras_deeplab.serving.errors import NotServed, reason
+from keras_deeplab.specs import Classes, FileSpec, ModelSpec
 
 IMAGE = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
 LABELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -336,18 +337,70 @@ def test_status_and_metadata():
     spec = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "21"}], "unknown_rank": False}}
     one = {"inputs": {"images": {**spec, "dtype": "DT_UINT8"}}, "outputs": {"logits": spec}}
     definition = {"signature_def": {"logits": one, "__saved_model_init_op": {"outputs": {"x": spec}}}}
-    replies = [(200, status), *[(200, {"metadata": {"signature_def": definition}})] * 2, (200, {"ready": True})]
+    replies = [(200, status), (200, {"metadata": {"signature_def": definition}}), (200, {"ready": True})]
     with Server(*replies) as server, Client(f"{server.address}/below/", "voc") as used:
         assert used.status() == [{"version": 12, "state": "AVAILABLE", "message": ""}]
         signature = {"inputs": {"images": ("uint8", (-1, 21))}, "outputs": {"logits": ("float", (-1, 21))}}
         assert used.metadata() == {"logits": signature}
-        assert used.num_classes() == 21
         assert used.status()[0]["state"] == "AVAILABLE"
     assert [path for path, *_ in server.requests][:2] == ["/below/v1/models/voc", "/below/v1/models/voc/metadata"]
     with serving((200, {"hello": 1})) as (server, used):
         for method in (used.status, used.metadata):
             with pytest.raises(OSError, match="TensorFlow Serving"):
                 method()
+
+
+def definitions(**signatures):
+    """What a server says of the inputs and outputs of signatures: {name: (inputs, outputs)}, each {name: shape}."""
+
+    def side(shapes):
+        return {
+            name: {"dtype": "DT_UINT8", "tensor_shape": {"dim": [{"size": str(length)} for length in shape]}}
+            for name, shape in shapes.items()
+        }
+
+    found = {name: {"inputs": side(taken), "outputs": side(given)} for name, (taken, given) in signatures.items()}
+    return 200, {"metadata": {"signature_def": {"signature_def": found}}}
+
+
+def test_the_record_is_asked_for_once():
+    spec = FileSpec(ModelSpec(2, classes=Classes(("soil", "Blüte"), ((0, 0, 0), (1, 2, 3)))))
+    one = definitions(record=({"query": (-1,)}, {"record": (-1,)}))
+    with serving(one, (200, {"predictions": [spec.to_json()]})) as (server, used):
+        assert used.spec == spec
+        assert used.spec.model.labels == ("soil", "Blüte")
+    assert len(server.requests) == 2
+    assert server.requests[1][1] == {"signature_name": "record", "instances": [{"b64": ""}]}
+    with serving(one, (200, {"predictions": ["{"]})) as (server, used), pytest.raises(ValueError, match="no JSON"):
+        _ = used.spec
+    without = definitions(serving_default=({"images": (-1, -1, -1, 3)}, {"labels": (-1, -1, -1)}))
+    for reply in (without, (404, {"error": "no metadata here"})):
+        with serving(reply) as (server, used):
+            assert used.spec is used.spec is None
+        assert len(server.requests) == 1
+
+
+def test_images_of_other_channels_go_as_files_where_files_hold_them():
+    grey, five = np.zeros((2, 3, 1), np.uint8), np.zeros((2, 3, 5), np.uint8)
+    for image in (grey, five):
+        takes = definitions(serving_default=({"images": (-1, -1, -1, image.shape[2])}, {"labels": (-1, -1, -1)}))
+        reply = echo if image is grey else (200, {"predictions": [[[1, 2, 3], [4, 5, 6]]]})
+        with serving(takes, reply) as (server, used):
+            used.segment(image)
+            with pytest.raises(ValueError, match=rf"\(H, W, {image.shape[2]}\), the channels that the model takes"):
+                used.segment(np.zeros((2, 3, 2), np.uint8))
+        assert server.requests[1][1]["signature_name"] == ("encoded" if image is grey else "serving_default")
+    fixed = definitions(serving_default=({"images": (-1, 8, 8, 5)}, {"labels": (-1, 8, 8)}))
+    with serving(fixed) as (_, used), pytest.raises(ValueError, match=r"8x8 alone, received \(2, 3, 5\)"):
+        used.segment(five)
+
+
+def test_alpha_is_sent_last():
+    from keras_deeplab._helpers.opencv import cv2
+
+    image = np.array([[[1, 2, 3, 4]]], np.uint8)
+    sent = client._encode_png(image)
+    assert cv2.imdecode(np.frombuffer(sent, np.uint8), cv2.IMREAD_UNCHANGED).tolist() == [[[3, 2, 1, 4]]]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_arrays_and_files_get_the_labels_of_the_model_here(address, labels_of, t
     with Client(address, "small") as used:
         one = used.segment(images[0])
         several = used.segment_batch([*images, tmp_path / "image.jpg"])
-        assert used.num_classes() == 5
+        assert used.spec.model.num_classes == 5
     assert one.dtype == np.uint8
     np.testing.assert_array_equal(one, labels_of(images[0]))
     for labels, image in zip(several, [*images, images[1]], strict=True):

@@ -15,6 +15,7 @@ import pytest
 from keras_deeplab import data
 from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.specs import Classes
 from keras_deeplab.training.trainer import train
 
 CLASSES = 6
@@ -419,12 +420,16 @@ def test_changing_the_validation_only_chooses_the_best_anew(tmp_path, source, va
         ({"num_classes": 4}, {}, r"model has 4 classes but the data has 6 \(background, .*num_classes=6"),
         ({"size": 32}, {}, r"takes images of \(32, 32\) only, but crop_size is \(24, 24\)"),
         ({"activation": "softmax"}, {}, "returns probabilities"),
-        ({}, {"optimizer": "sdg"}, "one of sgd, adam, adamw or an instance, received 'sdg'"),
+        (
+            {},
+            {"optimizer": "sdg"},
+            "must be one of sgd, adam, adamw, or a .*; received 'sdg': did you mean 'sgd'",
+        ),
         ({}, {"optimizer": keras.optimizers.SGD(0.1)}, "learning_rate can't be given along with an optimizer"),
-        ({}, {"batch_norm_momentum": 1.0}, "batch_norm_momentum must be at least 0 and less than 1, received 1.0"),
-        ({}, {"steps": 0}, "steps must be at least 1, received 0"),
+        ({}, {"batch_norm_momentum": 1.0}, "batch_norm_momentum must be .*at least 0 and less than 1; received 1.0"),
+        ({}, {"steps": 0}, "steps must be a whole number, at least 1; received 0"),
         ({}, {"learning_rate_multipliers": {"head/": 2.0}}, r"\['head/'\] is found in no variable's path"),
-        ({}, {"class_weights": [1.0]}, "1 entries but the logits have 6 classes"),
+        ({}, {"class_weights": [1.0]}, "one weight for each class; received 1 for 6 classes"),
     ],
 )
 def test_refuses_what_does_not_fit(tmp_path, source, model, options, message):
@@ -435,7 +440,7 @@ def test_refuses_what_does_not_fit(tmp_path, source, model, options, message):
 
 def test_refuses_validation_data_of_other_classes_and_a_file_as_run_dir(tmp_path, source):
     other = data.load("synthetic", size=32, num_examples=2)
-    other.classes = ["background", *"abcde"]
+    other.classes_spec = Classes(("background", *"abcde"))
     with pytest.raises(ValueError, match="the validation data has the classes"):
         run(tiny(), source, tmp_path, validation=other)
     (tmp_path / "file").write_text("")
@@ -449,3 +454,69 @@ def test_the_module_is_called_like_its_function(tmp_path, source):
     options = {"steps": 1, "batch_size": 2, "crop_size": 24, "progress": False, "log": lambda line: None}
     assert keras_deeplab.train(tiny(), source, tmp_path, **options)["step"] == 1
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("builder", "backbone", "settings"),
+    [
+        ("DeepLabV3Plus", "mobilenet_v2", {}),
+        ("DeepLabV3Plus", "mobilenet_v2_vainf", {"flavour": "vainf"}),
+        ("DeepLabV3", "resnet18", {"flavour": "torchvision"}),
+        ("DeepLabV3Plus", "resnet18", {"flavour": "smp"}),
+        ("DeepLabV1", "vgg11_caffe", {}),
+    ],
+)
+def test_the_head_multiplier_is_for_the_head_of_every_flavour(builder, backbone, settings):
+    """The layers are those of the record, whatever they are called."""
+    import keras_deeplab
+    from keras_deeplab._helpers.unallocated import unallocated
+    from keras_deeplab.training.settings import Optimization
+    from keras_deeplab.training.trainer import _factors
+
+    with unallocated():
+        model = getattr(keras_deeplab, builder)(backbone, num_classes=3, **settings)
+        factors = dict(zip(_paths(model), _factors(model, Optimization(head_multiplier=10)), strict=True))
+        both = Optimization(head_multiplier=10, learning_rate_multipliers={"^logits": 2})
+        assert {factor for path, factor in zip(_paths(model), _factors(model, both), strict=True) if _last(path)} == {2}
+    head = {path for path, factor in factors.items() if factor == 10.0}
+    assert set(factors.values()) == {1.0, 10.0}
+    assert {path.rpartition("/")[0] for path in head} == set(model.spec.head)
+    assert all(path in head for path in factors if _last(path))
+
+
+def _paths(model):
+    return [variable.path for variable in model.trainable_variables]
+
+
+def _last(path):
+    return path.startswith("logits")
+
+
+def test_the_head_multiplier_is_refused_where_the_head_is_unknown(tmp_path, source):
+    with pytest.raises(ValueError, match=r"head_multiplier: .*doesn't tell .*or give learning_rate_multipliers"):
+        run(tiny(), source, tmp_path, head_multiplier=10)
+
+
+def test_records_of_settings_with_a_further_option_reach_the_configuration(tmp_path, source):
+    from keras_deeplab.options import option, record
+    from keras_deeplab.training.settings import TrainSettings
+
+    @record
+    class More(TrainSettings):
+        mixing: float = option(0.25, "how far images are mixed", minimum=0, maximum=1)
+
+    settings = More.of(steps=1, crop_size=24, batch_size=2)
+    run(tiny(), source, tmp_path, settings=settings, steps=1)
+    assert json.loads((tmp_path / "config.json").read_text())["mixing"] == 0.25
+    with pytest.raises(ValueError, match=r"mixing: 0\.25 there, 0\.5 now"):
+        run(tiny(), source, tmp_path, settings=settings, steps=1, mixing=0.5)
+    with pytest.raises(ValueError, match="unknown option 'mixin': did you mean 'mixing'"):
+        run(tiny(), source, tmp_path, settings=settings, steps=1, mixin=0.5)
+
+
+def test_a_run_from_before_an_option_goes_on(tmp_path, source):
+    from keras_deeplab.training.trainer import _compare
+
+    _compare({"steps": 1, "schedule": "poly", "power": 0.9}, {"steps": 1, "power": 0.9}, tmp_path)
+    with pytest.raises(ValueError, match="schedule: 'poly' there, 'cosine' now"):
+        _compare({"steps": 1, "schedule": "cosine"}, {"steps": 1}, tmp_path)

@@ -21,8 +21,10 @@ from keras_deeplab.backbones.mobilenet_v2 import (
     mobilenet_v2_vainf,
 )
 from keras_deeplab.backbones.mobilenet_v3 import mobilenet_v3_large
-from keras_deeplab.weights import bonlime, export, jfzhang95, kazuto1011, smp, torchvision, vainf
-from keras_deeplab.weights.state_dict import KERAS, TORCH, Plan, all_layers, rows, their_name
+from keras_deeplab.export import weights as export
+from keras_deeplab.weights import bonlime, jfzhang95, kazuto1011, smp, torchvision, vainf
+from keras_deeplab.weights.names import KERAS, TORCH, rows, their_name
+from keras_deeplab.weights.plan import Plan, all_layers
 
 X = np.random.default_rng(0).uniform(0, 255, (1, 49, 65, 3)).astype("float32")
 SMALL = {"num_classes": 3, "filters": 4}
@@ -31,7 +33,7 @@ POOLING_LAST = {"concat_projection": ((4,) * 5, (4, 0, 1, 2, 3))}
 
 
 def plan(names, dialect=TORCH, **settings):
-    return Plan("", None, "", None, names, dialect, **settings)
+    return Plan("", None, names, dialect, **settings)
 
 
 def vainf_network():

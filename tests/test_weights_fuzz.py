@@ -26,10 +26,13 @@ from test_weights_tf1 import write as write_tf1
 from weight_files import pickled
 
 import keras_deeplab
+from keras_deeplab import loading
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
-from keras_deeplab.weights import export, readers, writers
+from keras_deeplab.export import weights as export
+from keras_deeplab.weights import readers, writers
+from keras_deeplab.weights.names import their_name
+from keras_deeplab.weights.plan import all_layers
 from keras_deeplab.weights.readers import hdf5
-from keras_deeplab.weights.state_dict import Plan, all_layers, their_name
 
 MUTATIONS = int(os.environ.get("KERAS_DEEPLAB_FUZZ_MUTATIONS", 0))
 # format -> number of changed files that are read
@@ -364,7 +367,7 @@ def test_changed_deeplabs_are_loaded_or_refused(format, deeplabs, tmp_path, monk
     reader = files.KeptReader()
     monkeypatch.setattr(hdf5, "Reader", lambda: reader)
     monkeypatch.setattr(hdf5, "_SECONDS", HDF5_SECONDS)
-    monkeypatch.setattr(Plan, "build", _once(Plan.build))
+    monkeypatch.setattr(loading, "build", _once(loading.build))
     made, longest, outcomes = deeplabs(format), 0, Counter()
     for seed in range(-1, LOADS[format]):
         content = made.content if seed < 0 else made.changed(random.Random(f"{format} {seed}"), below=seed % 2)
@@ -391,10 +394,10 @@ def _once(build):
     """Builds each network once: a changed file's is nearly always the same."""
     built = {}
 
-    def wrapped(plan, **settings):
-        key = repr((plan.builder, plan.backbone, plan.backbone_settings, plan.settings, plan.rates, settings))
+    def wrapped(spec, **settings):
+        key = repr((spec, settings))
         if key not in built:
-            built[key] = build(plan, **settings)
+            built[key] = build(spec, **settings)
         return built[key]
 
     return wrapped

@@ -13,8 +13,12 @@ import pytest
 from randomise import randomise
 
 import keras_deeplab
+from keras_deeplab.networks import V3_PLUS
+from keras_deeplab.published import Weights
+from keras_deeplab.specs import Classes, class_names
 from keras_deeplab.weights import applications, named, torchvision, writers
-from keras_deeplab.weights.state_dict import TORCH, Plan, rows, their_name
+from keras_deeplab.weights.names import TORCH, rows, their_name
+from keras_deeplab.weights.plan import Plan
 
 NOWHERE = "http://127.0.0.1:9/"
 
@@ -56,7 +60,7 @@ def server(tmp_path):
         thread.join()
 
 
-ROW = named.Published("pascal_voc", "deeplabv3plus", ("mobilenet_v2_vainf",), "", 1.0, None, "", "")
+ROW = Weights("pascal_voc", "", 1.0, None, "", "", Classes(("ground", "leaf")), V3_PLUS, ("mobilenet_v2_vainf",))
 
 
 def publish(monkeypatch, path, checksum="sha256", address=NOWHERE, row=ROW):
@@ -76,6 +80,9 @@ def test_published_weights_are_fetched_once_and_loaded(home, server, monkeypatch
     for a, b in zip(model.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert [path.name for path in (home / "models").iterdir()] == ["best.pth"]
+    assert model.spec.labels == ("ground", "leaf")
+    assert keras_deeplab.load("pascal_voc").spec.labels == ("ground", "leaf")
+    assert keras_deeplab.load(home / "models" / "best.pth").spec.labels == ("class 0", "class 1")
     (folder / "best.pth").unlink()
     assert named.fetch("pascal_voc") == home / "models" / "best.pth"
 
@@ -83,7 +90,7 @@ def test_published_weights_are_fetched_once_and_loaded(home, server, monkeypatch
 def test_imagenet_weights_are_fetched_for_a_backbone(home, server, monkeypatch):
     folder, address = server
     trained = randomise(keras_deeplab.BACKBONES["mobilenet_v3_small"].build((None, None, 3)))
-    plan = Plan("", None, "", None, rows(torchvision.MOBILENET_V3, "features."), TORCH)
+    plan = Plan("", None, rows(torchvision.MOBILENET_V3, "features."), TORCH)
     layers = {layer.name: layer for layer in trained.layers}
     arrays = {
         their_name(variable.path, plan.rows, TORCH): plan.arrange(variable.numpy(), variable, layers, back=True)
@@ -162,8 +169,8 @@ def test_without_a_connection_the_message_says_where_the_file_goes(home):
         ({}, "deeplabv3_mnv2_pascal_trainval_2018_01_29"),
         ({"backbone": "mobilenet_v2_dm05"}, "deeplabv3_mnv2_dm05_pascal_trainval_2018_10_01"),
         ({"backbone": "xception"}, "deeplabv3_pascal_trainval_2018_01_04"),
-        ({"backbone": "xception_65", "family": "deeplabv3plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
-        ({"family": "deeplabv3plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
+        ({"backbone": "xception_65", "family": "DeepLabV3Plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
+        ({"family": "DeepLabV3Plus"}, "deeplabv3_pascal_trainval_2018_01_04"),
     ],
 )
 def test_a_name_stands_for_the_file_of_the_backbone(settings, archive):
@@ -171,9 +178,9 @@ def test_a_name_stands_for_the_file_of_the_backbone(settings, archive):
 
 
 def test_weights_that_are_not_published_are_told():
-    with pytest.raises(ValueError, match="No weights 'ade20k' are published for deeplabv3 on xception_71") as caught:
-        named.fetch("ade20k", "deeplabv3", "xception_71")
-    assert "deeplabv3plus on mobilenet_v2, deeplabv3plus on xception_65" in str(caught.value)
+    with pytest.raises(ValueError, match="No weights 'ade20k' are published for DeepLabV3 on xception_71") as caught:
+        named.fetch("ade20k", "DeepLabV3", "xception_71")
+    assert "DeepLabV3Plus on mobilenet_v2, DeepLabV3Plus on xception_65" in str(caught.value)
     assert str(caught.value).endswith("For that backbone: 'imagenet'.")
     with pytest.raises(ValueError, match=r"'imagenet' are a backbone's alone.*backbone_weights='imagenet'"):
         keras_deeplab.load("imagenet")
@@ -187,7 +194,7 @@ def test_weights_that_are_not_published_are_told():
 def test_every_row_is_of_registered_networks_and_no_two_are_of_one():
     seen = set()
     for row in named.PUBLISHED:
-        assert row.family in ("deeplabv3", "deeplabv3plus", "backbone")
+        assert row.family in ("DeepLabV3", "DeepLabV3Plus", "backbone")
         for backbone in row.backbones:
             assert backbone in keras_deeplab.BACKBONES
             assert (row.name, row.family, backbone) not in seen
@@ -198,6 +205,21 @@ def test_every_row_is_of_registered_networks_and_no_two_are_of_one():
         assert row.result
         assert row.licence
     assert set(named.NAMES) == {"pascal_voc", "pascal_voc_train_aug", "cityscapes", "ade20k", "coco", "imagenet"}
+
+
+def test_a_published_model_is_a_row_with_its_weights_and_classes():
+    row = keras_deeplab.MODELS["slim_deeplabv3plus_xception_65"]
+    assert [weights.name for weights in row.weights] == ["pascal_voc", "pascal_voc_train_aug"]
+    assert row.imagenet.file == "deeplabv3_xception_2018_01_04.tar.gz"
+    assert all(weights in named.PUBLISHED for weights in row.weights)
+    files = [(row, weights) for row in keras_deeplab.MODELS.values() for weights in row.weights]
+    assert len(files) == 14
+    for row, weights in files:
+        assert (weights.family, weights.backbones) == (row.spec.builder, (row.spec.backbone,))
+        assert len(weights.classes.names) == row.spec.num_classes
+        assert weights.classes.ignore_label == (0 if weights.name == "ade20k" else 255)
+    assert named.find("coco").classes.names == class_names.VOC.names
+    assert named.find("cityscapes").classes.names[:2] == ("road", "sidewalk")
 
 
 def test_checksums_of_torchvision_are_the_ends_of_its_names():

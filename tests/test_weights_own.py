@@ -8,11 +8,14 @@ import keras
 import numpy as np
 import pytest
 from randomise import randomise
+from weight_files import without_record
 
 import keras_deeplab
 from keras_deeplab.backbones.mobilenet_v3 import mobilenet_v3_large
+from keras_deeplab.specs import Classes
+from keras_deeplab.specs.model import SegmentationModel
 from keras_deeplab.weights import opened, own, readers
-from keras_deeplab.weights.files import kind_of
+from keras_deeplab.weights.readers.files import kind_of
 from keras_deeplab.weights.readers.hdf5 import NETWORK
 from keras_deeplab.weights.writers import save_keras
 
@@ -27,7 +30,7 @@ def tiny(builder=keras_deeplab.DeepLabV3, **settings):
         x = keras.layers.Conv2D(filters, 3, 2, padding="same", activation="relu", name=name)(x)
     x = keras.layers.BatchNormalization(name="four")(x)
     backbone = keras.Model(inputs, keras.layers.Conv2D(6, 3, padding="same", name="five")(x), name="tiny")
-    return builder(backbone, num_classes=3, filters=4, output_stride=8, **settings)
+    return builder(backbone, **{"num_classes": 3, "filters": 4, "output_stride": 8, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +151,7 @@ def test_what_a_saved_network_can_not_become_is_told(name, settings, message, fi
 
 def test_weights_without_their_network_are_told_what_to_do(model, tmp_path):
     path = tmp_path / "plain.weights.h5"
-    model.save_weights(path)
+    keras.Model.save_weights(model, path)  # as earlier versions and plain models save
     for settings in ({}, {"source": "keras"}):
         with pytest.raises(ValueError, match=r"plain\.weights\.h5 holds no .* give the file as weights="):
             keras_deeplab.load(path, **settings)
@@ -212,7 +215,8 @@ def lambda_layer(marker):
     return layer
 
 
-def wide(layers, _):
+def wide(layers, config):
+    del config["config"]["spec"]
     for row in layers:
         row.pop("build_config", None)
         if "filters" in row["config"]:
@@ -328,3 +332,127 @@ def test_archives_that_lie_are_refused(files, tmp_path):
     (tmp_path / "f.keras").write_bytes(damaged)
     with pytest.raises(ValueError, match=r"f\.keras' can't be read as a \.keras file.*CRC"):
         keras_deeplab.load(tmp_path / "f.keras")
+
+
+# The record -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named_files(tmp_path_factory):
+    """A model whose classes have names and colours, and its files."""
+    classes = Classes(("sky", "road", "tree"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), ignore_label=254)
+    model = randomise(tiny(classes=classes, flavour="vainf", classifier_activation="softmax"))
+    folder = tmp_path_factory.mktemp("named")
+    for name in NAMES:
+        save_keras(model, folder / name)
+    return model, {name: folder / name for name in NAMES}
+
+
+def same_but_logits(loaded, model):
+    before = {variable.path: variable.numpy() for variable in model.weights}
+    same = {v.path: np.array_equal(v, before[v.path]) for v in loaded.weights if v.shape == before[v.path].shape}
+    assert all(equal for path, equal in same.items() if not path.startswith("logits/"))
+    return same.get("logits/kernel", False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_moved_file_keeps_its_record(name, named_files, tmp_path):
+    model, files = named_files
+    moved = tmp_path / f"moved{''.join(files[name].suffixes)}"
+    moved.write_bytes(files[name].read_bytes())
+    loaded = keras_deeplab.load(moved)
+    assert isinstance(loaded, SegmentationModel)
+    assert loaded.spec == model.spec
+    assert loaded.spec.labels == ("sky", "road", "tree")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_a_file_has_are_taken_over(name, named_files):
+    model, files = named_files
+    loaded = keras_deeplab.load(files[name], classes=["sky", "road", "tree"])
+    assert loaded.spec == model.spec  # colours and ignored label as well
+    assert same_but_logits(loaded, model)
+    other = Classes(("sky", "road", "tree"))
+    assert keras_deeplab.load(files[name], classes=other).spec.classes == other
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            ["road", "sky", "tree"],
+            r"sky, road, tree, and road, sky, tree were asked for: the same names in another order",
+        ),
+        (
+            ["leaf", "stem", "soil"],
+            r"sky, road, tree, and leaf, stem, soil were asked for: the last layer \('logits'\)",
+        ),
+        (["leaf", "stem"], r"sky, road, tree, and leaf, stem were asked for: the last layer \('logits'\) starts"),
+    ],
+)
+def test_other_names_start_the_last_layer_afresh(classes, message, named_files):
+    model, files = named_files
+    with pytest.warns(UserWarning, match=message) as told:
+        loaded = keras_deeplab.load(files["model.keras"], classes=classes)
+    assert told[0].filename == __file__
+    assert loaded.spec.classes == Classes(tuple(classes))
+    assert (loaded.spec.num_classes, loaded.output_shape[-1]) == (len(classes), len(classes))
+    assert not same_but_logits(loaded, model)
+
+
+def test_another_number_of_classes_leaves_them_without_names(named_files):
+    model, files = named_files
+    with pytest.warns(UserWarning, match="has 3 classes and 5 were asked for"):
+        loaded = keras_deeplab.load(files["model.weights.h5"], num_classes=5)
+    assert (loaded.spec.num_classes, loaded.spec.classes) == (5, Classes())
+    assert (loaded.spec.flavour, loaded.spec.activation, loaded.spec.head) == ("vainf", "softmax", model.spec.head)
+    with pytest.raises(ValueError, match=r"received 2 class names .*has 5 classes"):
+        keras_deeplab.load(files["model.keras"], num_classes=5, classes=["a", "b"])
+    with pytest.raises(ValueError, match="softmax of one class"):
+        keras_deeplab.load(files["model.keras"], num_classes=1)
+
+
+def test_a_binary_model_has_two_names(tmp_path):
+    save_keras(randomise(tiny(num_classes=1)), tmp_path / "model.keras")
+    loaded = keras_deeplab.load(tmp_path / "model.keras", classes=["ground", "leaf"])
+    assert (loaded.spec.num_classes, loaded.spec.labels) == (1, ("ground", "leaf"))
+
+
+def test_a_file_without_a_record_gets_that_of_its_layers(named_files, tmp_path):
+    model, files = named_files
+    path = without_record(files["model.keras"], tmp_path / "old.keras")
+    loaded = keras_deeplab.load(path)
+    assert isinstance(loaded, SegmentationModel)
+    assert (loaded.spec.builder, loaded.spec.labels) == (None, ("class 0", "class 1", "class 2"))
+    assert (loaded.spec.resize, loaded.spec.activation) == ("half_pixel_centers", "softmax")
+    np.testing.assert_array_equal(loaded(IMAGE), model(IMAGE))
+    assert keras_deeplab.load(path, classes=["a", "b", "c"]).spec.labels == ("a", "b", "c")
+    with pytest.warns(UserWarning, match="has 3 classes and 2 were asked for"):
+        fresh = keras_deeplab.load(path, classes=["a", "b"])
+    assert (fresh.output_shape[-1], fresh.spec.labels) == (2, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_classes": 4, "classes": {}},
+        {"channels": 4},
+        {"outputs": ["logits", "auxiliary_logits"]},
+        {"activation": None},
+        {"resize": "align_corners"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_record_of_another_network_is_refused(changes, named_files, tmp_path):
+    path = without_record(named_files[1]["model.keras"], tmp_path / "other.keras", **changes)
+    with pytest.raises(ValueError, match=r"other\.keras.* is not its own"):
+        keras_deeplab.load(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_builder_takes_the_names_from_its_weights_or_refuses_others(name, named_files):
+    model, files = named_files
+    settings = {"flavour": "vainf", "classifier_activation": "softmax", "weights": files[name]}
+    assert tiny(**settings).spec.classes == model.spec.classes
+    with pytest.raises(ValueError, match=r"has the classes sky, road, tree, and the model was given tree, road, sky"):
+        tiny(**settings, classes=["tree", "road", "sky"])

@@ -21,9 +21,9 @@ import weight_files as files
 from weight_files import Build, Call, Name, Raw, pickled, storage, tensor
 
 from keras_deeplab.weights import readers
-from keras_deeplab.weights.files import kind_of
 from keras_deeplab.weights.readers import frozen_graph, hdf5, pickles, safetensors, tflite
 from keras_deeplab.weights.readers import torch as torch_files
+from keras_deeplab.weights.readers.files import kind_of
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -255,7 +255,7 @@ def test_the_state_dict_is_found(value, found):
             return {name: arrays(item, name) for name, item in value.items()}
         return value if key in ("epoch", "name", "note") else np.zeros(value)
 
-    assert next(iter(torch_files.state_dict(arrays(value)))) == found
+    assert next(iter(torch_files.tensors_in(arrays(value)))) == found
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_the_state_dict_is_found(value, found):
 )
 def test_no_state_dict_lists_what_there_is(value, message):
     with pytest.raises(ValueError, match=message):
-        torch_files.state_dict(value)
+        torch_files.tensors_in(value)
 
 
 # Hostile pickles ---------------------------------------------------------------------------------------------------

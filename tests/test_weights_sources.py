@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import h5py
 import keras
@@ -11,10 +12,16 @@ from conftest import SHARED
 from randomise import randomise
 
 import keras_deeplab
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_jfzhang95, mobilenet_v2_vainf
-from keras_deeplab.weights import SOURCES, applications, export, jfzhang95, kazuto1011, recognise, tf1
-from keras_deeplab.weights.state_dict import TORCH, Plan, all_layers, rename, rows, their_name
+from keras_deeplab.export import weights as export
+from keras_deeplab.models.build import build
+from keras_deeplab.networks import network
+from keras_deeplab.specs import Classes, ModelSpec
+from keras_deeplab.weights import SOURCES, applications, jfzhang95, kazuto1011, recognise, tf1
+from keras_deeplab.weights.names import KERAS, TORCH, rename, rows, their_name
+from keras_deeplab.weights.plan import FIRST_LAYERS, Plan, all_layers
 
 TOLERANCE = 2e-5
 # Google's own (slim) are compared in test_weights_tf1.py.
@@ -210,7 +217,7 @@ def test_another_number_of_classes_keeps_all_but_the_last_layer(model, state):
 
 def test_another_number_of_classes_keeps_all_but_the_last_layer_of_every_branch():
     model = randomise(keras_deeplab.DeepLabV2("vgg11_caffe", filters=4, num_classes=3))
-    plan = Plan("caffe", None, "", None, rows(SOURCES["caffe"]._VGG) + rows(SOURCES["caffe"]._V2), TORCH)
+    plan = Plan("caffe", None, rows(SOURCES["caffe"]._VGG) + rows(SOURCES["caffe"]._V2), TORCH)
     state = named(model, plan, data="_voc12")
     assert "fc8_voc12_4.bias" in state
     np.testing.assert_array_equal(keras_deeplab.load(state, include_preprocessing=True)(X), model(X))
@@ -229,9 +236,9 @@ def test_a_file_without_a_classifier_needs_a_number_of_classes(state):
 
 def test_tensors_of_two_names_must_be_equal():
     model = small(classifier=mobilenet_v2_jfzhang95, flavour="jfzhang95")
-    plan = Plan("", None, "", None, rows(jfzhang95.MOBILENET_V2, "backbone.") + rows(jfzhang95._HEAD), TORCH)
+    plan = Plan("", None, rows(jfzhang95.MOBILENET_V2, "backbone.") + rows(jfzhang95._HEAD), TORCH)
     blocks = {"concat_projection": ((8,) * 5, (4, 0, 1, 2, 3))}
-    state = named(model, Plan("", None, "", None, plan.rows, TORCH, blocks=blocks), half="features")
+    state = named(model, Plan("", None, plan.rows, TORCH, blocks=blocks), half="features")
     for name, array in list(state.items()):
         half = "low" if any(f"features.{block}." in name for block in range(4)) else "high"
         state[name.replace("backbone.features", f"backbone.{half}_level_features")] = array
@@ -240,6 +247,57 @@ def test_tensors_of_two_names_must_be_equal():
     state["backbone.high_level_features.5.conv.0.weight"] = state["backbone.features.5.conv.0.weight"] + 1
     with pytest.raises(ValueError, match=r"'backbone\.features\.5\.conv\.0\.weight' and .* two names of one tensor"):
         keras_deeplab.load(state)
+
+
+# Records ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_model_s_record_builds_it_again(model, state):
+    """At the width that the checkpoint has, which isn't the registered backbone's."""
+    spec = keras_deeplab.load(state, output_stride=8).spec
+    assert (spec.builder, spec.backbone, spec.backbone_settings) == (
+        "DeepLabV3Plus",
+        "mobilenet_v2_vainf",
+        {"alpha": 0.25},
+    )
+    assert (spec.flavour, spec.resize, spec.preprocessing) == ("vainf", "half_pixel_centers", "torch")
+    assert (spec.output_stride, spec.num_classes, spec.classes) == (8, 5, Classes())
+    again = keras_deeplab.build(ModelSpec.from_json(spec.to_json()))
+    assert [(v.path, v.shape) for v in again.weights] == [(v.path, v.shape) for v in model.weights]
+    assert again.spec == spec
+
+
+def test_what_a_record_does_not_tell_is_not_built(state):
+    with pytest.raises(ValueError, match="doesn't tell how its network is built"):
+        keras_deeplab.build(ModelSpec(3))
+    plan = recognise({name: array for name, array in state.items() if "classifier.classifier.3." not in name})
+    with pytest.raises(ValueError, match="without a classifier: give num_classes="):
+        keras_deeplab.build(plan.spec)
+
+
+def test_classes_are_named_by_who_loads_them(model, state):
+    names = ["sky", "road", "tree", "car", "sign"]
+    loaded = keras_deeplab.load(state, classes=names, include_preprocessing=False)
+    assert loaded.spec.labels == tuple(names)
+    np.testing.assert_array_equal(loaded(X), model(X))
+    with pytest.warns(UserWarning, match=r"has 5 classes and 3 were asked for: the last layer \('logits'\)") as told:
+        loaded = keras_deeplab.load(state, classes=Classes(names[:3], ((1, 2, 3),) * 3, 7))
+    assert told[0].filename == __file__
+    assert (loaded.spec.labels, loaded.spec.classes.ignore_label) == (("sky", "road", "tree"), 7)
+    with pytest.raises(ValueError, match=r"received 3 class names .* has 5 classes"):
+        keras_deeplab.load(state, classes=names[:3], num_classes=5)
+
+
+def test_a_source_is_added_from_outside(model, monkeypatch):
+    settings = {"num_classes": 5, "flavour": "vainf", "filters": 8, "low_level_filters": 6}
+    spec = network("DeepLabV3Plus", "mobilenet_v2_vainf", backbone_settings={"alpha": 0.25}, **settings)
+    plan = Plan("mine", spec, (("mine/{layer:.*}", "{layer}"),), KERAS)
+    mine = SimpleNamespace(TITLE="me", recognise=lambda shapes, label: plan if "mine/Conv1/kernel" in shapes else None)
+    monkeypatch.setitem(SOURCES, "mine", mine)
+    arrays = {f"mine/{variable.path}": variable.numpy() for variable in model.weights}
+    for source in ("auto", "mine"):
+        loaded = keras_deeplab.load(arrays, source, include_preprocessing=False)
+        np.testing.assert_array_equal(loaded(X), model(X))
 
 
 # Names of families --------------------------------------------------------------------------------------------------
@@ -276,8 +334,9 @@ def test_every_resnet_is_recognised(depth, source, scope, pyramid, classifier, o
     shapes = {f"{scope}{name}": shape for name, shape in resnet_shapes(depth).items()}
     shapes |= {f"{pyramid}{name}": shape for name, shape in PYRAMID.items()} | {classifier: (13, 64, 1, 1)}
     plan = SOURCES[source].recognise(shapes, "it")
-    assert (plan.source, plan.backbone, plan.num_classes) == (source, f"resnet{depth}", 13)
-    assert (plan.output_stride, plan.rates, plan.settings["filters"]) == (output_stride, rates, 64)
+    assert (plan.source, plan.spec.backbone, plan.spec.num_classes) == (source, f"resnet{depth}", 13)
+    settings = plan.spec.settings
+    assert (plan.spec.output_stride, settings.get("atrous_rates"), settings["filters"]) == (output_stride, rates, 64)
     others = [name for name, module in SOURCES.items() if name != source and module.recognise(shapes, "it")]
     assert not others
 
@@ -299,7 +358,7 @@ def test_the_reach_of_rates_stays_where_the_output_stride_changes():
     shapes |= {f"classifier.0.{name}": shape for name, shape in PYRAMID.items()}
     plan = SOURCES["torchvision"].recognise(shapes, "it")
     for stride, rates in [(8, (12, 24, 36)), (16, (6, 12, 18))]:
-        model = plan.build(output_stride=stride, input_shape=(None, None, 3), num_classes=2)
+        model = build(plan.at(stride), num_classes=2)
         assert [model.get_layer(f"aspp{n}").dilation_rate[0] for n in (1, 2, 3)] == list(rates)
 
 
@@ -341,10 +400,10 @@ def test_a_model_of_several_scales_is_told_by_its_names(scope):
                 shapes[f"{scope}layer{stage + 1}.block{unit + 1}.{replacement}.weight"] = shape
     shapes[f"{scope}layer1.conv1.conv.weight"] = (64, 3, 7, 7)
     plan = kazuto1011.recognise({**shapes, f"{scope}aspp.c0.weight": (182, 2048, 3, 3)}, "it")
-    assert (plan.builder, plan.backbone, plan.num_classes) == (keras_deeplab.DeepLabV2, "resnet50_caffe", 182)
-    assert plan.settings == {"align_corners": False, "multi_scale": bool(scope)}
+    assert (plan.spec.builder, plan.spec.backbone, plan.spec.num_classes) == ("DeepLabV2", "resnet50_caffe", 182)
+    assert plan.spec.settings == {"align_corners": False, "multi_scale": bool(scope)}
     plan = kazuto1011.recognise({**shapes, f"{scope}fc.weight": (91, 2048, 1, 1)}, "it")
-    assert (plan.builder, plan.num_classes) == (keras_deeplab.DeepLabV1, 91)
+    assert (plan.spec.builder, plan.spec.num_classes) == ("DeepLabV1", 91)
     with pytest.raises(ValueError, match=r"no head: of .*fc\.weight, .* it has none"):
         kazuto1011.recognise(shapes, "it")
 
@@ -404,6 +463,37 @@ def test_channels_that_can_not_be_are_refused(state):
         keras_deeplab.load(state, input_shape=(None, None, 4))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_checkpoint_s_own_channels_are_kept():
+    backbone = mobilenet_v2_vainf((None, None, 4), alpha=0.25)
+    settings = {"input_shape": (None, None, 4), "include_preprocessing": False, "flavour": "vainf"}
+    model = randomise(keras_deeplab.DeepLabV3Plus(backbone, num_classes=3, filters=8, **settings))
+    state = export.state_dict(model, "vainf")
+    assert recognise(state).spec.channels == 4
+    loaded = keras_deeplab.load(state, include_preprocessing=False)
+    assert (loaded.spec.channels, loaded.input_shape) == (4, (None, None, None, 4))
+    x = np.random.default_rng(0).standard_normal((1, 33, 49, 4)).astype("float32")
+    np.testing.assert_array_equal(loaded(x), model(x))
+    with pytest.raises(ValueError, match=r"normalisation 'torch' of VainF.* is one of RGB, and the input has 4"):
+        keras_deeplab.load(state)
+    with pytest.raises(UserWarning, match="has 4 input channels and 3 were asked for"):
+        keras_deeplab.load(state, input_shape=(None, None, 3), include_preprocessing=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_small_seg", "mobilenet_v3_small_timm", "drn_d_22"),
+        *("resnet18", "resnet_v1_50_beta", "vgg11", "xception_41", "xception_jfzhang95"),
+    ],
+)
+def test_the_first_layer_of_a_backbone_is_known(name):
+    with unallocated():
+        paths = [variable.path for variable in BACKBONES[name].build((None, None, 3)).weights]
+    first = next(path for path in paths if path.endswith("/kernel"))
+    assert [layer for layer in FIRST_LAYERS if f"{layer}/kernel" in paths] == [first.removesuffix("/kernel")]
+
+
 # Writing ------------------------------------------------------------------------------------------------------------
 
 
@@ -419,6 +509,11 @@ def test_a_network_is_not_written_as_another(model):
     mixed = keras_deeplab.DeepLabV3Plus(mobilenet_v2(alpha=0.25), filters=8, flavour="vainf")
     with pytest.raises(ValueError, match=r"is another network\. Without their match are there .*block_10_pad"):
         export.state_dict(mixed, "vainf")
+    with pytest.raises(ValueError, match=r"record tells: backbone 'mobilenet_v2', VainF's .* has 'mobilenet_v2_vainf'"):
+        export.state_dict(mixed, "vainf")
+    resized = small(classifier=mobilenet_v2_jfzhang95, flavour="kazuto1011")
+    with pytest.raises(ValueError, match=r"record tells: flavour 'kazuto1011', jfzhang95's .* has 'jfzhang95'\."):
+        export.state_dict(resized, "jfzhang95")
 
 
 def test_google_s_names_are_written():
@@ -448,7 +543,7 @@ def write_safetensors(path, arrays):
 def as_torch(classifier, prefix="", **constants):
     """A backbone's weights as torchvision's classifier of the same name would hold them, and its top."""
     table, dialect, _, _ = next(way for way in applications.WAYS[classifier.name] if way[1] is TORCH)
-    arrays = named(classifier, Plan("", None, "", None, tuple(table), dialect), **constants)
+    arrays = named(classifier, Plan("", None, tuple(table), dialect), **constants)
     arrays["num_batches_tracked"] = np.zeros((), "int64")
     return {f"{prefix}{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
 
@@ -492,7 +587,7 @@ def test_torch_s_classifiers_fit_their_backbones(name, tmp_path):
 
 def test_google_s_classifier_fits_its_backbone(tmp_path):
     classifier = randomise(mobilenet_v2(alpha=0.5))
-    arrays = named(classifier, Plan("", None, "", None, tf1.ROWS, tf1.DIALECT))
+    arrays = named(classifier, Plan("", None, tf1.ROWS, tf1.DIALECT))
     arrays["MobilenetV2/Logits/Conv2d_1c_1x1/weights"] = arrays["MobilenetV2/Conv_1/weights"] = np.zeros((1, 1, 3, 3))
     arrays["MobilenetV2/Conv/weights/ExponentialMovingAverage"] = np.zeros(3)
     (tmp_path / "file").touch()
@@ -535,4 +630,5 @@ def test_keras_s_vgg_sees_the_colours_that_it_was_trained_on(vgg, name, file):
 
 def test_recognise_is_public_and_takes_arrays(state):
     plan = recognise(state)
-    assert (plan.source, plan.backbone, plan.backbone_settings) == ("vainf", "mobilenet_v2_vainf", {"alpha": 0.25})
+    spec = plan.spec
+    assert (plan.source, spec.backbone, spec.backbone_settings) == ("vainf", "mobilenet_v2_vainf", {"alpha": 0.25})

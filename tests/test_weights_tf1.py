@@ -405,27 +405,31 @@ def test_checkpoints_of_other_networks_are_refused(names, message):
 
 
 def plan(**shapes):
-    """The plan for arrays of these shapes, with "__" for "/"."""
+    """The record for arrays of these shapes, with "__" for "/"."""
     base = {"xception_71/entry_flow/conv1_1/weights": (3, 3, 3, 32), "logits/semantic/weights": (1, 1, 128, 9)}
     shapes = {name.replace("__", "/"): shape for name, shape in shapes.items()}
-    return tf1.recognise({**base, **shapes}, "it")
+    return tf1.recognise({**base, **shapes}, "it").spec
 
 
 def test_heads_are_recognised():
     bare = plan()
-    assert (bare.backbone, bare.num_classes, bare.builder) == ("xception_71", 9, keras_deeplab.DeepLabV3)
-    assert bare.rates == ()
-    assert bare.settings == {"separable": False, "image_pooling": False, "filters": 256}
+    assert (bare.backbone, bare.num_classes, bare.builder) == ("xception_71", 9, "DeepLabV3")
+    assert bare.settings == {"atrous_rates": (), "separable": False, "image_pooling": False, "filters": 256}
     plain = plan(aspp0__weights=(1, 1, 2048, 128), **{f"aspp{i}__weights": (3, 3, 2048, 128) for i in (1, 2, 3)})
-    assert plain.rates == (6, 12, 18)
-    assert plain.settings == {"separable": False, "image_pooling": False, "filters": 128}
+    assert plain.settings == {"atrous_rates": (6, 12, 18), "separable": False, "image_pooling": False, "filters": 128}
     full = plan(
         image_pooling__weights=(1, 1, 2048, 256),
         decoder__feature_projection0__weights=(1, 1, 256, 32),
         **{f"aspp{i}_depthwise__depthwise_weights": (3, 3, 2048, 1) for i in (1, 2, 3)},
     )
-    assert full.builder is keras_deeplab.DeepLabV3Plus
-    assert full.settings == {"separable": True, "image_pooling": True, "filters": 256, "low_level_filters": 32}
+    assert full.builder == "DeepLabV3Plus"
+    assert full.settings == {
+        "atrous_rates": (6, 12, 18),
+        "separable": True,
+        "image_pooling": True,
+        "filters": 256,
+        "low_level_filters": 32,
+    }
 
 
 @pytest.mark.parametrize(("alpha", "divisible_by"), [(0.5, 1), (0.5, 8), (0.35, 1), (0.35, 8), (1.4, 8), (0.75, 1)])

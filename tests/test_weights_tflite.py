@@ -14,8 +14,10 @@ from tensorflow.lite.python import schema_py_generated as schema
 import keras_deeplab
 from keras_deeplab import data, layers, quantize
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
-from keras_deeplab.export import tflite as export
+from keras_deeplab.export import graph
+from keras_deeplab.export.calibration import Calibration
 from keras_deeplab.export.tflite import export_tflite
+from keras_deeplab.export.tflite.conversion import converted
 from keras_deeplab.weights import tflite
 
 SIZE = (65, 81)
@@ -188,9 +190,11 @@ def int8_file(model, tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # As other teams' files are: converted without this package's own quantisation, which changes the kernels.
-        plain = quantize.fold(export.graph.inference_model(model, SIZE))
-        images = export.calibration_images([PICTURE, PICTURE[::-1]], SIZE)
-        path.write_bytes(export._converted(plain, SIZE, "int8", "labels", True, "uint8", None, False, images))
+        network, spec = graph.network(model)
+        plain = quantize.fold(graph.inference_model(network, SIZE))
+        images = Calibration([PICTURE, PICTURE[::-1]]).images(SIZE)
+        options = {"precision": "int8", "output": "labels", "input_type": "uint8", "images": images}
+        path.write_bytes(converted(plain, spec, SIZE, **options))
     return path
 
 

@@ -187,3 +187,24 @@ def frozen_graph(arrays):
         for name, array in arrays.items():
             tf.identity(v1.constant(array, name=name), name=f"{name}/read")
         return graph.as_graph_def().SerializeToString()
+
+
+def without_record(source, target, **changes):
+    """A copy of a .keras file as versions before records wrote it; with `changes` instead one of another record."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                if changes:
+                    config["config"]["spec"].update(changes)
+                else:
+                    del config["config"]["spec"]
+                    config |= {
+                        "module": "keras.src.models.functional",
+                        "class_name": "Functional",
+                        "registered_name": "Functional",
+                    }
+                content = json.dumps(config)
+            new.writestr(name, content)
+    return target

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.data.masks import voc_palette, write_whole
+from keras_deeplab.data.masks import write_whole
 from keras_deeplab.demo import runtime as litert
 from keras_deeplab.metadata import tflite as _tflite_metadata
+from keras_deeplab.specs import default_colors
 from keras_deeplab.weights.readers.tflite import read_graph
 
 STATIC = Path(__file__).parent / "static"
@@ -26,10 +27,14 @@ class BrowserModel:
     Attributes:
         input_size: (height, width) of the images it takes.
         input_type: `"float32"` or `"uint8"`.
-        output: `"labels"` or `"logits"`.
-        num_classes: number of classes, or None where a file that returns labels doesn't tell.
-        classes: names of the classes in the file's metadata, or None.
+        output: `"labels"` or `"scores"`, logits or probabilities that the page makes labels of.
+        num_classes: number of labels, or None where a file that returns labels doesn't tell.
+        classes: names of the labels in the file's metadata, or None.
         palette: uint8 (N, 3) colours in the file's metadata, or None.
+        threshold: the score above which a class is there, where each is decided by itself; None where the largest
+            score is the label.
+        align_corners: how scores that are coarser than the images are enlarged.
+        ignored: the label where no class is there, or None where one always is.
     """
 
     input_size: tuple
@@ -38,6 +43,9 @@ class BrowserModel:
     num_classes: int | None
     classes: list | None = None
     palette: np.ndarray | None = None
+    threshold: float | None = None
+    align_corners: bool = True
+    ignored: int | None = None
 
 
 def write_page(model, output, *, classes=None, palette=None, input_range=(0.0, 255.0), runtime=None, log=print):
@@ -51,7 +59,7 @@ def write_page(model, output, *, classes=None, palette=None, input_range=(0.0, 2
         output: the folder; new, empty, or one that holds such a page, whose files are then replaced.
         classes: names of the classes in order; None for those in the file's metadata, or else numbers. "background" is
             not tinted.
-        palette: uint8 (N, 3) colours, at most 256; None for those in the file's metadata, or else PASCAL VOC's.
+        palette: uint8 (N, 3) colours, at most 256; None for those in the file's metadata, or else the default ones.
         input_range: (low, high) that 0..255 is mapped to, for float files that don't normalise themselves.
         runtime: folder `node_modules` that npm put LiteRT into; None for the cache, which is filled when it is empty.
         log: called with each line of text to print.
@@ -111,15 +119,36 @@ def check_model(path):
             f"{path} returns {target.dtype} {target.shape}, and LiteRT.js has no such arrays, only those of "
             f"{', '.join(_OUTPUTS)}: export it with --output-kind labels"
         )
-    if target.shape in ((1, *size), (1, *size, 1)) and target.dtype != "float32":
-        classes, palette = _tflite_metadata.read(path)[1:]
-        count = _classes_of_argmax(graph) or (len(classes) if classes else None)
-        return BrowserModel(size, source.dtype, "labels", count, classes, palette)
-    if len(target.shape) == 4 and target.shape[:3] == (1, *size) and 1 < target.shape[3] <= 256:
-        return BrowserModel(size, source.dtype, "logits", target.shape[3], *_tflite_metadata.read(path)[1:])
+    record = _tflite_metadata.read_spec(path)
+    found = _tflite_metadata.read_classes(path)
+    names = None if found is None or found.names is None else list(found.names)
+    palette = None if found is None or found.colors is None else np.array(found.colors, np.uint8)
+    model = None if record is None else record.model
+    ignored = model.classes.ignore_label if model and model.multi_label and not model.binary else None
+    labels = target.shape in ((1, *size), (1, *size, 1)) and target.dtype != "float32"
+    if labels and (record is None or record.output == "labels"):
+        count = (model and model.num_labels) or _classes_of_argmax(graph) or (len(names) if names else None)
+        return BrowserModel(size, source.dtype, "labels", count, names, palette, ignored=ignored)
+    coarse_known = record is not None and record.output != "labels"
+    scores = len(target.shape) == 4 and (target.shape[:3] == (1, *size) or (coarse_known and target.shape[0] == 1))
+    # Without a record one channel of numbers may be anything.
+    fewest = 1 if coarse_known else 2
+    if scores and target.dtype == "float32" and fewest <= target.shape[3] <= 256:
+        alone = model is not None and (model.binary or model.multi_label)
+        return BrowserModel(
+            size,
+            source.dtype,
+            "scores",
+            model.num_labels if model and model.num_labels else target.shape[3],
+            names,
+            palette,
+            threshold={"logits": 0.0, "probabilities": 0.5}[record.output] if alone else None,
+            align_corners=model is None or model.align_corners,
+            ignored=ignored,
+        )
     raise ValueError(
-        f"{path} returns {target.dtype} {target.shape}; labels {(1, *size)} are needed, or logits of up to 256 classes "
-        f"{(1, *size, 'classes')}: export it with --output-kind labels"
+        f"{path} returns {target.dtype} {target.shape}; labels {(1, *size)} are needed, or float32 logits of up to 256 "
+        f"classes {(1, *size, 'classes')}: export it with --output-kind labels"
     )
 
 
@@ -131,7 +160,7 @@ def _classes_of_argmax(graph):
 def _settings(model, facts, classes, palette, input_range):
     classes = facts.classes if classes is None else classes
     given = facts.palette if palette is None else palette
-    palette = voc_palette()
+    palette = np.array(default_colors(256), np.uint8)
     if given is not None:
         given = np.asarray(given)
         if given.ndim != 2 or given.shape[1] != 3 or len(given) > 256 or given.dtype != np.uint8:
@@ -143,6 +172,7 @@ def _settings(model, facts, classes, palette, input_range):
     if facts.input_type == "uint8" and (low, high) != (0.0, 255.0):
         raise ValueError(f"input_range is for float files; {model} takes bytes as they are: leave it out")
     classes = [str(name) for name in classes or ()]
+    untinted = [label for label, name in enumerate(classes) if name.lower() == "background"]
     if classes and facts.num_classes not in (None, len(classes)):
         raise ValueError(f"{len(classes)} class names were given, {model} has {facts.num_classes} classes")
     return {
@@ -150,8 +180,12 @@ def _settings(model, facts, classes, palette, input_range):
         "model": MODEL,
         "inputRange": [low, high],
         "classes": classes,
-        "untinted": [label for label, name in enumerate(classes) if name.lower() == "background"],
+        "untinted": untinted if facts.ignored is None else [*untinted, facts.ignored],
         "palette": palette.tolist(),
+        "output": facts.output,
+        "threshold": facts.threshold,
+        "alignCorners": facts.align_corners,
+        "ignored": facts.ignored,
     }
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.export import bare
+from keras_deeplab import data
+from keras_deeplab._helpers.progress import Progress
+from keras_deeplab.data import pipeline, transforms
+from keras_deeplab.export import bare, read_spec
+from keras_deeplab.inference.evaluation import matrix_of
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.inference.runtimes import runtime_of
 from keras_deeplab.inference.runtimes.tflite import interpreter
-from keras_deeplab.metadata import tflite as _tflite_metadata
 
 # What files of any size are timed at.
 TIMED_SIZE = (513, 513)
@@ -58,7 +61,7 @@ class Verification:
         )
 
 
-def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=None, progress=True):
+def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=None, class_map=None, progress=True):
     """Compares an exported file with the Keras model it came from on the labelled images of a data set.
 
     Images are padded to the file's input size with 127.5 and the labels cropped again, for both.
@@ -70,35 +73,44 @@ def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=No
         limit: number of images, from the beginning; None for all.
         max_miou_drop: how much mean IoU the file may lose, as a share (0.025 is 2.5 points); None for any.
         input_size: what images are padded to; None for the file's own size, of several the largest.
+        class_map: for data with other classes than the model's, as in `keras_deeplab.evaluate`.
         progress: whether to show how far it is.
 
     Returns:
         `Verification`; its `passed` says whether the loss is within `max_miou_drop`.
 
     Raises:
-        ValueError: if an image is larger than the file's input size; the message begins with the image's name.
+        ValueError: if an image is larger than the file's input size (the message begins with the image's name), or the
+            data has other classes.
     """
     options = {"limit": limit, "max_miou_drop": max_miou_drop, "input_size": input_size, "progress": progress}
-    return verify_all([path], model, source, **options)[0]
+    return verify_all([path], model, source, class_map=class_map, **options)[0]
 
 
-def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_size=None, sizes=(), progress=True):
+def verify_all(
+    files,
+    model,
+    source,
+    *,
+    limit=None,
+    max_miou_drop=None,
+    input_size=None,
+    sizes=(),
+    class_map=None,
+    progress=True,
+):
     """`verify` for several files of one model at once, which then runs on each image once.
 
     Args:
         files: paths, or pairs (path, runtime) with a runtime that `keras_deeplab.predictor` knows.
-        model, source, limit, max_miou_drop, input_size, progress: as in `verify`. All files must take one size.
+        model, source, limit, max_miou_drop, input_size, class_map, progress: as in `verify`. All files must take one
+            size.
         sizes: all sizes (height, width) that the files take: an image that another of them holds is scaled down, with
             its labels, to fit `input_size`.
 
     Returns:
         A list of `Verification`, one for each file.
     """
-    from keras_deeplab import data
-    from keras_deeplab._helpers.progress import Progress
-    from keras_deeplab.data import pipeline
-    from keras_deeplab.metrics import ConfusionMatrix
-
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, received {limit}; None compares every image")
     files = [_file_and_runtime(file) for file in files]
@@ -109,13 +121,15 @@ def verify_all(files, model, source, *, limit=None, max_miou_drop=None, input_si
             raise ValueError(f"the files take different sizes, {own}: compare those of each size by themselves")
         (input_size,) = own
     of_model = predictor(model, input_size=input_size)
-    matrices = [ConfusionMatrix(source.num_classes, source.ignore_label) for _ in range(1 + len(files))]
+    of_data = (source.classes_spec, source.num_classes, class_map, source.name)
+    matrices, (table, *_) = zip(*(matrix_of(of_model.spec, *of_data) for _ in range(1 + len(files))), strict=True)
     equal, images, pixels = np.zeros(len(files), np.int64), 0, 0
     total = source.num_examples if limit is None else min(limit, source.num_examples)
     with Progress(total, "verify", enabled=progress) as bar, data.readable_errors():
         for sample in pipeline.evaluation(source, limit).as_numpy_iterator():
             try:
                 image, truth = _scaled_down(sample["image"], sample["label"], input_size, sizes)
+                truth = truth if table is None else table[truth]
                 labels = [predict(image) for predict in (of_model, *predictors)]
                 for matrix, prediction in zip(matrices, labels, strict=True):
                     matrix.update(truth, prediction)
@@ -153,17 +167,15 @@ def largest_first(sizes):
 
 def _largest_of(path):
     """The largest of several sizes that a file takes, None where it takes one or any."""
-    facts, _, _ = _tflite_metadata.read(path)
-    sizes = (facts or {}).get("input_sizes", [])
-    return largest_first(map(tuple, sizes))[0] if len(sizes) > 1 else None
+    spec = read_spec(path)
+    sizes = () if spec is None else spec.input_sizes
+    return largest_first(sizes)[0] if len(sizes) > 1 else None
 
 
 def _scaled_down(image, label, size, sizes):
     """An image and its label, scaled down to fit `size` where only others of `sizes` hold them."""
     if not any(_holds(other, image) for other in sizes) or _holds(size, image):
         return image, label
-    from keras_deeplab.data import transforms
-
     image, label = transforms.resize(image, label, transforms.size_within(image.shape, size), antialias=True)
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8), label.numpy()
 
@@ -260,19 +272,19 @@ class Row:
         return self.verification is not None and not self.verification.passed
 
 
-def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_threads, progress):
+def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_threads, progress, class_map=None):
     """Files of one model to their `Row`s, those of the largest size first.
 
     Args:
         files: tuples (name, path, runtime, float operators).
         sizes: those that the files take, a row for each; empty for files of any size, which are timed at `TIMED_SIZE`.
-        model, source, limit, max_miou_drop, progress: as in `verify`; no scores where `source` is None.
+        model, source, limit, max_miou_drop, progress, class_map: as in `verify`; no scores where `source` is None.
         rounds, num_threads: as in `latencies`.
     """
     pairs = [(path, runtime) for _, path, runtime, _ in files]
     found = dict.fromkeys(largest_first(sizes), [None] * len(files))
     if source is not None:
-        options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress}
+        options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress, "class_map": class_map}
         found = verify_sizes(pairs, model, source, sizes, **options)
     return [
         Row(

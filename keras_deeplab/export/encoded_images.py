@@ -6,6 +6,8 @@ decoders do neither, so the headers are read first.
 
 import tensorflow as tf
 
+# Of the images that a file can hold: grey, RGB, RGBA.
+CHANNELS = (1, 3, 4)
 _WALKING, _AT_SCAN, _DAMAGED, _CUT = range(4)
 # More segments than any real JPEG has; a file of nothing but fill bytes must not keep a server busy.
 _MAX_SEGMENTS = 5000
@@ -37,7 +39,7 @@ def checked_sizes(image_bytes, max_pixels=None, height=None, width=None):
 
 
 def checked_images(images, max_pixels=None):
-    """Images (B, H, W, 3) to the same; running it fails where they have no pixels, or over `max_pixels` in all."""
+    """Images (B, H, W, C) to the same; running it fails where they have no pixels, or over `max_pixels` in all."""
     shape = tf.shape(images, out_type=tf.int64)
     pixels = tf.reduce_prod(shape[:3])
     text = tf.strings.join(["images of shape (", tf.strings.reduce_join(tf.as_string(shape), separator=", "), ")"])
@@ -49,10 +51,14 @@ def checked_images(images, max_pixels=None):
         return tf.identity(images)
 
 
-def decode(data):
-    """A string, the contents of a file that `checked_sizes` accepts, to its pixels: uint8 (H, W, 3), RGB."""
-    image = tf.io.decode_image(data, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
+def decode(data, channels=3):
+    """A string, the contents of a file that `checked_sizes` accepts, to its pixels: uint8 (H, W, channels).
+
+    `channels` is 1 for grey, 3 for RGB or 4 for RGBA, which JPEG files can't hold and BMP files only where they have
+    it; a PNG without alpha is opaque.
+    """
+    image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+    image.set_shape((None, None, channels))
     return image
 
 

@@ -1,9 +1,13 @@
 """What every export traces: a model as a plain TensorFlow function that a file can hold."""
 
+from dataclasses import replace
+
 import keras
 import tensorflow as tf
 
 from keras_deeplab import layers
+from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
+from keras_deeplab.specs.model import spec_of
 
 # Keras's dilated layers become space-to-batch, convolution, batch-to-space at unknown sizes. These have the same
 # variables, and become one operator.
@@ -14,8 +18,25 @@ _DILATED = {
 }
 
 
-def check(model):
-    """Raises ValueError unless `model` is a keras.Model on TensorFlow, from images (B, H, W, 3) to (B, h, w, C)."""
+def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, ModelSpec]:
+    """A model to the one whose main logits a file returns, and its record.
+
+    An auxiliary output is left out, and so is the softmax or sigmoid behind the logits, which is applied where
+    probabilities are asked for. With `upsample` logits that the model leaves at a smaller size are resized to the
+    images' by the convention in its record, so that a model gives one file whether it was built to do that or not;
+    without, its last resize is left out.
+
+    Args:
+        model: functional keras.Model from images (B, H, W, channels) in 0..255 to scores, see `keras_deeplab.specs`.
+        upsample: as above.
+
+    Returns:
+        (keras.Model, `keras_deeplab.specs.ModelSpec`): from images to logits (B, h, w, classes), and the record of what
+        it is: its activation is None, and its `resize` that of the resize it had or has.
+
+    Raises:
+        ValueError: it isn't such a model, or Keras runs on another backend than TensorFlow.
+    """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"exporting needs Keras's TensorFlow backend, and this process runs on {keras.backend.backend()}: save the "
@@ -26,18 +47,85 @@ def check(model):
             f"expected a keras.Model, received {type(model).__name__}: {model!r}. keras_deeplab.load and "
             "keras.saving.load_model make one from a file"
         )
-    inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ()
-    if len(inputs) != 1 or len(outputs) != 1:
+    spec = spec_of(model)
+    if spec.num_classes is None:
+        raise ValueError(f"the model {model.name!r} is a network without a classifier, which has no labels to export")
+    if len(model.outputs) > 1:
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if spec.activation is not None:
+        model = _without_activation(model, spec.activation)
+    resize = _last_resize(model)
+    if resize is not None:
+        spec = replace(spec, resize=ALIGN_CORNERS if resize.align_corners else HALF_PIXEL_CENTERS)
+    if upsample and resize is None and not _keeps_size(model):
+        enlarge = layers.ResizeBilinear(spec.align_corners, dtype="float32", name=_free_name(model, "upsample_logits"))
+        logits = enlarge([model.outputs[0], model.inputs[0]])
+        model = keras.Model(model.inputs[0], logits, name=model.name)
+    if not upsample:
+        model = _without_resize(model, resize)
+    return model, replace(spec, activation=None, outputs=(LOGITS,))
+
+
+def _without_activation(model, activation):
+    """A model to the one that returns what its last activation is applied to."""
+    last = _layer_of(model.outputs[0])
+    function = getattr(keras.activations, activation)
+    if isinstance(last, keras.layers.Softmax) or (
+        isinstance(last, keras.layers.Activation) and last.activation is function
+    ):
+        return keras.Model(model.inputs[0], last.input, name=model.name)
+    if getattr(last, "activation", None) is not function:
         raise ValueError(
-            f"the model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; expected a functional "
-            "model with one of each (call a subclassed one on a keras.Input and make a keras.Model of that)"
+            f"the record of {model.name!r} says that its outputs have been through a {activation}, and it doesn't end "
+            "in a layer of that: end it in a keras.layers.Activation, or mend the record "
+            "(keras_deeplab.specs.model.with_spec(model, activation=None))"
         )
-    source, target = tuple(inputs[0].shape), tuple(outputs[0].shape)
-    if len(source) != 4 or source[-1] != 3 or len(target) != 4 or target[-1] is None:
+
+    def clone(layer):
+        config = layer.get_config()
+        return type(layer).from_config({**config, "activation": "linear"} if layer is last else config)
+
+    bare = keras.models.clone_model(model, clone_function=clone)
+    bare.set_weights(model.get_weights())
+    return bare
+
+
+def _last_resize(model):
+    """The ResizeBilinear to the size of the images that a model ends in, or None."""
+    layer = _layer_of(model.outputs[0])
+    if isinstance(layer, layers.ResizeBilinear) and layer.input[1] is model.inputs[0]:
+        return layer
+    return None
+
+
+def _without_resize(model, resize):
+    """A model to the one that returns its logits at the stride of its head; as it is where it does."""
+    if resize is not None:
+        return keras.Model(model.inputs[0], resize.input[0], name=model.name)
+    if _keeps_size(model):
         raise ValueError(
-            f"the model {model.name!r} maps {source} to {target}; expected images (B, H, W, 3) to logits "
-            "(B, h, w, classes)"
+            f"the model {model.name!r} doesn't end in a keras_deeplab.layers.ResizeBilinear to the size of its images, "
+            "so there is no resize to leave to the caller: choose upsample=True"
         )
+    return model
+
+
+def _layer_of(tensor):
+    return tensor._keras_history.operation
+
+
+def _free_name(model, name):
+    """The name, with underscores behind it where the model has such a layer."""
+    while any(layer.name == name for layer in model.layers):
+        name += "_"
+    return name
+
+
+def _keeps_size(model):
+    """Whether logits have the size of the images, found at a size that no stride divides."""
+    size = tuple(own or free for own, free in zip(static_size(model), (131, 163), strict=True))
+    images = keras.KerasTensor((1, *size, model.inputs[0].shape[-1]), dtype="float32")
+    return tuple(keras.ops.shape(model.compute_output_spec(images)))[1:3] == size
 
 
 def static_size(model):
@@ -45,7 +133,7 @@ def static_size(model):
     return tuple(model.inputs[0].shape[1:3])
 
 
-def inference_model(model, input_size=None, replace=None):
+def inference_model(model, input_size=None):
     """A model to one that computes the same in float32, with layers that export well, perhaps at another size.
 
     Layers that compute in half precision compute in float32 instead, and Keras's dilated convolutions become this
@@ -54,7 +142,6 @@ def inference_model(model, input_size=None, replace=None):
     Args:
         model: functional keras.Model.
         input_size: (height, width) of the result; None keeps what the model has.
-        replace: function from a layer to one that shall stand in its place and needs no weights, or to None.
 
     Returns:
         A keras.Model; `model` itself if there is nothing to change.
@@ -64,15 +151,10 @@ def inference_model(model, input_size=None, replace=None):
     """
     size = static_size(model)
     resized = input_size is not None and size not in ((None, None), tuple(input_size))
-    if not resized and not any(_changes(layer, replace) for layer in _all_layers(model)):
+    if not resized and not any(_is_half(layer) or _is_slow(layer) for layer in _all_layers(model)):
         return model
-    replaced = set()
 
     def clone(layer):
-        replacement = None if replace is None else replace(layer)
-        if replacement is not None:
-            replaced.add(layer)
-            return replacement
         config, kind = layer.get_config(), type(layer)
         if _is_half(layer):
             config["dtype"] = "float32"
@@ -86,7 +168,8 @@ def inference_model(model, input_size=None, replace=None):
                 f"export needs. Register its class or function with keras.saving.register_keras_serializable: {error}"
             ) from error
 
-    inputs = keras.Input((*input_size, 3), dtype=model.inputs[0].dtype) if resized else None
+    channels = model.inputs[0].shape[-1]
+    inputs = keras.Input((*input_size, channels), dtype=model.inputs[0].dtype) if resized else None
     try:
         cloned = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, recursive=True)
     except ValueError as error:
@@ -94,10 +177,10 @@ def inference_model(model, input_size=None, replace=None):
             raise
         raise ValueError(
             f"the model {model.name!r} was built for {size[0]}x{size[1]} images and can't be brought to "
-            f"{input_size[0]}x{input_size[1]}: build it with input_shape=(None, None, 3), or export it at its own size "
-            f"({error})"
+            f"{input_size[0]}x{input_size[1]}: build it with input_shape=(None, None, {channels}), or export it at its "
+            f"own size ({error})"
         ) from error
-    _copy_weights(model, cloned, replaced)
+    _copy_weights(model, cloned)
     return cloned
 
 
@@ -107,10 +190,6 @@ def _all_layers(model):
             yield from _all_layers(layer)
         else:
             yield layer
-
-
-def _changes(layer, replace):
-    return _is_half(layer) or _is_slow(layer) or (replace is not None and replace(layer) is not None)
 
 
 def _is_half(layer):
@@ -127,91 +206,78 @@ def _is_slow(layer):
     )
 
 
-def _copy_weights(model, cloned, replaced):
+def _copy_weights(model, cloned):
     for layer in model.layers:
-        if layer in replaced:
-            continue
         if isinstance(layer, keras.Model):
-            _copy_weights(layer, cloned.get_layer(layer.name), replaced)
+            _copy_weights(layer, cloned.get_layer(layer.name))
         elif layer.weights:
             cloned.get_layer(layer.name).set_weights(layer.get_weights())
 
 
-def last_resize(model):
-    """How a model's logits are brought to the size of the images: "align_corners" or "half_pixel_centers".
+def logits_function(model, native=True):
+    """A model that `network` gave to a function from images (B, H, W, C) in 0..255, any dtype, to float32 logits.
 
-    Logits that the model leaves at a smaller size are to be resized the former way, as `logits_function` does it.
-    """
-    layer = _last_resize_layer(model)
-    return "align_corners" if layer is None or layer.align_corners else "half_pixel_centers"
-
-
-def without_last_resize(model):
-    """A model to the one that returns its logits at the stride of its head, a softmax behind the resize left out too.
-
-    A model that leaves its logits at a smaller size is returned as it is.
-
-    Raises:
-        ValueError: the model returns maps of the images' size, and no last resize of it makes them so.
-    """
-    layer = _last_resize_layer(model)
-    if layer is not None:
-        return keras.Model(model.inputs[0], layer.input[0], name=model.name)
-    if _keeps_size(model):
-        raise ValueError(
-            f"the model {model.name!r} doesn't end in a keras_deeplab.layers.ResizeBilinear to the size of its images, "
-            "so there is no resize to leave to the caller: choose upsample=True"
-        )
-    return model
-
-
-def _last_resize_layer(model):
-    """The ResizeBilinear to the size of the images that a model ends in, or has before its softmax; else None."""
-    by_output = {id(layer.output): layer for layer in model.layers if not isinstance(layer.output, (list, tuple))}
-    layer = by_output.get(id(model.outputs[0]))
-    if isinstance(layer, (keras.layers.Softmax, keras.layers.Activation)):
-        layer = by_output.get(id(layer.input))
-    if isinstance(layer, layers.ResizeBilinear) and layer.input[1] is model.inputs[0]:
-        return layer
-    return None
-
-
-def logits_function(model, native=True, resize=True):
-    """A model to a function from images (B, H, W, 3) in 0..255, any dtype, to float32 logits (B, H, W, C).
-
-    To be called while tracing a tf.function with `autograph=False`. Logits that the model leaves at a smaller size
-    are resized to the images', as the heads do it, unless `resize` is False. `native` is that of `layers.export_ops`:
-    how dilated depthwise convolutions are traced.
+    To be called while tracing a tf.function with `autograph=False`. `native` is that of `layers.export_ops`: how
+    dilated depthwise convolutions are traced.
     """
 
     def logits_of(images):
         with layers.export_ops(native=native):
-            logits = tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
-        if not resize:
-            return logits
-        known, wanted = logits.shape[1:3], images.shape[1:3]
-        if known.is_fully_defined() and wanted.is_fully_defined():
-            same = known == wanted
-        else:
-            same = _keeps_size(model)
-        if same:
-            return logits
-        return tf.raw_ops.ResizeBilinear(images=logits, size=tf.shape(images)[1:3], align_corners=True)
+            return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
     return logits_of
 
 
-def _keeps_size(model):
-    """Whether logits have the size of the images, found at a size that no stride divides."""
-    images = keras.KerasTensor((1, 131, 163, 3), dtype="float32")
-    return tuple(keras.ops.shape(model.compute_output_spec(images)))[1:3] == (131, 163)
+def takes_largest(spec: ModelSpec) -> bool:
+    """Whether a label is the largest of a position's logits, and nothing is compared with 0."""
+    return not (spec.binary or spec.multi_label)
 
 
-def label_dtype(num_classes):
-    """The smallest of uint8 and int32 that holds the labels."""
-    return tf.uint8 if num_classes <= 256 else tf.int32
+def label_dtype(spec: ModelSpec) -> tf.DType:
+    """The smallest of uint8 and int32 that holds a model's labels."""
+    return tf.uint8 if spec.num_labels <= 256 else tf.int32
 
 
-def labels_of(logits):
-    """Logits (B, H, W, C) to labels (B, H, W), uint8 or, for more than 256 classes, int32."""
-    return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), label_dtype(logits.shape[-1]))
+def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+    """Logits (B, H, W, C) to labels (B, H, W), uint8 or, for more than 256 classes, int32.
+
+    The label is the class with the largest logit, the first of equal ones. Of a binary model it is 1 where the one
+    logit is above 0 (the probability above 0.5), else 0. Of a multi-label model it is the class with the largest logit
+    where that is above 0 (a probability of 0.5), else the ignored label, 255.
+
+    A comparison with 0 is the argmax with a class more in front whose logit is 0: runtimes have that operator in every
+    precision.
+
+    Raises:
+        ValueError: 255 is a class of a multi-label model.
+    """
+    if takes_largest(spec):
+        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), label_dtype(spec))
+    ignored = spec.classes.ignore_label
+    if not spec.binary and spec.num_classes > ignored:
+        raise ValueError(
+            f"the labels of a multi-label model say {ignored} where no class is above 0.5, and this one of "
+            f"{spec.num_classes} has a class of that number: export logits or probabilities"
+        )
+    labels = tf.argmax(tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]]), -1, output_type=tf.int32)
+    if not spec.binary:
+        labels = tf.gather(tf.constant([ignored, *range(spec.num_classes)], tf.int32), labels)
+    return tf.cast(labels, label_dtype(spec))
+
+
+def probabilities_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+    """Logits (B, H, W, C) to probabilities: their softmax, of binary and multi-label models the sigmoid of each."""
+    return tf.nn.softmax(logits) if takes_largest(spec) else tf.sigmoid(logits)
+
+
+def output_of(logits: tf.Tensor, spec: ModelSpec, output: str) -> tf.Tensor:
+    """Logits to what a file shall return: `"labels"`, `"logits"` or `"probabilities"`."""
+    return {"labels": labels_of, "probabilities": probabilities_of}.get(output, lambda given, _: given)(logits, spec)
+
+
+def file_spec(spec: ModelSpec, output: str, upsample: bool, sizes, precision: str = "float32") -> FileSpec:
+    """The record of a file from that of its model: `activation` becomes what the file's outputs have been through."""
+    activation = None
+    if output == "probabilities":
+        activation = "softmax" if takes_largest(spec) else "sigmoid"
+    return FileSpec(replace(spec, activation=activation), output, upsample, tuple(map(tuple, sizes)), precision)

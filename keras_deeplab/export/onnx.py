@@ -1,7 +1,6 @@
 """A Keras model to an ONNX file for ONNX Runtime, OpenVINO and whatever else reads that, and the check of it."""
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_deeplab.data.masks import write_whole
-from keras_deeplab.export import compare, graph
-from keras_deeplab.export.tflite import OUTPUTS, _checked_classes, _checked_palette, _one_size
-from keras_deeplab.specs.model import spec_of
+from keras_deeplab.export import arguments, compare, graph
+from keras_deeplab.metadata import KEY
 
 __all__ = ["OPSET", "ONNXFile", "export_compared", "export_onnx"]
 
@@ -48,19 +46,22 @@ def export_onnx(
     classes=None,
     palette=None,
 ):
-    """A Keras model to an ONNX file from images (B, H, W, 3) in 0..255 to uint8 labels (B, H, W).
+    """A Keras model to an ONNX file from images (B, H, W, channels) in 0..255 to uint8 labels (B, H, W).
 
-    The batch is free. tf2onnx converts (`pip install keras_deeplab[onnx]`); weights are float32.
+    Labels, probabilities and the file's record are as in `export_tflite`; the record is the entry "keras_deeplab" of
+    its metadata_props (`keras_deeplab.metadata.onnx.read_spec`). The batch is free. tf2onnx converts
+    (`pip install keras_deeplab[onnx]`); weights are float32.
 
     Args:
-        model: keras.Model from images (B, H, W, 3) in 0..255 to logits.
+        model: keras.Model from images (B, H, W, channels) in 0..255 to logits.
         path: the file to write; it is replaced if it exists, and left as it is if anything fails.
         input_size: int or (height, width) of the images; None for what the model was built for, any size most often.
         output: `"labels"`; `"logits"` or `"probabilities"`, (B, h, w, num_classes).
         upsample: whether logits and probabilities have the images' size; False leaves the last resize to the caller.
         input_type: `"float32"` (in 0..255) or `"uint8"`.
-        classes: names of the classes, for the file's metadata, where the key "keras_deeplab" has them as JSON.
-        palette: uint8 (N, 3) colours of at least all the classes, likewise.
+        classes: names of the labels or a `keras_deeplab.specs.Classes`, for the file's record; None for those in the
+            model's.
+        palette: uint8 (N, 3) colours of at least all labels, likewise.
 
     Returns:
         `ONNXFile`.
@@ -69,31 +70,16 @@ def export_onnx(
         ImportError: tf2onnx is not installed.
         ValueError: if an argument doesn't fit, or the model has operators that tf2onnx can't convert.
     """
-    graph.check(model)
-    for name, value, allowed in (("output", output, OUTPUTS), ("input_type", input_type, tuple(_TYPES))):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}; received {value!r}")
-    if output == "labels" and not upsample:
-        raise ValueError('labels can\'t be enlarged well by the caller: take output="logits" with upsample=False')
-    size = graph.static_size(model) if input_size is None else _one_size(input_size)
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the name of the file to write, such as {path / 'model.onnx'}")
-    num_classes = model.outputs[0].shape[-1]
-    palette = _checked_palette(palette, num_classes)
-    facts = {
-        "output": output,
-        "num_classes": num_classes,
-        "upsampled": upsample,
-        "resize": graph.last_resize(model),
-        "classes": _checked_classes(classes, num_classes),
-        "palette": None if palette is None else palette.tolist(),
-    }
-    if not upsample:
-        model = graph.without_last_resize(model)
-    file = _converted(graph.inference_model(model, None if None in size else size), size, output, upsample, input_type)
+    arguments.one_of("input_type", input_type, tuple(_TYPES))
+    arguments.check_output(output, upsample)
+    model, spec = graph.network(model, upsample)
+    size = graph.static_size(model) if input_size is None else arguments.one_size(input_size)
+    path = arguments.file_path(path, "model.onnx")
+    spec = arguments.with_given_classes(spec, classes, palette)
+    file = _converted(graph.inference_model(model, None if None in size else size), spec, size, output, input_type)
     entry = file.metadata_props.add()
-    entry.key, entry.value = "keras_deeplab", json.dumps(facts)
+    entry.key = KEY
+    entry.value = graph.file_spec(spec, output, upsample, () if None in size else (size,)).to_json()
     content = file.SerializeToString()
     counts = {}
     for node in file.graph.node:
@@ -103,23 +89,19 @@ def export_onnx(
     return ONNXFile(path, len(content), None if None in size else tuple(size), counts)
 
 
-def _converted(model, size, output, upsample, input_type):
+def _converted(model, spec, size, output, input_type):
     """The `onnx.ModelProto`."""
     try:
         import onnx
         import tf2onnx
     except ImportError as error:
         raise ImportError(f"ONNX files are made with tf2onnx: pip install tf2onnx onnxruntime ({error})") from error
-    logits_of = graph.logits_function(model, resize=upsample)
-    softmax = tf.nn.softmax if spec_of(model).activation is None else tf.identity
-    signature = [tf.TensorSpec((None, *size, 3), _TYPES[input_type], "images")]
+    logits_of = graph.logits_function(model)
+    signature = [tf.TensorSpec((None, *size, spec.channels), _TYPES[input_type], "images")]
 
     @tf.function(input_signature=signature, autograph=False)
     def segment(images):
-        logits = logits_of(images)
-        if output == "labels":
-            return {output: graph.labels_of(logits)}
-        return {output: softmax(logits) if output == "probabilities" else logits}
+        return {output: graph.output_of(logits_of(images), spec, output)}
 
     # What `layers.export_ops` guards native operators with has nothing to do at inference.
     handlers = {"PreventGradient": (_as_identity, [])}
@@ -163,6 +145,7 @@ def export_compared(
     runtimes=("onnxruntime",),
     limit=None,
     max_miou_drop=None,
+    class_map=None,
     rounds=20,
     num_threads=None,
     progress=True,
@@ -174,7 +157,7 @@ def export_compared(
         model, path, options: as in `export_onnx`.
         source: labelled images to score the file on, as in `keras_deeplab.export.compare.verify`; None for no scores.
         runtimes: `"onnxruntime"`, `"openvino"` or both.
-        limit, max_miou_drop, progress: as in `verify`.
+        limit, max_miou_drop, class_map, progress: as in `verify`.
         rounds, num_threads: as in `keras_deeplab.export.compare.latencies`.
 
     Returns:
@@ -197,6 +180,7 @@ def export_compared(
             (file.input_size,) if file.input_size else (),
             limit=limit,
             max_miou_drop=max_miou_drop,
+            class_map=class_map,
             rounds=rounds,
             num_threads=num_threads,
             progress=progress,

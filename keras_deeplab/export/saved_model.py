@@ -8,9 +8,10 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_deeplab.export import graph
-from keras_deeplab.export.encoded_images import checked_images, checked_sizes, decode
+from keras_deeplab.export import arguments, graph
+from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
+from keras_deeplab.metadata import saved_model as _metadata
 
 # 4096x4096: the photographs of most phones. The logits of 21 classes then take 1.4 GB.
 MAX_PIXELS = 1 << 24
@@ -33,6 +34,7 @@ def export_saved_model(
     path,
     *,
     classes=None,
+    palette=None,
     overwrite=False,
     portable=False,
     max_pixels=MAX_PIXELS,
@@ -43,27 +45,36 @@ def export_saved_model(
 
     | signature | takes | returns |
     |---|---|---|
-    | `serving_default` | `images`: uint8 (B, H, W, 3), RGB | `labels`: uint8 (B, H, W) |
-    | `logits` | `images`: uint8 (B, H, W, 3), RGB | `logits`: float32 (B, H, W, num_classes) |
-    | `probabilities` | `images`: uint8 (B, H, W, 3), RGB | `probabilities`: float32 (B, H, W, num_classes) |
+    | `serving_default` | `images`: uint8 (B, H, W, channels), RGB | `labels`: uint8 (B, H, W) |
+    | `logits` | `images`: as above | `logits`: float32 (B, H, W, num_classes) |
+    | `probabilities` | `images`: as above | `probabilities`: float32 (B, H, W, num_classes) |
     | `encoded` | `image_bytes`: string (B,), JPEG, PNG or BMP files | `labels_png_bytes`: string (B,), PNG files |
     | `encoded_labels` | `image_bytes`: string (B,), as above | `labels`: uint8 (B, H, W), `sizes`: int32 (B, 2) |
+    | `record` | `query`: string (B,), anything | `record`: string (B,), the model's record as JSON |
 
     Any batch size, and any H and W if the model takes any; else only its own. The files of a call may differ in size,
-    colour mode (grey becomes RGB, alpha is dropped) and format. Each label PNG has the size of its image and one
-    channel whose values are the labels. `encoded_labels` has the H and W of the call's tallest and widest image, with
-    255 below and to the right of smaller ones; `sizes` tells each one's own height and width. For a model of a fixed
-    size both pad smaller images as evaluation does and refuse larger ones. EXIF orientation is ignored. With more
-    than 256 classes the labels are int32, and the PNG has 16 bits.
+    colour mode (grey becomes RGB, alpha is dropped) and format. `encoded` and `encoded_labels` are there for models of
+    1 (grey), 3 (RGB) and 4 channels (RGBA, whose files are PNG or BMP): image files have no others.
+
+    Each label PNG has the size of its image and one channel whose values are the labels. `encoded_labels` has the H
+    and W of the call's tallest and widest image, with 255 below and to the right of smaller ones; `sizes` tells each
+    one's own height and width. For a model of a fixed size both pad smaller images as evaluation does and refuse
+    larger ones. EXIF orientation is ignored. With more than 256 classes the labels are int32, and the PNG has 16 bits.
+
+    A binary model's labels are 1 where its one logit is above 0 (the probability above 0.5); a multi-label model's are
+    its likeliest class where that is above a probability of 0.5, else 255, and its probabilities are those of each
+    class by itself. An auxiliary output is left out. The model's record (`keras_deeplab.specs.FileSpec`) is also in
+    `assets.extra/keras_deeplab.json`, and the classes' names, where they are known, in `assets.extra/classes.txt`.
 
     Files that are none of these, cut short or too large are refused by their headers, with a message that names each.
 
     The folder appears when it is complete: a server that watches the parent never sees half of it.
 
     Args:
-        model: keras.Model from images (B, H, W, 3) in 0..255 to logits.
+        model: keras.Model from images (B, H, W, channels) in 0..255 to logits.
         path: the folder to make, for TensorFlow Serving a number inside the model's folder, see `next_version`.
-        classes: names of the classes, for `assets.extra/classes.txt`; optional.
+        classes: names of the labels or a `keras_deeplab.specs.Classes`, for the record; None for those in the model's.
+        palette: uint8 (N, 3) colours of at least all labels, likewise.
         overwrite: whether a SavedModel that is already at `path` may be replaced.
         portable: dilated depthwise convolutions are one operator each, which TensorFlow has for CPUs with oneDNN (its
             default on x86). True takes several slower ones that every CPU and GPU has.
@@ -81,30 +92,28 @@ def export_saved_model(
 
     Raises:
         ValueError: if something else than an empty folder is at `path` (unless it is a SavedModel and `overwrite` is
-            True), the model isn't one of images to logits, `classes` doesn't have a name for each output, or a number
+            True), the model isn't one of images to logits, `classes` doesn't have a name for each label, or a number
             isn't positive.
     """
-    graph.check(model)
+    model, spec = graph.network(model)
     path = Path(path).expanduser()
     _check_target(path, overwrite)
-    num_classes = model.outputs[0].shape[-1]
-    if classes is not None and len(classes) != num_classes:
-        raise ValueError(f"received {len(classes)} class names for a model of {num_classes} classes: {list(classes)}")
+    spec = arguments.with_given_classes(spec, classes, palette)
+    size = graph.static_size(model)
+    record = graph.file_spec(spec, "labels", True, () if None in size else (size,))
     warmup_size = _warmup_size(model, warmup_size, max_pixels)
     if batch_requests is not None and batch_requests < 1:
         raise ValueError(f"batch_requests is a number of images, at least 1, or None; received {batch_requests}")
-    signatures = _signatures(graph.inference_model(model), portable, max_pixels)
+    signatures = _signatures(graph.inference_model(model), record, portable, max_pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the last step is a rename; its name is no number, so a server leaves it alone.
     workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         fresh = workplace / "new"
         tf.saved_model.save(tf.Module(), str(fresh), signatures, _SAVE_OPTIONS)
-        if classes is not None:
-            (fresh / "assets.extra").mkdir()
-            (fresh / "assets.extra" / "classes.txt").write_text("".join(f"{name}\n" for name in classes), "utf-8")
+        _metadata.write(fresh, record)
         if warmup_size is not None:
-            requests = _warmup_requests(signatures, *warmup_size)
+            requests = _warmup_requests(signatures, spec.channels, *warmup_size)
             write_warmup_requests(fresh, path.absolute().parent.name, requests)
         if batch_requests is not None:
             (fresh / "batching_params.pbtxt").write_text(_BATCHING.format(size=batch_requests), "utf-8")
@@ -116,6 +125,16 @@ def export_saved_model(
             (workplace / "old").rename(path)
         shutil.rmtree(workplace)
     return path
+
+
+def signature_names(channels: int) -> tuple[str, ...]:
+    """The signatures of the SavedModel of a model whose images have so many channels.
+
+    >>> signature_names(5)
+    ('serving_default', 'logits', 'probabilities', 'record')
+    """
+    of_files = ("encoded", "encoded_labels") if channels in CHANNELS else ()
+    return ("serving_default", "logits", "probabilities", *of_files, "record")
 
 
 def next_version(directory):
@@ -169,27 +188,30 @@ def _warmup_size(model, size, max_pixels):
     return size
 
 
-def _warmup_requests(signatures, height, width):
+def _warmup_requests(signatures, channels, height, width):
     """A request for each signature: one grey image."""
-    grey = tf.make_tensor_proto(128, tf.uint8, (1, height, width, 3))
-    file = tf.make_tensor_proto(tf.io.encode_png(tf.fill((height, width, 3), tf.constant(128, tf.uint8)))[None].numpy())
-    values = {"images": grey, "image_bytes": file}
+    grey = tf.fill((height, width, channels), tf.constant(128, tf.uint8))
+    values = {"images": grey[None], "query": tf.constant([b""])}
+    if channels in CHANNELS:
+        values["image_bytes"] = tf.io.encode_png(grey)[None]
     return [
-        (name, {key: values[key] for key in (spec.name for spec in function.input_signature)})
+        (name, {entry.name: tf.make_tensor_proto(values[entry.name].numpy()) for entry in function.input_signature})
         for name, function in signatures.items()
     ]
 
 
-def _signatures(model, portable, max_pixels):
+def _signatures(model, record, portable, max_pixels):
     """The functions of a SavedModel by name."""
+    spec = record.model
     height, width = graph.static_size(model)
-    pixels = tf.TensorSpec((None, height, width, 3), tf.uint8, "images")
+    pixels = tf.TensorSpec((None, height, width, spec.channels), tf.uint8, "images")
     files = tf.TensorSpec((None,), tf.string, "image_bytes")
+    queries = tf.TensorSpec((None,), tf.string, "query")
     logits_of = _frozen(graph.logits_function(model, native=False if portable else None), pixels)
 
     @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):
-        return {"labels": graph.labels_of(logits_of(checked_images(images, max_pixels)))}
+        return {"labels": graph.labels_of(logits_of(checked_images(images, max_pixels)), spec)}
 
     @tf.function(input_signature=[pixels], autograph=False)
     def logits(images):
@@ -197,14 +219,22 @@ def _signatures(model, portable, max_pixels):
 
     @tf.function(input_signature=[pixels], autograph=False)
     def probabilities(images):
-        return {"probabilities": tf.nn.softmax(logits_of(checked_images(images, max_pixels)))}
+        return {"probabilities": graph.probabilities_of(logits_of(checked_images(images, max_pixels)), spec)}
 
-    def segment_each(image_bytes, result, spec):
+    @tf.function(input_signature=[queries], autograph=False)
+    def record_of(query):
+        return {"record": tf.fill(tf.shape(query), tf.constant(record.to_json()))}
+
+    found = {"serving_default": serving_default, "logits": logits, "probabilities": probabilities}
+    if spec.channels not in CHANNELS:
+        return {**found, "record": record_of}
+
+    def segment_each(image_bytes, result, kind):
         # One after the other: large images need much memory, and the operators use all cores anyway.
         def segment(data):
-            return result(_labels(decode(data), logits_of, height, width))
+            return result(_labels(decode(data, spec.channels), spec, logits_of, height, width))
 
-        return tf.map_fn(segment, image_bytes, fn_output_signature=spec, parallel_iterations=1)
+        return tf.map_fn(segment, image_bytes, fn_output_signature=kind, parallel_iterations=1)
 
     # The suffix _bytes of an output's name is how TensorFlow Serving's REST interface knows to send it as base64.
     @tf.function(input_signature=[files], autograph=False)
@@ -229,12 +259,11 @@ def _signatures(model, portable, max_pixels):
             missing = largest - tf.shape(labels)
             return tf.pad(labels, [[0, missing[0]], [0, missing[1]]], constant_values=tf.cast(255, labels.dtype))
 
-        dtype = graph.label_dtype(model.outputs[0].shape[-1])
+        dtype = graph.label_dtype(spec)
         labels = segment_each(image_bytes, padded, tf.TensorSpec((None, None), dtype))
         return {"labels": labels, "sizes": sizes}
 
-    functions = (serving_default, logits, probabilities, encoded, encoded_labels)
-    return {function.__name__: function for function in functions}
+    return {**found, "encoded": encoded, "encoded_labels": encoded_labels, "record": record_of}
 
 
 def _frozen(function, spec):
@@ -248,8 +277,8 @@ def _frozen(function, spec):
     return lambda images: constant(images)[0]
 
 
-def _labels(image, logits_of, height, width):
-    """An image (H, W, 3) to its labels (H, W); (height, width) is the model's size, None where free."""
+def _labels(image, spec, logits_of, height, width):
+    """An image (H, W, channels) to its labels (H, W); (height, width) is the model's size, None where free."""
     size = tf.shape(image)[:2]
     batch = image[None]
     if height is not None or width is not None:
@@ -258,8 +287,8 @@ def _labels(image, logits_of, height, width):
         padding = [[0, missing[0]], [0, missing[1]], [0, 0]]
         # Evaluation pads with 127.5, which the graph's uint8 images can't hold.
         batch = tf.pad(image, padding, constant_values=tf.constant(128, tf.uint8))[None]
-        batch = tf.ensure_shape(batch, (1, height, width, 3))
-    return graph.labels_of(logits_of(batch))[0, : size[0], : size[1]]
+        batch = tf.ensure_shape(batch, (1, height, width, spec.channels))
+    return graph.labels_of(logits_of(batch), spec)[0, : size[0], : size[1]]
 
 
 def _png(labels):

@@ -48,7 +48,7 @@ def evaluate(
     if not callable(predictor) or (not isinstance(predictor, Predictor) and _is_model(predictor)):
         predictor = make_predictor(predictor)
     classes = source.classes_spec
-    matrix, labels = _matrix(getattr(predictor, "spec", None), classes, source.num_classes, class_map, source.name)
+    matrix, labels = matrix_of(getattr(predictor, "spec", None), classes, source.num_classes, class_map, source.name)
     total = source.num_examples if limit is None else min(limit, source.num_examples)
     # One by one: on a CPU batches of eight equal sizes take as long.
     samples = pipeline.evaluation(source, limit).as_numpy_iterator()
@@ -72,8 +72,23 @@ def _is_model(predictor):
     return isinstance(predictor, (keras.Model, Client))
 
 
-def _matrix(spec: ModelSpec | None, classes: Classes, num_classes: int, class_map, name: str):
-    """An empty matrix of the labels that are scored, and the table from the data's labels to them, None for none."""
+def matrix_of(
+    spec: ModelSpec | None,
+    classes: Classes,
+    num_classes: int,
+    class_map: Mapping[str, str | None] | str | None,
+    name: str,
+) -> tuple[ConfusionMatrix, np.ndarray | None]:
+    """An empty matrix of the labels that are scored, and the table from the data's labels to them, None for none.
+
+    Args:
+        spec: the model's record, None where nothing tells its classes.
+        classes, num_classes, name: of the data.
+        class_map: as in `evaluate`.
+
+    Raises:
+        ValueError: the model has other classes and `class_map` doesn't say how they go together.
+    """
     if spec is None:
         if class_map is not None:
             raise ValueError(f"class_map needs a model that tells its classes, to bring those of {name} to")

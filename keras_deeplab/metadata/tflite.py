@@ -1,9 +1,11 @@
-"""Class names, palette and what the output means inside a TFLite file, by the TFLite Metadata standard, and back.
+"""The record, class names and colours inside a TFLite file, by the TFLite Metadata standard, and back.
 
 The standard is a buffer named TFLITE_METADATA (metadata_schema.fbs of the TensorFlow Authors' tflite-support, with the
 identifier M001) that describes tensors and names files, and a ZIP archive of these files behind the model. Interpreters
 ignore both; any ZIP reader lists the files. tflite-support's own Python package stopped at Python 3.11 and NumPy 1, so
 the few tables that are needed are written here with flatbuffers alone.
+
+export.json is the record that this package reads; labels.txt and palette.txt say the same to other readers.
 """
 
 import io
@@ -14,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.specs import Classes, FileSpec, ModelSpec
+from keras_deeplab.metadata import MAX_BYTES, earlier_spec
+from keras_deeplab.specs import Classes, FileSpec, parsed
 
 BUFFER = "TFLITE_METADATA"
 LABELS, PALETTE, EXPORT = "labels.txt", "palette.txt", "export.json"
@@ -25,40 +28,41 @@ _IDENTIFIER = b"M001"
 _UNKNOWN, _AXIS_LABELS, _VALUE_LABELS = 0, 2, 3
 _FEATURE, _IMAGE = 1, 2
 _NORMALIZATION = 1
-_RGB = 1
-# What `describe` and the predictor rely on in export.json.
-_KEYS = {"precision", "output", "input_sizes", "upsampled", "resize"}
+_UNKNOWN_SPACE, _RGB, _GRAYSCALE = 0, 1, 2
+# What export.json had before the record.
+_EARLIER_KEYS = {"precision", "output", "input_sizes", "upsampled", "resize"}
 
 
-def write(name, facts, classes=None, palette=None):
-    """What an exported file is to (buffer, archive): the bytes of its TFLITE_METADATA buffer and of the ZIP behind it.
+def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
+    """An exported file's record to (buffer, archive): the bytes of its TFLITE_METADATA buffer and of the ZIP behind it.
+
+    The archive has labels.txt where the classes' names are known, and palette.txt where a label is a byte.
 
     Args:
         name: of the model.
-        facts: dict for export.json: "precision"; "output"; "input_sizes", a list of [height, width], empty for any;
-            "upsampled", whether the output has the images' size; "resize", the kind that it was or has to be resized
-            by; and whatever else.
-        classes: names of the classes, or None.
-        palette: uint8 (N, 3) colours of the classes, or None.
+        spec: the record.
     """
     import flatbuffers
 
-    files = {EXPORT: json.dumps(facts, indent=1).encode()}
-    if classes is not None:
-        files[LABELS] = "".join(f"{entry}\n" for entry in classes).encode()
-    if palette is not None:
-        files[PALETTE] = "".join("{} {} {}\n".format(*colour) for colour in np.asarray(palette).tolist()).encode()
-    output, sizes = facts["output"], facts["input_sizes"]
+    classes, count = spec.model.classes, spec.model.num_labels
+    files = {EXPORT: json.dumps(spec.to_dict(), indent=1).encode()}
+    if classes.names is not None:
+        files[LABELS] = "".join(f"{entry}\n" for entry in classes.names).encode()
+    if count is not None and count <= 256:
+        files[PALETTE] = "".join("{} {} {}\n".format(*color) for color in classes.palette(count)).encode()
+    output, sizes = spec.output, spec.input_sizes
     about_labels = []
-    if classes is not None:
+    # The scores of a binary model have one channel, and its names are those of two labels.
+    if classes.names is not None and not (spec.model.binary and output != "labels"):
         kind = _VALUE_LABELS if output == "labels" else _AXIS_LABELS
         about_labels = [_file(LABELS, "the classes, a name a line, from class 0", kind)]
-    image = [(0, "int8", _RGB)]
+    image = [(0, "int8", {1: _GRAYSCALE, 3: _RGB}.get(spec.model.channels, _UNKNOWN_SPACE))]
     if len(sizes) == 1:
         image.append((1, "table", [(0, "uint32", sizes[0][1]), (1, "uint32", sizes[0][0])]))
+    shown = {1: "grey", 3: "RGB", 4: "RGBA"}.get(spec.model.channels, f"{spec.model.channels}-channel")
     pixels = [
         (0, "string", "images"),
-        (1, "string", "RGB pixels in 0..255 whatever the type; the model normalises them itself"),
+        (1, "string", f"{shown} pixels in 0..255 whatever the type; the model normalises them itself"),
         (3, "table", [(0, "uint8", _IMAGE), (1, "table", image), (2, "table", [(0, "int32", 0), (1, "int32", 255)])]),
         (4, "tables", [[(0, "uint8", _NORMALIZATION), (1, "table", [(0, "floats", [0.0]), (1, "floats", [1.0])])]]),
     ]
@@ -68,14 +72,18 @@ def write(name, facts, classes=None, palette=None):
         (3, "table", [(0, "uint8", _FEATURE), (1, "table", [])]),
         (6, "tables", about_labels),
     ]
-    colours = [_file(PALETTE, "the classes' colours, red green blue a line", _UNKNOWN)] if palette is not None else []
-    about = _file(EXPORT, "how the file was exported, as JSON", _UNKNOWN)
+    colours = [_file(PALETTE, "the classes' colours, red green blue a line", _UNKNOWN)] if PALETTE in files else []
+    about = _file(EXPORT, "what the model is and how it was exported, as JSON", _UNKNOWN)
+    # labels.txt is a file of the model where it is none of an output.
+    loose = (
+        [_file(LABELS, "the labels, a name a line, from 0", _UNKNOWN)] if LABELS in files and not about_labels else []
+    )
     subgraph = [(2, "tables", [pixels]), (3, "tables", [result])]
     model = [
         (0, "string", name),
-        (1, "string", f"Semantic segmentation, weights and activations in {facts['precision']}"),
+        (1, "string", f"Semantic segmentation, weights and activations in {spec.precision}"),
         (3, "tables", [subgraph] * max(1, len(sizes))),
-        (6, "tables", [*colours, about]),
+        (6, "tables", [*loose, *colours, about]),
         (7, "string", _PARSER),
     ]
     builder = flatbuffers.Builder(1024)
@@ -85,61 +93,118 @@ def write(name, facts, classes=None, palette=None):
 
 _OUTPUTS = {
     "labels": "the class of each pixel",
-    "logits": "scores of the classes at each position; the largest is the class",
+    "logits": "scores of the classes at each position; the largest is the class, a single one is class 1 above 0",
     "probabilities": "probabilities of the classes at each position",
 }
 
 
-def read(path):
-    """The path of a TFLite file to (facts, classes, palette): a dict, names and uint8 (N, 3), each None if not in it.
+def read_spec(path: str | Path) -> FileSpec | None:
+    """The path of a TFLite file to its record, None where it has none.
+
+    What versions before the record wrote (export.json with other keys, labels.txt, palette.txt) becomes a record too.
 
     Raises:
-        ValueError: if the file's own entries can't be understood.
+        ValueError: the file's own entries can't be understood, or are larger than any record.
     """
+    texts = _texts(path)
+    if EXPORT not in texts:
+        return None
+    values = parsed(texts[EXPORT], f"the metadata of {path}")
+    if not isinstance(values, dict):
+        return None  # another program's
+    if "model" in values:
+        return FileSpec.from_dict(values, f"the metadata of {path}")
+    if not values.keys() >= _EARLIER_KEYS:
+        return None
+    return earlier_spec(values, *_names_and_colors(texts, path), str(path))
+
+
+def read_classes(path: str | Path) -> Classes | None:
+    """The path of any TFLite file to the classes of its record or, in other programs' files, of its labels.txt.
+
+    None where it has neither, or names there that don't tell classes apart.
+
+    Raises:
+        ValueError: as `read_spec`.
+    """
+    spec = read_spec(path)
+    if spec is not None:
+        return spec.model.classes
+    texts = _texts(path)
+    names, colors = _names_and_colors(texts, path)
+    if names is None or len(set(names)) != len(names) or not all(name.strip() for name in names):
+        return None
+    shown = None if colors is None or len(colors) < len(names) else tuple(map(tuple, colors))
+    return Classes(tuple(names), shown)
+
+
+def _texts(path: str | Path) -> dict[str, str]:
+    """The files of a TFLite file's archive that are read here."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError):
-        return None, None, None  # no archive is in it; that there is no file the runtime says
+        return {}  # no archive is in it; that there is no file the runtime says
     try:
         with archive:
             names = set(archive.namelist())
-            texts = {name: archive.read(name).decode() for name in (LABELS, PALETTE, EXPORT) if name in names}
+            return {name: _text(archive, name, path) for name in (LABELS, PALETTE, EXPORT) if name in names}
     except UnicodeDecodeError as error:
         raise ValueError(f"the metadata of {path} is no text: {error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         # Damaged or cut short; zipfile's RuntimeErrors are a password and a compression that it doesn't know.
         raise ValueError(f"the metadata of {path} can't be read: {error}") from error
+
+
+def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
+    with archive.open(name) as entry:
+        # Not what the directory says of it: a few kilobytes may unpack to gigabytes.
+        content = entry.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(
+            f"the metadata of {path} can't be read: its {name} has more than {MAX_BYTES >> 20} MB, which no record of "
+            "a model takes"
+        )
+    return content.decode()
+
+
+def _names_and_colors(texts: dict[str, str], path: str | Path) -> tuple[list[str] | None, list[list[int]] | None]:
+    """labels.txt and palette.txt, each None where there is none."""
+    names = texts[LABELS].removesuffix("\n").split("\n") if LABELS in texts else None
+    if PALETTE not in texts:
+        return names, None
     try:
-        facts = json.loads(texts[EXPORT]) if EXPORT in texts else None
-        if not isinstance(facts, dict) or not facts.keys() >= _KEYS:
-            facts = None  # another program's
-        classes = texts[LABELS].removesuffix("\n").split("\n") if LABELS in texts else None
-        palette = None
-        if PALETTE in texts:
-            palette = np.array([[int(part) for part in line.split()] for line in texts[PALETTE].splitlines()])
-            if palette.shape != (len(palette), 3) or palette.min() < 0 or palette.max() > 255:
-                raise ValueError(f"{PALETTE} must have three numbers in 0..255 a line")
-            palette = palette.astype(np.uint8)
+        colors = [[int(part) for part in line.split()] for line in texts[PALETTE].splitlines()]
     except ValueError as error:
-        raise ValueError(f"the metadata of {path} can't be understood: {error}") from error
-    return facts, classes, palette
+        raise ValueError(f"the metadata of {path} can't be understood: {PALETTE}: {error}") from error
+    if not colors or any(len(color) != 3 or min(color) < 0 or max(color) > 255 for color in colors):
+        raise ValueError(
+            f"the metadata of {path} can't be understood: {PALETTE} must have three numbers in 0..255 a line"
+        )
+    return names, colors
 
 
-def describe(path):
+def describe(path: str | Path) -> str | None:
     """The path of a TFLite file to a text of what its metadata says, or to None where it has none."""
-    facts, classes, palette = read(path)
-    if facts is None and classes is None:
+    spec, classes = read_spec(path), read_classes(path)
+    if spec is None and classes is None:
         return None
     rows = []
-    if facts is not None:
-        sizes = ", ".join(f"{height}x{width}" for height, width in facts["input_sizes"]) or "any"
-        rows += [("precision", facts["precision"]), ("image size", sizes), ("output", facts["output"])]
-        if facts["output"] != "labels":
-            rows.append(("resize left", f"bilinear, {facts['resize']}" if not facts["upsampled"] else "none"))
-    if classes is not None:
-        rows.append(("classes", f"{len(classes)}: {', '.join(classes)}"))
-    if palette is not None:
-        rows.append(("palette", f"{len(palette)} colours"))
+    if spec is not None:
+        model = spec.model
+        built = [part for part in (model.builder, model.backbone, model.flavour and f"flavour {model.flavour}") if part]
+        sizes = ", ".join(f"{height}x{width}" for height, width in spec.input_sizes) or "any"
+        rows += [("model", ", ".join(built))] if built else []
+        rows += [("precision", spec.precision), ("image size", sizes)]
+        rows += [("channels", str(model.channels))] if model.channels != 3 else []
+        rows.append(("output", spec.output))
+        if spec.output != "labels":
+            rows.append(("resize left", f"bilinear, {model.resize}" if not spec.upsampled else "none"))
+        if classes.names is None and model.num_labels is not None:
+            rows.append(("classes", f"{model.num_labels}, without names"))
+    if classes.names is not None:
+        rows.append(("classes", f"{len(classes.names)}: {', '.join(classes.names)}"))
+    if classes.colors is not None:
+        rows.append(("palette", f"{len(classes.colors)} colours"))
     width = max(len(title) for title, _ in rows)
     lines = [f"  {title:{width}}  {text}" for title, text in rows]
     return "\n".join([f"{Path(path)}: its metadata", *lines])
@@ -186,18 +251,3 @@ def _table(builder, fields):
         else:
             builder.PrependUOffsetTRelativeSlot(slot, value, 0)
     return builder.EndObject()
-
-
-def read_spec(path):
-    """The path of a TFLite file to its `FileSpec`, None where it has no record."""
-    facts, classes, palette = read(path)
-    if facts is None or facts.get("num_classes") is None:
-        return None
-    colors = None if palette is None else tuple(map(tuple, palette.tolist()))
-    spec = ModelSpec(
-        facts["num_classes"],
-        classes=Classes(None if classes is None else tuple(classes), colors),
-        resize=facts["resize"],
-    )
-    sizes = tuple(map(tuple, facts["input_sizes"]))
-    return FileSpec(spec, facts["output"], facts["upsampled"], sizes, facts["precision"])

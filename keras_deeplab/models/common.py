@@ -1,6 +1,7 @@
 """What all DeepLab builders share: pixels to a dense backbone's maps, and scores to the model that returns them."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import keras
@@ -11,6 +12,7 @@ from keras_deeplab.backbones import BACKBONES, Backbone, preprocessing, resolve
 from keras_deeplab.layers import ResizeBilinear
 from keras_deeplab.specs import ALIGN_CORNERS, AUXILIARY, HALF_PIXEL_CENTERS, LOGITS, Classes, ModelSpec
 from keras_deeplab.specs.model import SegmentationModel
+from keras_deeplab.weights.filling import load_backbone, load_weights
 
 # The arguments of every builder, for their docstrings; `{}` takes the builder's own.
 ARGUMENTS = """
@@ -32,7 +34,8 @@ ARGUMENTS = """
         classifier_activation: None for logits, `"softmax"` for probabilities, `"sigmoid"` for those of classes that
             are decided each by itself (and of the one class of a binary model).
         classes: names of the classes, or a `keras_deeplab.specs.Classes` with their colours too, for the model's
-            record (`model.spec`); two for a binary model. None: nothing is known of them, they are "class 0" and so on.
+            record (`model.spec`); two for a binary model. None: those that `weights` tell; else nothing is known of
+            them, they are "class 0" and so on.
         name: name of the model.
 
     Returns:
@@ -102,8 +105,6 @@ def encode(
             f"{tuple(input_shape)} has {input_shape[2]}. Give both the same number."
         )
     if backbone_weights is not None:
-        from keras_deeplab.weights import load_backbone
-
         load_backbone(classifier, backbone_weights, name=backbone)
     mode = row.preprocessing if include_preprocessing is True else include_preprocessing or None
     inputs = keras.Input(input_shape, name="images")
@@ -207,9 +208,8 @@ def finish(
         head=_head(model, encoder),
     )
     if weights is not None:
-        from keras_deeplab.weights import load_weights
-
-        load_weights(model, weights, family=builder.lower(), backbone=backbone)
+        known = load_weights(model, weights, model.spec.classes)
+        model.spec = replace(model.spec, classes=known)
     return model
 
 

@@ -65,7 +65,9 @@ def search_range(model, images):
     layer = classifier(model)
     images = images[:_RANGE_IMAGES]
     _, logits = _maps(model, layer, images)
-    size = images[0].shape[1:3]
+    resize = model.outputs[0]._keras_history.operation
+    resize = resize if isinstance(resize, layers.ResizeBilinear) else None
+    size = images[0].shape[1:3] if resize else logits.shape[1:3]
     places = [pixels.inside(image, logits.shape[1:3])[0].numpy() for image in images]
     counted = [pixels.inside(image, size)[0].numpy() for image in images]
     if not np.any(places):
@@ -73,7 +75,14 @@ def search_range(model, images):
     low, high = float(logits[np.array(places)].min()), float(logits[np.array(places)].max())
 
     def resized(logits):
-        return tf.raw_ops.ResizeBilinear(images=logits[None], size=size, align_corners=True)[0]
+        if resize is None:
+            return logits
+        return tf.raw_ops.ResizeBilinear(
+            images=logits[None],
+            size=size,
+            align_corners=resize.align_corners,
+            half_pixel_centers=not resize.align_corners,
+        )[0]
 
     @tf.function(autograph=False)
     def changed(logits, wanted, counted, low, high):

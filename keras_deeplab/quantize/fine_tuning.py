@@ -22,7 +22,7 @@ _OFF_STEP = 0.45
 _EPSILON = 1e-12
 
 
-def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps=20, progress=True):
+def fine_tune(model, exact, batches, steps, *, multi_label=False, learning_rate=0.002, warmup_steps=20, progress=True):
     """Trains a quantised model, in place, to put out what the network it came from does.
 
     Kernels are learnt in units of their int8 step, from where they were before they were rounded, and biases in steps
@@ -34,6 +34,7 @@ def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps
         exact: the second.
         batches: iterable of images (B, H, W, 3) in 0..255 of the model's size, of the training split.
         steps: how many of them to take.
+        multi_label: whether each class is decided by itself, as the one of a binary model always is.
         learning_rate: Adam's, in steps of int8; it falls to 0 along half a cosine.
         warmup_steps: steps over which it rises first.
         progress: whether to show how far it is.
@@ -56,17 +57,18 @@ def fine_tune(model, exact, batches, steps, *, learning_rate=0.002, warmup_steps
     )
     optimizer.build(kernels.variables)
 
+    divergence = _of_each if multi_label or student.outputs[0].shape[-1] == 1 else _of_one
+
     @tf.function(autograph=False)
     def step(images):
-        wanted = tf.nn.softmax(teacher(images, training=False))
+        wanted = teacher(images, training=False)
         with tf.GradientTape() as tape:
             logits, _ = student.stateless_call(
                 kernels.values(), student.non_trainable_variables, images, training=False
             )
-            cross = tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
-            entropy = tf.nn.softmax_cross_entropy_with_logits(wanted, tf.math.log(wanted + 1e-20))
+            found = divergence(wanted, logits)
             counted = tf.cast(inside(images, tf.unstack(tf.shape(logits)[1:3])), logits.dtype)
-            loss = tf.math.divide_no_nan(tf.reduce_sum((cross - entropy) * counted), tf.reduce_sum(counted))
+            loss = tf.math.divide_no_nan(tf.reduce_sum(found * counted), tf.reduce_sum(counted))
         gradients = kernels.masked(tape.gradient(loss, [variable.value for variable in kernels.variables]))
         optimizer.apply_gradients(zip(gradients, kernels.variables, strict=True))
         return loss
@@ -100,6 +102,20 @@ def _schedule(learning_rate, steps, warmup_steps):
         warmup_target=learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
+
+
+def _of_one(wanted, logits):
+    """Two logits (..., C), the teacher's and the model's, to the divergence of their softmax (...)."""
+    wanted = tf.nn.softmax(wanted)
+    cross = tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
+    return cross - tf.nn.softmax_cross_entropy_with_logits(wanted, tf.math.log(wanted + 1e-20))
+
+
+def _of_each(wanted, logits):
+    """The same of the sigmoid of each, summed over the classes."""
+    shares = tf.sigmoid(wanted)
+    cross = tf.nn.sigmoid_cross_entropy_with_logits(labels=shares, logits=logits)
+    return tf.reduce_sum(cross - tf.nn.sigmoid_cross_entropy_with_logits(labels=shares, logits=wanted), -1)
 
 
 class _Kernels:

@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_deeplab.serving.errors import NotServed, Unavailable
+from keras_deeplab.specs import FileSpec
 
 _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
 _LONGEST_WAIT = 5.0
+# Channels of images that a PNG file holds.
+_IN_FILES = (1, 3, 4)
+_UNASKED = object()
 
 
 class Client:
@@ -72,6 +76,7 @@ class Client:
         self.max_message_bytes = max_message_bytes
         self._transport = _transport(self.server, max_message_bytes, headers)
         self._image_shape = None
+        self._spec = _UNASKED
 
     def __enter__(self):
         return self
@@ -87,8 +92,9 @@ class Client:
         """An image to its labels, (H, W) uint8, or int32 where there are more than 256 classes.
 
         Args:
-            image: uint8 array (H, W, 3), RGB; or the bytes or the path of a JPEG, PNG or BMP file, which is sent as
-                it is and decoded by the server, without regard to its EXIF orientation.
+            image: uint8 array (H, W, 3), RGB, or of as many channels as the model takes; or the bytes or the path of a
+                JPEG, PNG or BMP file, which is sent as it is and decoded by the server to the channels of its model,
+                without regard to its EXIF orientation.
 
         Raises:
             ValueError: if the server refuses the image, with the reason; or the server has no such model.
@@ -166,17 +172,24 @@ class Client:
         """
         return self._retrying(lambda seconds: self._transport.metadata(self.model, self.version, seconds))
 
-    def num_classes(self):
-        """The model's number of classes, or None where the server doesn't tell.
+    @property
+    def spec(self) -> FileSpec | None:
+        """The model's record, asked for once; None where the server's model has none.
 
         Raises:
-            As `segment`.
+            As `segment`; ValueError where the record can't be understood.
         """
-        try:
-            shape = self.metadata()["logits"]["outputs"]["logits"][1]
-        except (KeyError, NotServed):
-            return None
-        return shape[-1] if shape and shape[-1] > 0 else None
+        if self._spec is _UNASKED:
+            try:
+                known = "record" in self.metadata()
+            except NotServed:  # other servers than TensorFlow's tell no metadata
+                known = False
+            if known:
+                (text,) = _only(self.predict({"query": [b""]}, "record"), "record")
+                self._spec = FileSpec.from_json(text, f"the model {self.model!r} on {self.server}")
+            else:
+                self._spec = None
+        return self._spec
 
     def _prepare(self, image):
         """An image to ((signature, what images of a request have in common), what is sent)."""
@@ -185,13 +198,28 @@ class Client:
         if isinstance(image, (bytes, bytearray, memoryview)):
             return self._fitting(("encoded", None), bytes(image))
         image = np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
             raise ValueError(
-                f"expected a uint8 image (H, W, 3), or the bytes or path of an image file; received {image.dtype} "
-                f"{image.shape}"
+                f"expected a uint8 image (H, W, 3), or as many channels as the model takes, or the bytes or path of an "
+                f"image file; received {image.dtype} {image.shape}"
             )
-        if self._transport.tensors and self._takes(image.shape):
-            return self._fitting(("serving_default", image.shape), image)
+        channels = image.shape[2]
+        in_files = channels in _IN_FILES
+        # An RGB image goes as a file over REST, without another question.
+        if self._transport.tensors or channels != 3:
+            *size, taken = self._takes()
+            if taken not in (-1, channels):
+                raise ValueError(
+                    f"expected a uint8 image (H, W, {taken}), the channels that the model takes; received {image.shape}"
+                )
+            fits = all(own in (-1, given) for own, given in zip(size, image.shape, strict=False))
+            if fits and (self._transport.tensors or not in_files):
+                return self._fitting(("serving_default", image.shape), image)
+            if not in_files:
+                raise ValueError(
+                    f"the model takes images of {size[0]}x{size[1]} alone, received {image.shape}. The server pads "
+                    f"files, which hold no {channels} channels: pad it to that size"
+                )
         return self._fitting(("encoded", None), _encode_png(image))
 
     def _fitting(self, key, value):
@@ -203,12 +231,12 @@ class Client:
             )
         return key, value
 
-    def _takes(self, shape):
-        """Whether the model takes tensors of this shape; one of a fixed size leaves the padding to `encoded`."""
+    def _takes(self):
+        """(height, width, channels) of the tensors that the model takes, -1 for any; `encoded` pads to a fixed size."""
         if self._image_shape is None:
             inputs = self.metadata().get("serving_default", {}).get("inputs", {})
             self._image_shape = (inputs.get("images", (None, None))[1] or (-1,) * 4)[1:]
-        return all(own in (-1, given) for own, given in zip(self._image_shape, shape, strict=True))
+        return self._image_shape
 
     def _parts(self, items):
         """Splits a list of (index, value) into those of one request each."""
@@ -305,8 +333,10 @@ def _only(outputs, name):
 def _encode_png(image):
     from keras_deeplab._helpers.opencv import cv2
 
-    # The fastest level: what is saved in bytes beyond it costs more time than a local network takes.
-    return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    # OpenCV has blue first; alpha stays last. The fastest level: what is saved in bytes beyond it costs more time than
+    # a local network takes.
+    stored = image if image.shape[2] == 1 else image[..., [2, 1, 0, *range(3, image.shape[2])]]
+    return cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def _decode_png(data):

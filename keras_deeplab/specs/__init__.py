@@ -291,11 +291,7 @@ class ModelSpec:
     @classmethod
     def from_json(cls, text: str | bytes, origin: str = "the record") -> "ModelSpec":
         """What `to_json` gave; raises as `from_dict`."""
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{origin} has a record that is no JSON: {error}") from error
-        return cls.from_dict(values, origin)
+        return cls.from_dict(parsed(text, origin), origin)
 
 
 OUTPUTS = ("labels", "logits", "probabilities")
@@ -331,6 +327,14 @@ class FileSpec:
         """As JSON holds it."""
         return {**_plain(asdict(self)), "model": self.model.to_dict()}
 
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, origin: str = "the record") -> "FileSpec":
+        """What `to_json` gave; raises ValueError as `ModelSpec.from_json`."""
+        return cls.from_dict(parsed(text, origin), origin)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "the record") -> "FileSpec":
         """What `to_dict` gave; raises ValueError as `ModelSpec.from_dict`."""
@@ -345,6 +349,14 @@ class FileSpec:
             return cls(model, **rest)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{origin} has a record that isn't understood: {error}") from error
+
+
+def parsed(text: str | bytes, origin: str) -> Any:
+    """The values of a JSON text; ValueError, naming `origin`, where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{origin} has a record that is no JSON: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -4,111 +4,64 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import re
 import signal
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress, duration
 from keras_deeplab.data import pipeline
+from keras_deeplab.data.source import Source
 from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import MeanIoU
-from keras_deeplab.specs.model import spec_of
+from keras_deeplab.options import OptionError, options, plain, takes
+from keras_deeplab.training import objective as objectives
 from keras_deeplab.training.losses import SparseCategoricalCrossentropy
+from keras_deeplab.training.optimizers import OPTIMIZERS, SCHEDULES
 from keras_deeplab.training.run_directory import RunDirectory
-from keras_deeplab.training.schedules import Poly
-
-# optimizer: (class, learning rate where none is given). 0.007 is DeepLab v3's, for batches of 16 (section 4).
-OPTIMIZERS = {
-    "sgd": (keras.optimizers.SGD, 0.007),
-    "adam": (keras.optimizers.Adam, 0.0005),
-    "adamw": (keras.optimizers.AdamW, 0.0005),
-}
+from keras_deeplab.training.settings import TrainSettings
 
 
+@takes(TrainSettings)
 def train(
-    model,
-    source,
-    run_dir,
+    model: keras.Model,
+    source: Source,
+    run_dir: str | os.PathLike,
     *,
-    steps,
-    crop_size,
-    batch_size=16,
-    optimizer="sgd",
-    learning_rate=None,
-    momentum=0.9,
-    weight_decay=None,
-    power=0.9,
-    warmup_steps=0,
-    learning_rate_multipliers=None,
-    scale_range=(0.5, 2.0),
-    scale_step=0.25,
-    flip=True,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    class_weights=None,
-    top_k_fraction=1.0,
-    freeze_batch_norm=False,
-    batch_norm_momentum=None,
-    validation=None,
-    validation_every=None,
-    validation_limit=None,
-    validation_input_size=None,
-    checkpoint_every=200,
-    seed=0,
-    restart=False,
-    jit_compile=False,
-    progress=True,
-    log=print,
-):
+    validation: Source | None = None,
+    settings: TrainSettings | None = None,
+    restart: bool = False,
+    progress: bool = True,
+    log: Callable[[str], None] = print,
+    **options: Any,
+) -> dict[str, Any]:
     """Trains `model` (images to logits) on `source` for `steps` steps, and leaves it with the weights of the last.
 
-    Everything goes to `run_dir` (see `_run_dir.RunDirectory`): `last.keras`, `best.keras`, `history.jsonl`,
+    Everything goes to `run_dir` (see `run_directory.RunDirectory`): `last.keras`, `best.keras`, `history.jsonl`,
     `config.json`. The same call on a run that was killed at any moment goes on from its last checkpoint: the same
     batches, learning rates, optimizer state and dropout as if nothing had happened. On a finished run it only loads
     the weights. To make the first weights repeatable too, call `keras.utils.set_random_seed` before building the
     model.
 
     Args:
-        model: functional `keras.Model`, images (B, H, W, 3) in 0..255 to logits (B, H, W, source.num_classes).
+        model: functional `keras.Model`, images (B, H, W, source.channels) in 0..255 to logits (B, H, W,
+            source.num_classes), or one logit for two classes; perhaps auxiliary ones behind them. The record of a model
+            of this package's builders (`model.spec`), and of the saved ones, gets the data's classes where it has none.
         source: a `keras_deeplab.data` source to learn from.
         run_dir: folder of the run; made if needed.
-        steps: number of optimizer steps of the whole run.
-        crop_size: int or (height, width) of the training crops.
-        batch_size: crops in a step.
-        optimizer: "sgd", "adam", "adamw", or a `keras.optimizers.Optimizer`, which brings its own learning rate and
-            weight decay.
-        learning_rate: at the start of the polynomial decay; None for 0.007 with "sgd", else 0.0005.
-        momentum: of "sgd".
-        weight_decay: of the kernels of dense, ordinary and pointwise convolutions; biases, batch normalisation and
-            depthwise kernels have none, as in the TF1 code. "sgd" and "adam" have `weight_decay / 2 * sum(kernel^2)`
-            in the loss, "adamw" has it decoupled. None for 4e-5, or 0.01 with "adamw".
-        power: of the polynomial decay.
-        warmup_steps: steps of linear warm-up.
-        learning_rate_multipliers: dict of regular expressions to factors: a variable's update is multiplied by that
-            of the first expression found in its path, e.g. {"logits": 10.0} or {"^backbone": 0.1}.
-        scale_range, scale_step, flip, brightness, contrast, saturation: of `data.pipeline.training`.
-        class_weights, top_k_fraction: of `losses.SparseCategoricalCrossentropy`.
-        freeze_batch_norm: whether batch normalisation keeps its statistics, scale and offset (the papers' second
-            stage, or batches under about 8). The layers are saved frozen.
-        batch_norm_momentum: how much of batch normalisation's moving statistics a step keeps, saved with the layers.
-            None takes the layers' own, but at most 1 - 10 / steps, so that statistics keep up with a short run:
-            at 30000 steps that is the TF1 code's 0.9997, which at 1000 would mostly leave the values of the start.
-        validation: a source to evaluate whole images of, or None.
-        validation_every: steps between validations; None for ten in a run. The last step always has one.
-        validation_limit: number of images of a validation; None for all.
-        validation_input_size: int or (height, width) images are padded to in validation; None for their own size.
-        checkpoint_every: steps between checkpoints; every validation makes one as well.
-        seed: of the order and augmentation of the data.
+        validation: a source to evaluate whole images of, or None. The last step always has a validation.
+        settings: a `keras_deeplab.training.settings.TrainSettings`; the options below change single ones.
         restart: whether to begin anew where `run_dir` holds a run; its files are removed.
-        jit_compile: whether XLA compiles the step; on CPUs that makes depthwise convolutions far slower.
         progress: whether to show a progress line.
         log: called with each line of text to print.
+        {options}
 
     Returns:
         dict: "step"; "history", a list of dicts as in `history.jsonl`; "best", a dict of "step" and "mean_iou", or
@@ -120,75 +73,52 @@ def train(
             checkpoints are damaged, or the loss stops being a finite number (the last checkpoint is kept).
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; a second Ctrl-C doesn't wait for it.
     """
-    crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
-    settings = {
-        "steps": steps,
-        "crop_size": crop_size,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "momentum": momentum,
-        "weight_decay": weight_decay,
-        "power": power,
-        "warmup_steps": warmup_steps,
-        "learning_rate_multipliers": learning_rate_multipliers,
-        "class_weights": None if class_weights is None else [float(weight) for weight in class_weights],
-        "top_k_fraction": top_k_fraction,
-        "freeze_batch_norm": freeze_batch_norm,
-        "batch_norm_momentum": batch_norm_momentum,
-        "seed": seed,
-    }
-    augmentation = {
-        "scale_range": tuple(scale_range),
-        "scale_step": scale_step,
-        "flip": flip,
-        "brightness": brightness,
-        "contrast": contrast,
-        "saturation": saturation,
-    }
-    validation_every = validation_every or max(1, steps // 10)
-    _check_arguments(model, source, validation, settings, validation_every, checkpoint_every)
-    for layer in _layers(model):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            if freeze_batch_norm:
-                layer.trainable = False
-            elif batch_norm_momentum is None:
-                layer.momentum = min(layer.momentum, max(0.0, 1.0 - 10.0 / steps))
-            else:
-                layer.momentum = batch_norm_momentum
-    settings["optimizer"] = optimizer if isinstance(optimizer, str) else None
-    optimizer, decayed, decay = _make_optimizer(model, optimizer, settings)
-    factors = _factors(model, learning_rate_multipliers)
-    loss = SparseCategoricalCrossentropy(source.ignore_label, class_weights, top_k_fraction)
+    settings = TrainSettings.of(**options) if settings is None else settings.with_options(**options)
+    settings = settings.resolved(source.num_examples)
+    _check_arguments(model, source, validation, settings)
+    _set_batch_norm(model, settings)
+    optimizer, decayed, decay = _make_optimizer(model, settings)
+    factors = _factors(model, settings.optimization)
+    own = settings.loss
+    loss = SparseCategoricalCrossentropy(source.ignore_label, own.class_weights, own.top_k_fraction)
+    loss = objectives.Objective(loss, own.auxiliary_weight)
     # Plain JSON values, so that a config read from a file compares equal.
-    config = json.loads(json.dumps(settings | augmentation | _describe(model, source)))
+    config = json.loads(json.dumps(settings.to_json() | _describe(model, source)))
 
     run = RunDirectory(run_dir)
     with run.locked():
         if restart:
             run.clear()
-        trainer = _Trainer(model, optimizer, loss, source, decayed, decay, factors, jit_compile)
+        trainer = _Trainer(model, optimizer, loss, source, decayed, decay, factors, settings.jit_compile)
         state = trainer.begin(run, config, log)
-        if state["step"] >= steps:
-            log(f"{run.path} holds a finished run of {steps} steps; restart=True (--restart) would begin anew")
+        if state["step"] >= settings.steps:
+            log(f"{run.path} holds a finished run of {settings.steps} steps; restart=True (--restart) would begin anew")
             return _result(run, state)
         batches = pipeline.training(
-            source, batch_size=batch_size, crop_size=crop_size, seed=seed, start_step=state["step"], **augmentation
+            source,
+            batch_size=settings.batch_size,
+            crop_size=settings.crop_size,
+            seed=settings.seed,
+            start_step=state["step"],
+            **settings.augmentation.values(),
         )
         validate = None
         if validation is not None:
-            scoring = {"source": validation.name, "limit": validation_limit, "input_size": validation_input_size}
-            scoring = json.loads(json.dumps(scoring))
-            if state["best"] and state["scoring"] != scoring:
-                log(f"validation was {state['scoring']} and is {scoring} now: the best model is chosen anew")
-                state["best"] = None
-            state["scoring"] = scoring
-            predict = predictor(model, validation_input_size)
-
-            def validate():
-                return evaluate(predict, validation, limit=validation_limit, progress=progress)
-
-        trainer.loop(run, state, batches, steps, validate, validation_every, checkpoint_every, progress, log)
+            validate = _validate(model, validation, settings.validation, state, progress, log)
+        every = settings.validation.every or max(1, settings.steps // 10)
+        trainer.loop(run, state, batches, settings.steps, validate, every, settings.checkpoints.every, progress, log)
     return _result(run, state)
+
+
+def _validate(model, source, settings, state, progress, log):
+    """A function without arguments to a confusion matrix; where it isn't that of the run so far the best one goes."""
+    scoring = plain({"source": source.name, "limit": settings.limit, "input_size": settings.input_size})
+    if state["best"] and state["scoring"] != scoring:
+        log(f"validation was {state['scoring']} and is {scoring} now: the best model is chosen anew")
+        state["best"] = None
+    state["scoring"] = scoring
+    predict = predictor(model, settings.input_size)
+    return lambda: evaluate(predict, source, limit=settings.limit, progress=progress)
 
 
 class _Trainer:
@@ -196,6 +126,8 @@ class _Trainer:
 
     def __init__(self, model, optimizer, loss, source, decayed, decay, factors, jit_compile):
         self.model, self.optimizer = model, optimizer
+        # What is saved and loaded: the same layers, with a record of the data's classes.
+        self.saved = objectives.recorded(model, source)
         self.ignore_label, self.num_classes = source.ignore_label, source.num_classes
         self.metric = MeanIoU(source.num_classes, source.ignore_label)
         optimizer.build(model.trainable_variables)
@@ -212,8 +144,8 @@ class _Trainer:
         def step(images, labels):
             """One step: (loss, greatest label that is not ignored)."""
             with tf.GradientTape() as tape:
-                logits = model(images, training=True)
-                value = loss(labels, logits)
+                outputs = model(images, training=True)
+                value = loss(labels, outputs)
                 total = value + sum(model.losses)
                 if decay:
                     total += decay * tf.add_n([tf.nn.l2_loss(variable.value) for variable in decayed])
@@ -224,7 +156,7 @@ class _Trainer:
             # Scaling the update instead of the gradient holds for Adam too, whose update doesn't follow its size.
             for (variable, factor), old in zip(scaled_down, before, strict=True):
                 variable.assign(old + factor * (variable.value - old))
-            metric.update_state(labels, logits)
+            metric.update_state(labels, objectives.main_logits(outputs))
             labels = tf.cast(labels, tf.int32)
             return value, tf.reduce_max(tf.where(labels == ignore_label, -1, labels))
 
@@ -239,7 +171,7 @@ class _Trainer:
             return {"step": 0, "config": config, "history": [], "best": None, "scoring": None, "seconds": 0.0}
         path, state, arrays = found
         _compare(config, state["config"], run.path)
-        self.model.load_weights(path)
+        self.saved.load_weights(path)
         for prefix, variables in self._other_variables().items():
             for index, variable in enumerate(variables):
                 variable.assign(arrays[f"{prefix}{index}"])
@@ -261,7 +193,7 @@ class _Trainer:
             for prefix, variables in self._other_variables().items()
             for index, variable in enumerate(variables)
         }
-        run.save_checkpoint(self.model, state, arrays)
+        run.save_checkpoint(self.saved, state, arrays)
 
     def loop(self, run, state, batches, steps, validate, validation_every, checkpoint_every, progress, log):
         losses, began = [], time.monotonic()
@@ -299,7 +231,7 @@ class _Trainer:
                     best = state["best"]
                     score = record["validation_mean_iou"]
                     if score is not None and (best is None or score > best["mean_iou"]):
-                        run.save_best(self.model)
+                        run.save_best(self.saved)
                         state["best"] = {"step": step, "mean_iou": score}
                 state["step"] = step
                 state["seconds"] = earlier + time.monotonic() - began
@@ -339,47 +271,46 @@ class _Trainer:
                 )
 
 
-def _check_arguments(model, source, validation, settings, validation_every, checkpoint_every):
+def _check_arguments(model, source, validation, settings):
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"training needs the TensorFlow backend and this is {keras.backend.backend()}: set KERAS_BACKEND=tensorflow"
         )
-    counts = {"validation_every": validation_every, "checkpoint_every": checkpoint_every}
-    for name in ("steps", "batch_size"):
-        counts[name] = settings[name]
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, received {value}")
-    momentum = settings["batch_norm_momentum"]
-    if momentum is not None and not 0.0 <= momentum < 1.0:
-        raise ValueError(f"batch_norm_momentum must be at least 0 and less than 1, received {momentum}")
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 4:
-        raise ValueError(
-            f"the model must map one batch of images to one of logits (B, H, W, classes), but it maps "
-            f"{[tuple(tensor.shape) for tensor in model.inputs]} to {[tuple(tensor.shape) for tensor in model.outputs]}"
-        )
-    if spec_of(model).activation is not None:
-        raise ValueError(
-            "the model returns probabilities; training needs logits: build it with classifier_activation=None"
-        )
-    classes = model.outputs[0].shape[-1]
-    if classes != source.num_classes:
-        raise ValueError(
-            f"the model has {classes} classes but the data has {source.num_classes} ({', '.join(source.classes)}): "
-            f"build the model with num_classes={source.num_classes}"
-        )
+    for part in (source,) if validation is None else (source, validation):
+        objectives.check_model(model, part)
     if validation is not None and list(validation.classes) != list(source.classes):
         raise ValueError(
             f"the validation data has the classes {list(validation.classes)}, the training data {list(source.classes)}"
         )
-    for side, fixed in zip(settings["crop_size"], model.inputs[0].shape[1:3], strict=True):
+    weights = settings.loss.class_weights
+    if weights is not None and len(weights) != source.num_classes:
+        raise OptionError(
+            "{class_weights} must have one weight for each class; received {count} for {classes} classes",
+            count=str(len(weights)),
+            classes=str(source.num_classes),
+        )
+    for side, fixed in zip(settings.crop_size, model.inputs[0].shape[1:3], strict=True):
         if fixed is not None and fixed != side:
-            raise ValueError(
-                f"the model takes images of {tuple(model.inputs[0].shape[1:3])} only, but crop_size is "
-                f"{settings['crop_size']}: use that size, or build the model with input_shape=(None, None, 3)"
+            raise OptionError(
+                "the model takes images of {size} only, but {crop_size} is {crop}: use that size, or build the model "
+                "for any (input_shape=(None, None, 3))",
+                size=str(tuple(model.inputs[0].shape[1:3])),
+                crop=str(settings.crop_size),
             )
     if not model.trainable_variables:
         raise ValueError("the model has no trainable variables: set trainable = True on the layers to train")
+
+
+def _set_batch_norm(model, settings):
+    """Freezes batch normalisation, or has its moving statistics keep up with a short run."""
+    for layer in _layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            if settings.freeze_batch_norm:
+                layer.trainable = False
+            elif settings.batch_norm_momentum is None:
+                layer.momentum = min(layer.momentum, max(0.0, 1.0 - 10.0 / settings.steps))
+            else:
+                layer.momentum = settings.batch_norm_momentum
 
 
 def _layers(model):
@@ -389,46 +320,19 @@ def _layers(model):
     ]
 
 
-def _make_optimizer(model, optimizer, settings):
-    """The optimizer, the variables whose squares go into the loss, and their factor; completes `settings`."""
-    decayed, decay = [], 0.0
-    if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} or an instance, received {optimizer!r}")
-        make, default_rate = OPTIMIZERS[optimizer]
-        if settings["learning_rate"] is None:
-            settings["learning_rate"] = default_rate
-        if settings["weight_decay"] is None:
-            settings["weight_decay"] = 0.01 if optimizer == "adamw" else 4e-5
-        schedule = Poly(
-            settings["learning_rate"],
-            settings["steps"],
-            power=settings["power"],
-            warmup_steps=settings["warmup_steps"],
-        )
+def _make_optimizer(model, settings):
+    """The optimizer, the variables whose squares go into the loss, and their factor."""
+    own, decayed, decay = settings.optimization, [], 0.0
+    if isinstance(own.optimizer, str):
+        row = OPTIMIZERS[own.optimizer]
+        schedule = SCHEDULES[settings.schedule.name](settings.schedule, settings.schedule.learning_rate, settings.steps)
         decayed = _decayed_variables(model)
-        if optimizer == "sgd":
-            optimizer, decay = make(schedule, momentum=settings["momentum"]), settings["weight_decay"]
-        elif optimizer == "adam":
-            optimizer, decay = make(schedule), settings["weight_decay"]
-        else:
-            optimizer = make(schedule, weight_decay=settings["weight_decay"])
-            kept = {id(variable) for variable in decayed}
-            rest = [variable for variable in model.trainable_variables if id(variable) not in kept]
-            optimizer.exclude_from_weight_decay(var_list=rest)
-    elif isinstance(optimizer, keras.optimizers.Optimizer):
-        for name in ("learning_rate", "weight_decay"):
-            if settings[name] is not None:
-                raise ValueError(f"{name} can't be given along with an optimizer that is already made: give it there")
-        # A fresh copy: one that has been used would bring its momentum and step count with it.
-        settings["optimizer"] = keras.saving.serialize_keras_object(optimizer)
-        optimizer = keras.saving.deserialize_keras_object(settings["optimizer"])
-        # Keras numbers names afresh in every process.
-        settings["optimizer"]["config"].pop("name")
+        kept = {id(variable) for variable in decayed}
+        optimizer = row.make(schedule, own, [each for each in model.trainable_variables if id(each) not in kept])
+        decay = 0.0 if row.decoupled else own.weight_decay
     else:
-        raise ValueError(
-            f"optimizer must be one of {', '.join(OPTIMIZERS)} or a keras.optimizers.Optimizer, received {optimizer!r}"
-        )
+        # A fresh copy: one that has been used would bring its momentum and step count with it.
+        optimizer = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(own.optimizer))
     half = any(layer.compute_dtype == "float16" for layer in _layers(model))
     if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -442,18 +346,26 @@ def _decayed_variables(model):
     return [variable for variable in kernels if id(variable) not in depthwise]
 
 
-def _factors(model, multipliers):
+def _factors(model, settings):
     """The learning-rate factor of each trainable variable."""
-    variables = model.trainable_variables
-    factors = [1.0] * len(variables)
+    variables, multipliers = model.trainable_variables, settings.learning_rate_multipliers or {}
+    head = set()
+    if settings.head_multiplier != 1.0:
+        try:
+            head = {variable.path for variable in objectives.head_variables(model)}
+        except ValueError as error:
+            raise OptionError(
+                "{head_multiplier}: {why}; or give {learning_rate_multipliers} for their paths", why=str(error)
+            ) from error
+    factors = [settings.head_multiplier if each.path in head else 1.0 for each in variables]
     used = set()
     for index, variable in enumerate(variables):
-        for pattern, factor in (multipliers or {}).items():
+        for pattern, factor in multipliers.items():
             if re.search(pattern, variable.path):
                 factors[index] = float(factor)
                 used.add(pattern)
                 break
-    unused = set(multipliers or {}) - used
+    unused = set(multipliers) - used
     if unused:
         paths = [variable.path for variable in variables]
         raise ValueError(
@@ -496,6 +408,9 @@ def _plain(value):
 
 
 def _compare(config, saved, path):
+    # An option that didn't exist when the run began had the value that is its default now.
+    absent = {name: plain(entry.default) for name, entry in options(TrainSettings).items() if name in config}
+    saved = absent | saved
     names = [name for name in {**saved, **config} if saved.get(name) != config.get(name)]
     if names:
         lines = [f"  {name}: {saved.get(name)!r} there, {config.get(name)!r} now" for name in names]

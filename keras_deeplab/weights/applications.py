@@ -12,7 +12,8 @@ import numpy as np
 from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.registry import Registry
 from keras_deeplab.weights import jfzhang95, kazuto1011, named, tf1, torchvision
-from keras_deeplab.weights.state_dict import KERAS, TORCH, Dialect, Plan, rows, their_name, unwrap
+from keras_deeplab.weights.names import KERAS, TORCH, Dialect, rows, their_name, unwrap
+from keras_deeplab.weights.plan import Plan
 
 # Keras 3 files count a layer's variables, Keras 1 files named them W and b.
 _KERAS_3 = Dialect(
@@ -134,16 +135,7 @@ def load_backbone(classifier, weights, name, read):
             f"and has {', '.join(map(repr, list(arrays)[:8])) or 'none'}."
         )
     table, dialect, left_out, normalised = found[0]
-    plan = Plan(
-        source="imagenet",
-        builder=None,
-        backbone=name,
-        num_classes=None,
-        rows=tuple(table),
-        dialect=dialect,
-        optional=left_out,
-        constants=constants,
-    )
+    plan = Plan("imagenet", None, tuple(table), dialect, constants, optional=left_out)
     return plan.fill(classifier, arrays, label, stem=_renormalisation(normalised, BACKBONES[name].preprocessing))
 
 

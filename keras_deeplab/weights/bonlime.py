@@ -3,8 +3,9 @@
 The names are those of Keras's variables, with or without a `:0` behind them, the layer's name once or twice in front.
 """
 
-from keras_deeplab import models
-from keras_deeplab.weights.state_dict import KERAS, Plan, renamed
+from keras_deeplab.networks import V3, V3_PLUS, network
+from keras_deeplab.weights.names import KERAS, renamed
+from keras_deeplab.weights.plan import Plan
 from keras_deeplab.weights.tf1 import mobilenet_v2_width
 
 TITLE = "bonlime's keras-deeplab-v3-plus"
@@ -42,15 +43,12 @@ def recognise(shapes, label):
     }
     if plus:
         settings["low_level_filters"] = paths["feature_projection0/kernel"][-1]
-    return Plan(
-        source="bonlime",
-        builder=models.DeepLabV3Plus if plus else models.DeepLabV3,
-        backbone="xception_65_bonlime" if xception else "mobilenet_v2",
+    spec = network(
+        V3_PLUS if plus else V3,
+        "xception_65_bonlime" if xception else "mobilenet_v2",
         backbone_settings={} if xception else mobilenet_v2_width(paths),
         num_classes=paths["logits/kernel"][-1],
-        rows=table,
-        dialect=KERAS,
-        settings=settings,
-        rates=(6, 12, 18) if "aspp1_depthwise/kernel" in paths else (),
-        constants={"custom": logits[0].removesuffix("logits_semantic")},
+        atrous_rates=(6, 12, 18) if "aspp1_depthwise/kernel" in paths else (),
+        **settings,
     )
+    return Plan("bonlime", spec, table, KERAS, constants={"custom": logits[0].removesuffix("logits_semantic")})

@@ -5,10 +5,11 @@ The layer before the scores is named after the data, `fc8_voc12`, and `fc8_voc12
 
 import re
 
-from keras_deeplab import models
 from keras_deeplab.backbones import vgg
 from keras_deeplab.heads import large_fov
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows
+from keras_deeplab.networks import V1, V2, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan
 
 TITLE = "DeepLab's Caffe release"
 
@@ -53,17 +54,14 @@ def recognise(shapes, label):
         branches = len([path for path in paths if re.fullmatch(r"fc6_\d+/kernel", path)])
         if branches not in (1, len(large_fov.ATROUS_RATES)):
             raise ValueError(f"{label} has {branches} branches; the rates of 4 are known.")
-    return Plan(
-        source="caffe",
-        builder=models.DeepLabV2 if plus else models.DeepLabV1,
-        backbone=vgg_name(paths, label, "_caffe"),
+    spec = network(
+        V2 if plus else V1,
+        vgg_name(paths, label, "_caffe"),
         num_classes=paths.get("logits_1/kernel" if plus else "logits/kernel", (None,))[0],
-        rows=table,
-        dialect=TORCH,
-        settings=settings,
         output_stride=8,
-        constants={"data": next(iter(tags), "")},
+        **settings,
     )
+    return Plan("caffe", spec, table, TORCH, constants={"data": next(iter(tags), "")})
 
 
 def vgg_name(paths, label, suffix=""):

@@ -1,7 +1,8 @@
 """Checkpoints of CoinCheung/Deeplab-Large-FOV (lib/model.py): DeepLab v1 on VGG16 with torchvision's names."""
 
-from keras_deeplab import models
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows
+from keras_deeplab.networks import V1, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan
 from keras_deeplab.weights.torchvision import vgg_table
 
 TITLE = "CoinCheung's Deeplab-Large-FOV"
@@ -21,16 +22,14 @@ def recognise(shapes, label):
         return None
     table = rows(vgg_table(16), "features.") + rows(_HEAD)
     paths = renamed(shapes, table, TORCH)
-    return Plan(
-        source="coincheung",
-        builder=models.DeepLabV1,
-        backbone="vgg16_coincheung",
+    spec = network(
+        V1,
+        "vgg16_coincheung",
         num_classes=paths.get("logits/kernel", (None,))[0],
-        rows=table,
-        dialect=TORCH,
-        settings={"filters": paths["fc6/kernel"][0]},
         output_stride=8,
+        filters=paths["fc6/kernel"][0],
     )
+    return Plan("coincheung", spec, table, TORCH)
 
 
 def export_rows(paths, layers):

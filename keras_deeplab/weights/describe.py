@@ -8,9 +8,12 @@ import textwrap
 
 import numpy as np
 
-from keras_deeplab.weights import SOURCES, applications, match, opened, own, readers
-from keras_deeplab.weights.files import kind_of
-from keras_deeplab.weights.state_dict import renamed
+from keras_deeplab.weights import applications, own, readers
+from keras_deeplab.weights.names import renamed
+from keras_deeplab.weights.opening import opened
+from keras_deeplab.weights.plan import class_layers
+from keras_deeplab.weights.readers.files import kind_of
+from keras_deeplab.weights.sources import SOURCES, match
 
 # what `kind_of` says -> in words
 _KINDS = {
@@ -51,10 +54,10 @@ def text(stored, source="auto", names=False):
     """What `opened` gave to the text of `describe`."""
     arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
     if stored.network is None:
-        facts = _network(stored.arrays, source)
+        facts = _network(stored, source)
     else:
         with readers.common.reading(stored.path, "a network of Keras"):
-            facts = _own(stored.network)
+            facts = _own(stored)
     parameters, size = (sum(getattr(array, count) for array in arrays.values()) for count in ("size", "nbytes"))
     facts.append(("arrays", f"{len(arrays)} of {parameters:,} values, {size / 1e6:,.1f} MB"))
     lines = [f"{stored.path}: {_KINDS[stored.kind]}"]
@@ -69,23 +72,52 @@ def text(stored, source="auto", names=False):
     return "\n".join(lines)
 
 
-def _network(arrays, source):
+def _network(stored, source):
     """(title, text) of what `load` would build, or of why it doesn't."""
     try:
-        plan, arrays = match(arrays, "the file", source)
+        plan, arrays = match(stored.arrays, "the file", source)
     except ValueError as error:
-        return [("does not load", str(error)), ("holds", _scopes(arrays)), *_hint(arrays)]
-    facts = [
-        ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
-        ("architecture", _call(plan.builder.__name__, plan.settings)),
-        ("backbone", _call(plan.backbone, plan.backbone_settings)),
-        ("classes", plan.num_classes or "none: give load() num_classes="),
-        ("output stride", f"{plan.output_stride}, or what load() is asked for"),
-    ]
+        return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
+    facts = [("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"), *_record(plan.spec, stored.classes)]
     left_out = [name for name, array in arrays.items() if _is_optional(name, array, plan)]
     if left_out:
         scopes = ", ".join(sorted({re.split(r"[./]", name)[0] for name in left_out}))
         facts.append(("optional", f"{len(left_out)} arrays of {scopes}, which a model may go without"))
+    return facts
+
+
+def _record(spec, classes=None, own=False):
+    """(title, text) of a record.
+
+    Args:
+        classes: what is known of the classes, where the record doesn't know them.
+        own: whether it is that of a network which is as it is.
+    """
+    facts = []
+    if spec.builder is not None:
+        settings = {name: value for name, value in spec.settings.items() if value is not None}
+        flavour = {} if spec.flavour is None else {"flavour": spec.flavour}
+        facts.append(("architecture", _call(spec.builder, {**flavour, **settings})))
+        facts.append(("backbone", _call(spec.backbone, spec.backbone_settings)))
+    classes = spec.classes if classes is None else classes
+    if spec.num_classes is None:
+        facts.append(("classes", "none: give load() num_classes="))
+    else:
+        names = "of no known names" if classes.names is None else ", ".join(classes.names)
+        facts.append(("classes", f"{spec.num_classes}, {names}; {classes.ignore_label} is ignored"))
+    if classes.colors is not None:
+        facts.append(("colours", ", ".join("#{:02x}{:02x}{:02x}".format(*color) for color in classes.colors)))
+    if spec.output_stride is not None:
+        facts.append(("output stride", f"{spec.output_stride}" + ("" if own else ", or what load() is asked for")))
+    facts.append(("channels", spec.channels))
+    # A plain model's record can't tell.
+    if spec.builder is not None:
+        facts.append(("preprocessing", spec.preprocessing or "none: it takes normalised images"))
+    facts.append(("resize", spec.resize))
+    if own:
+        stride = "" if spec.logits_stride is None else f" at stride {spec.logits_stride}"
+        outputs = ", ".join(spec.outputs) + stride
+        facts.append(("outputs", f"{outputs}, {spec.activation}" if spec.activation else outputs))
     return facts
 
 
@@ -128,24 +160,24 @@ def _hint(arrays):
 # Files of Keras with a network --------------------------------------------------------------------------------------
 
 
-def _own(network):
+def _own(stored):
     """(title, text) of a network that a file of Keras holds: its configuration is read, not built."""
-    config = json.loads(network)
+    spec = own.record(stored)
+    config = json.loads(stored.network)
     inner = config["config"]
     layers = {layer["config"]["name"]: layer for layer in inner.get("layers", [])}
+    classes = {layer["class_name"] for layer in layers.values()}
     facts = [
-        ("source", "keras: this package" if "ResizeBilinear" in _classes(layers) else "keras"),
-        ("architecture", f"{inner.get('name')}, {config['class_name']} of {len(layers)} layers"),
+        ("source", "keras: this package" if spec is not None or "ResizeBilinear" in classes else "keras"),
+        ("network", f"{inner.get('name')}, {config['class_name']} of {len(layers)} layers"),
     ]
-    scores = own.class_layers(layers.values())
+    if spec is not None:
+        return facts + _record(spec, own=True)
+    scores = class_layers(name for name, layer in layers.items() if "filters" in layer["config"])
     if scores:
-        facts.append(("classes", scores[0]["config"]["filters"]))
+        facts.append(("classes", f"{layers[scores[0]]['config']['filters']}, of no known names"))
         facts.append(("output stride", own.stride_of_head(inner["layers"])))
     return facts
-
-
-def _classes(layers):
-    return {layer["class_name"] for layer in layers.values()}
 
 
 # The list of arrays -----------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 Which stages it has made itself tells its output stride: `layer5` alone is 16, `layer4` beside it 8.
 """
 
-from keras_deeplab import models
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows, torch_head
+from keras_deeplab.networks import V3, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan, torch_head
 from keras_deeplab.weights.torchvision import resnet_name
 
 TITLE = "fregu856's deeplabv3"
@@ -47,17 +48,9 @@ def recognise(shapes, label):
     table = rows(_RESNET, "resnet.") + rows(_ASPP, "aspp.")
     paths = renamed(shapes, table, TORCH)
     classes, settings, blocks = torch_head(paths)
-    return Plan(
-        source="fregu856",
-        builder=models.DeepLabV3,
-        backbone=resnet_name(paths, label),
-        num_classes=classes,
-        rows=table,
-        dialect=TORCH,
-        settings={"flavour": "fregu856", **settings},
-        output_stride=8 if "resnet.layer4.0.conv1.weight" in shapes else 16,
-        blocks=blocks,
-    )
+    output_stride = 8 if "resnet.layer4.0.conv1.weight" in shapes else 16
+    settings = {"num_classes": classes, "output_stride": output_stride, "flavour": "fregu856", **settings}
+    return Plan("fregu856", network(V3, resnet_name(paths, label), **settings), table, TORCH, blocks=blocks)
 
 
 def export_rows(paths, layers):

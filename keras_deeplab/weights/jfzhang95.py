@@ -5,9 +5,10 @@ Its MobileNetV2 keeps every tensor under two names, since its two halves are sli
 
 import re
 
-from keras_deeplab import models
 from keras_deeplab.backbones import drn
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows, torch_head
+from keras_deeplab.networks import V3_PLUS, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan, torch_head
 from keras_deeplab.weights.torchvision import RESNET, RESNET_UNITS, resnet_name, width_of
 
 TITLE = "jfzhang95's pytorch-deeplab-xception"
@@ -55,20 +56,11 @@ def recognise(shapes, label):
     """
     if "aspp.aspp1.atrous_conv.weight" not in shapes:
         return None
-    table, network = _backbone(shapes, label)
+    table, backbone = _backbone(shapes, label)
     table = table + rows(_HEAD)
     classes, settings, blocks = torch_head(renamed(shapes, table, TORCH))
-    return Plan(
-        source="jfzhang95",
-        builder=models.DeepLabV3Plus,
-        num_classes=classes,
-        rows=table,
-        dialect=TORCH,
-        settings={"flavour": "jfzhang95", **settings, **network.pop("settings", {})},
-        constants={"half": "features"},
-        blocks=blocks,
-        **network,
-    )
+    spec = network(V3_PLUS, num_classes=classes, flavour="jfzhang95", **settings, **backbone)
+    return Plan("jfzhang95", spec, table, TORCH, constants={"half": "features"}, blocks=blocks)
 
 
 def export_rows(paths, layers):
@@ -95,7 +87,7 @@ def other_names(name):
 
 
 def _backbone(shapes, label):
-    """The backbone's table of names, and what the plan says of it."""
+    """The backbone's table of names, and what the record says of it."""
     if "backbone.block20.rep.1.conv1.weight" in shapes:
         return rows(_XCEPTION, "backbone."), {"backbone": "xception_jfzhang95"}
     if "backbone.low_level_features.0.0.weight" in shapes:
@@ -107,7 +99,7 @@ def _backbone(shapes, label):
         return table, {"backbone": drn_d_name(renamed(shapes, table, TORCH), label), "output_stride": 8}
     table = rows(RESNET, "backbone.")
     name = resnet_name(renamed(shapes, table, TORCH), label)
-    return table, {"backbone": name, "settings": {"multi_grid": (1, 2, 4)}}
+    return table, {"backbone": name, "multi_grid": (1, 2, 4)}
 
 
 def drn_d_name(paths, label):

@@ -3,10 +3,10 @@
 A model that was made for several scales (libs/models/msc.py) has `base.` before its names.
 """
 
-import warnings
-
-from keras_deeplab import models
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows, torch_head
+from keras_deeplab._helpers.warning import warn
+from keras_deeplab.networks import V1, V2, V3, V3_PLUS, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan, torch_head
 from keras_deeplab.weights.torchvision import resnet_name
 
 TITLE = "kazuto1011's deeplab-pytorch"
@@ -51,10 +51,10 @@ _V3_PLUS = [
 ]
 # an array that only this one has -> its table, builder, output stride, settings
 _MODELS = {
-    "fc.weight": (_V1, models.DeepLabV1, 8, {"variant": None, "align_corners": False}),
-    "aspp.c0.weight": (_V2, models.DeepLabV2, 8, {"align_corners": False}),
-    "fc2.weight": (_V3, models.DeepLabV3, 16, {"flavour": "kazuto1011"}),
-    "fc2.conv3.weight": (_V3_PLUS, models.DeepLabV3Plus, 16, {"flavour": "kazuto1011"}),
+    "fc.weight": (_V1, V1, 8, {"variant": None, "align_corners": False}),
+    "aspp.c0.weight": (_V2, V2, 8, {"align_corners": False}),
+    "fc2.weight": (_V3, V3, 16, {"flavour": "kazuto1011"}),
+    "fc2.conv3.weight": (_V3_PLUS, V3_PLUS, 16, {"flavour": "kazuto1011"}),
 }
 
 
@@ -77,30 +77,21 @@ def recognise(shapes, label):
     table = rows(RESNET, scope) + rows(head, scope)
     paths = renamed(shapes, table, TORCH)
     blocks = {}
-    if builder in (models.DeepLabV3, models.DeepLabV3Plus):
+    if builder in (V3, V3_PLUS):
         classes, head_settings, blocks = torch_head(paths)
         settings = {**settings, **head_settings}
         if scope:
-            warnings.warn(
+            warn(
                 f"{label} was made for several scales of the image at once. The model that is built sees one; its "
-                "weights are the same.",
-                stacklevel=6,
+                "weights are the same."
             )
     else:
-        classes = paths["logits/kernel" if builder is models.DeepLabV1 else "logits_1/kernel"][0]
-        if builder is models.DeepLabV2:
+        classes = paths["logits/kernel" if builder == V1 else "logits_1/kernel"][0]
+        if builder == V2:
             settings = {**settings, "multi_scale": bool(scope)}
-    return Plan(
-        source="kazuto1011",
-        builder=builder,
-        backbone=resnet_name(paths, label, suffix="_caffe"),
-        num_classes=classes,
-        rows=table,
-        dialect=TORCH,
-        settings=settings,
-        output_stride=output_stride,
-        blocks=blocks,
-    )
+    backbone = resnet_name(paths, label, suffix="_caffe")
+    spec = network(builder, backbone, num_classes=classes, output_stride=output_stride, **settings)
+    return Plan("kazuto1011", spec, table, TORCH, blocks=blocks)
 
 
 def export_rows(paths, layers):

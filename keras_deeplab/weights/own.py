@@ -4,18 +4,21 @@ import contextlib
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_deeplab._helpers.unallocated import unallocated
+from keras_deeplab.specs import Classes, ModelSpec
+from keras_deeplab.specs.model import spec_of, with_spec
 from keras_deeplab.weights.assign import assign
+from keras_deeplab.weights.classes import settle
+from keras_deeplab.weights.plan import class_layers
 from keras_deeplab.weights.readers import hdf5
 from keras_deeplab.weights.readers.common import EXPANSION, reading
 
@@ -25,8 +28,6 @@ _WEIGHTS = "model.weights.h5"  # in a .keras file, and how Keras knows one by it
 _CODE = {"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 # the first layer of a head: v3 and v3+, v1, v2 on VGG and on ResNet
 _HEADS = ("aspp0", "image_pooling_mean", "fc6", "fc6_1", "logits_1")
-_CLASS_LAYERS = r"(auxiliary_)?logits(_\d+)?"
-_LITE_CLASS_LAYERS = r"decoder_conv0|feature_projection0"  # lite R-ASPP's scores, which it adds up
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Stored:
     """What is in a file of weights, and what kind of file it is.
 
     `network` is the text of the network in a file of Keras, None where the file has weights alone; `weights` the path
-    of the HDF5 file in it.
+    of the HDF5 file in it; `classes` what is known of the classes without a record, of published weights.
     """
 
     path: str
@@ -42,6 +43,7 @@ class Stored:
     arrays: dict
     network: str | None = None
     weights: Path | None = None
+    classes: Classes = field(default_factory=Classes)
 
 
 @contextlib.contextmanager
@@ -81,19 +83,35 @@ def _unpack(path, folder):
         return archive.read("config.json").decode(), Path(archive.extract(member, folder))
 
 
-def load(stored, num_classes=None, output_stride=None):
-    """A file that holds a network to a `keras.Model` with its weights.
+def record(stored):
+    """The record in a file's network, as it stands there; None where it has none, as in files of earlier versions.
+
+    Raises:
+        ValueError: it can't be read.
+    """
+    with reading(stored.path, "a network of Keras"):
+        spec = _config(stored.network)["config"].get("spec")
+        return None if spec is None else ModelSpec.from_dict(spec, "its configuration")
+
+
+def load(stored, num_classes=None, classes=None, output_stride=None):
+    """A file that holds a network to a `SegmentationModel` with its weights.
+
+    Its record is the file's, or where it has none what the layers tell.
 
     Args:
         stored: what `opened` gave.
         num_classes: None, or another number, for which the last layer starts from fresh values.
+        classes: None, or names of classes or a `Classes`; where the file's record has others, the last layer starts
+            from fresh values, too.
         output_stride: None, or what the network's own has to be.
 
     Returns:
-        (model, names of the layers that start afresh, number of classes in the file)
+        (model, None or the names of the layers that start afresh and why)
 
     Raises:
-        ValueError: the network isn't one of registered layers, has code in it, or isn't what the weights belong to.
+        ValueError: the network isn't one of registered layers, has code in it, isn't what the weights belong to, or
+            isn't what its record says.
     """
     with reading(stored.path, "a network of Keras"):
         layers = _layers(_config(stored.network))
@@ -103,28 +121,48 @@ def load(stored, num_classes=None, output_stride=None):
                 f"its network has the output stride {own}, {output_stride} was asked for. A file of Keras keeps its "
                 "own: build the network with that stride and give the file as weights= instead"
             )
-        scores = class_layers(layers)
-        has = scores[0]["config"]["filters"] if scores else None
-        others = num_classes is not None and num_classes != has
-        if others and not scores:
-            raise ValueError(f"{num_classes} classes were asked for, and which layer holds its own isn't known")
-        model = _filled(stored)
-    if not others:
-        return model, [], has
+        model = with_spec(network(stored))
+        _check_record(model)
+    spec = model.spec
+    number, known, why = settle(stored.path, spec.num_classes, spec.classes, num_classes, classes)
+    if why is None:
+        return with_spec(model, classes=known), None
     with reading(stored.path, "a network of Keras"):
         config = _config(stored.network)
+        convolutions = {layer["config"]["name"]: layer for layer in _layers(config) if "filters" in layer["config"]}
+        fresh = class_layers(convolutions)
+        if not fresh:
+            raise ValueError(f"{number} classes were asked for, and which layer holds its own isn't known")
+        if number == 1 and spec.activation == "softmax":
+            raise ValueError("the softmax of one class is 1 everywhere: give two classes, or build the network anew")
         for layer in _layers(config):
             layer.pop("build_config", None)  # shapes of the other number
-        for layer in class_layers(_layers(config)):
-            layer["config"]["filters"] = num_classes
-        if "spec" in config["config"]:
-            config["config"]["spec"] |= {"num_classes": num_classes, "classes": {}}
-        fresh = [layer["config"]["name"] for layer in scores]
+        for name in fresh:
+            convolutions[name]["config"]["filters"] = number
+        config["config"].pop("spec", None)
+        other = with_spec(_built(config), spec, num_classes=number, classes=known, multi_label=_multi(spec, number))
         arrays = {variable.path: variable.numpy() for variable in model.weights}
-        return assign(_built(config), arrays, stored.path, fresh_layers=fresh), fresh, has
+        return assign(other, arrays, stored.path, fresh_layers=fresh), (fresh, why)
 
 
-def _filled(stored):
+def _multi(spec, number):
+    return spec.activation == "sigmoid" and number > 1
+
+
+def _check_record(model):
+    """Raises ValueError where a model's record says other of its last layers than they do themselves."""
+    told, found = model.spec, spec_of(keras.Model(model.inputs, model.outputs))
+    last = [layer for layer in model.layers if layer.name == "upsample_logits" and hasattr(layer, "align_corners")]
+    wrong = []
+    if found.activation not in (None, told.activation):
+        wrong.append(f"activation {told.activation}, the model has {found.activation}")
+    if last and last[0].align_corners != told.align_corners:
+        wrong.append(f"resize {told.resize}, the model has align_corners={last[0].align_corners}")
+    if wrong:
+        raise ValueError(f"the record of {model.name!r} is not its own: {'; '.join(wrong)}")
+
+
+def network(stored):
     """The network with its weights. Before any memory is taken the file is known to hold as much as it needs."""
     with unallocated():
         twin = _built(_config(stored.network))
@@ -134,16 +172,15 @@ def _filled(stored):
     return model
 
 
-def fill(model, path, kind):
+def fill(model, stored):
     """Puts the weights in a file of Keras into the model that they belong to, and returns it."""
-    with opened(path, kind) as stored:
-        if kind == "keras":
-            other = load(stored)[0]
-            return assign(model, {variable.path: variable.numpy() for variable in other.weights}, stored.path)
-        with reading(path, f"the weights of {model.name!r}"):
-            check_fits(model, stored)
-            model.load_weights(stored.weights)
-        return model
+    if stored.kind == "keras":
+        other = load(stored)[0]
+        return assign(model, {variable.path: variable.numpy() for variable in other.weights}, stored.path)
+    with reading(stored.path, f"the weights of {model.name!r}"):
+        check_fits(model, stored)
+        model.load_weights(stored.weights)
+    return model
 
 
 def check_fits(model, stored):
@@ -186,7 +223,11 @@ def _class_names(value):
 
 
 def _built(config):
-    model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    try:
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    except TypeError as error:
+        # Of a registered class Keras tells the whole configuration first, then what was wrong.
+        raise error.__context__ or error from None
     if not isinstance(model, keras.Model):
         raise ValueError(f"its configuration is that of a {type(model).__name__}, not of a network")
     return model
@@ -197,16 +238,6 @@ def _layers(config):
     if not all(isinstance(layer, dict) and isinstance(layer.get("config"), dict) for layer in layers):
         raise ValueError("its configuration is no network's")
     return layers
-
-
-def class_layers(layers):
-    """The configurations of the layers whose filters are the classes, of those of all layers."""
-    convolutions = [layer for layer in layers if "filters" in layer["config"]]
-    for pattern in (_CLASS_LAYERS, _LITE_CLASS_LAYERS):
-        found = [layer for layer in convolutions if re.fullmatch(pattern, str(layer["config"].get("name")))]
-        if found:
-            return found
-    return []
 
 
 def stride_of_head(layers):

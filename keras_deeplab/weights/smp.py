@@ -4,9 +4,10 @@ Of its many encoders those whose networks are built here: torchvision's ResNets 
 and Xception 41, 65 and 71. The head for whole images that `aux_params` adds is left out.
 """
 
-from keras_deeplab import models
 from keras_deeplab.backbones import BACKBONES
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows, torch_head
+from keras_deeplab.networks import V3, V3_PLUS, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan, torch_head
 from keras_deeplab.weights.torchvision import ASPP, MOBILENET_V2, RESNET, resnet_name, width_of
 
 TITLE = "segmentation_models.pytorch"
@@ -76,9 +77,9 @@ _V3_PLUS = [
 ]
 # an array that only this one has -> the pyramid's table and scope, the rest, builder, output stride
 _HEADS = {
-    "decoder.aspp.0.convs.0.0.weight": (_ASPP_SEPARABLE, "decoder.aspp.0.", _V3_PLUS, models.DeepLabV3Plus, 16),
-    "decoder.aspp.convs.0.0.weight": (ASPP, "decoder.aspp.", _V3, models.DeepLabV3, 8),
-    "decoder.0.convs.0.0.weight": (ASPP, "decoder.0.", _V3_SEQUENCE, models.DeepLabV3, 8),
+    "decoder.aspp.0.convs.0.0.weight": (_ASPP_SEPARABLE, "decoder.aspp.0.", _V3_PLUS, V3_PLUS, 16),
+    "decoder.aspp.convs.0.0.weight": (ASPP, "decoder.aspp.", _V3, V3, 8),
+    "decoder.0.convs.0.0.weight": (ASPP, "decoder.0.", _V3_SEQUENCE, V3, 8),
 }
 
 
@@ -92,21 +93,12 @@ def recognise(shapes, label):
     if not found or "segmentation_head.0.weight" not in shapes:
         return None
     aspp, scope, head, builder, output_stride = _HEADS[found[0]]
-    table, network = _encoder(shapes, label)
+    table, encoder = _encoder(shapes, label)
     table = table + rows(aspp, scope) + rows(head)
     classes, settings, blocks = torch_head(renamed(shapes, table, TORCH))
-    return Plan(
-        source="smp",
-        builder=builder,
-        num_classes=classes,
-        rows=table,
-        dialect=TORCH,
-        settings={"flavour": "smp", **settings, **network.pop("settings", {})},
-        output_stride=output_stride,
-        blocks=blocks,
-        optional=r"classification_head\..*",
-        **network,
-    )
+    settings = {"flavour": "smp", **settings, **encoder}
+    spec = network(builder, num_classes=classes, output_stride=output_stride, **settings)
+    return Plan("smp", spec, table, TORCH, blocks=blocks, optional=r"classification_head\..*")
 
 
 def export_rows(paths, layers):
@@ -130,7 +122,7 @@ def export_rows(paths, layers):
 
 
 def _encoder(shapes, label):
-    """The encoder's table of names, and what the plan says of the backbone."""
+    """The encoder's table of names, and what the record says of it."""
     if "encoder.layer1.0.conv1.weight" in shapes:
         table = rows(RESNET, "encoder.")
         return table, {"backbone": resnet_name(renamed(shapes, table, TORCH), label)}
@@ -150,7 +142,7 @@ def _encoder(shapes, label):
             tap = BACKBONES[name].low_level.replace("separable_conv2_pointwise_BN", "separable_conv3_relu")
             settings = {"low_level": tap} if "decoder.block1.0.weight" in shapes else {}
             table = rows(_timm_xception(entry, last - entry - 1), "encoder.model.")
-            return table, {"backbone": name, "settings": settings}
+            return table, {"backbone": name, **settings}
     raise ValueError(
         f"{label} holds a DeepLab of {TITLE} on an encoder that isn't built here. Those that are: resnet18, 34, 50, "
         "101 and 152, mobilenet_v2, timm-mobilenetv3_large and _small, tu-xception41, 65 and 71."

@@ -9,10 +9,11 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from keras_deeplab import models
+from keras_deeplab.networks import V3, V3_PLUS, network
+from keras_deeplab.weights.names import Dialect, renamed
+from keras_deeplab.weights.plan import Plan
 from keras_deeplab.weights.readers import bundle, frozen_graph
 from keras_deeplab.weights.readers.common import Budget, reading
-from keras_deeplab.weights.state_dict import Dialect, Plan, renamed
 
 TITLE = "Google's DeepLab for TensorFlow 1"
 
@@ -200,6 +201,7 @@ def recognise(shapes, label):
     if len(rates) not in (0, 3):
         raise ValueError(f"{label} has {len(rates)} atrous branches; only 0 and 3 have known rates.")
     settings = {
+        "atrous_rates": (6, 12, 18) if rates else (),
         "separable": any(re.match(r"(aspp[1-9]\d*|decoder_conv0)_depthwise/", path) for path in paths),
         "image_pooling": "image_pooling/kernel" in paths,
         "filters": paths.get("aspp0/kernel", (256,))[-1],
@@ -207,34 +209,27 @@ def recognise(shapes, label):
     decoder = "feature_projection0/kernel" in paths
     if decoder:
         settings["low_level_filters"] = paths["feature_projection0/kernel"][-1]
-    return Plan(
-        source="tf1",
-        builder=models.DeepLabV3Plus if decoder else models.DeepLabV3,
-        backbone=backbone,
+    spec = network(
+        V3_PLUS if decoder else V3,
+        backbone,
         backbone_settings=mobilenet_v2_width(paths) if backbone == "mobilenet_v2" else {},
         num_classes=paths["logits/kernel"][-1],
-        rows=ROWS,
-        dialect=DIALECT,
-        settings=settings,
-        rates=(6, 12, 18) if rates else (),
-        constants={"net": scope},
+        **settings,
     )
+    return Plan("tf1", spec, ROWS, DIALECT, constants={"net": scope})
 
 
 def _lite(shapes, backbone):
     """The `Plan` of a DeepLab with the head lite R-ASPP."""
     paths = renamed(shapes, LITE_ROWS, DIALECT)
-    return Plan(
-        source="tf1",
-        builder=models.DeepLabV3,
-        backbone=backbone,
+    spec = network(
+        V3,
+        backbone,
         num_classes=paths.get("decoder_conv0/kernel", (None,))[-1],
-        rows=LITE_ROWS,
-        dialect=DIALECT,
-        settings={"filters": paths.get("aspp0/kernel", (128,))[-1]},
         output_stride=32,
-        class_layers="decoder_conv0|feature_projection0",
+        filters=paths.get("aspp0/kernel", (128,))[-1],
     )
+    return Plan("tf1", spec, LITE_ROWS, DIALECT)
 
 
 def export_rows(paths, layers):

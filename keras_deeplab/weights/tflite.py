@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_deeplab import models
 from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.backbones.mobilenet_v2 import TABLE
 from keras_deeplab.heads.flavours import FLAVOURS
+from keras_deeplab.networks import V3, V3_PLUS, network
+from keras_deeplab.weights.names import Dialect
+from keras_deeplab.weights.plan import Plan
 from keras_deeplab.weights.readers import tflite as reader
 from keras_deeplab.weights.readers.common import Budget, contents, reading
-from keras_deeplab.weights.state_dict import Dialect, Plan
 from keras_deeplab.weights.tf1 import mobilenet_v2_width
 
 TITLE = "a DeepLab on MobileNetV2 in a TFLite file"
@@ -410,20 +411,17 @@ def _matched(steps, graph):
     if head.low_level is not None:
         settings["low_level_filters"] = layers["feature_projection0"].channels
         settings["low_level"] = body.name_of(head.low_level)
-    plan = Plan(
-        source="tflite",
-        builder=models.DeepLabV3 if head.low_level is None else models.DeepLabV3Plus,
-        backbone="mobilenet_v2",
+    spec = network(
+        V3 if head.low_level is None else V3_PLUS,
+        "mobilenet_v2",
         backbone_settings=width,
         num_classes=layers["logits"].channels,
-        rows=(),
-        dialect=_DIALECT,
-        settings=settings,
         output_stride=body.output_stride,
-        rates=tuple(head.rates),
         preprocessing=_preprocessing(body.pixels),
+        atrous_rates=tuple(head.rates),
+        **settings,
     )
-    return Network(arrays, plan)
+    return Network(arrays, Plan("tflite", spec, (), _DIALECT))
 
 
 def _convolution(step, what, size, kind="conv", activation=(None, "RELU", "RELU6")):

@@ -6,9 +6,10 @@ mobilenetv3.py.
 
 import re
 
-from keras_deeplab import models
 from keras_deeplab.backbones import resnet, vgg
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows, torch_head
+from keras_deeplab.networks import V3, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan, torch_head
 
 TITLE = "torchvision's DeepLabV3"
 
@@ -63,20 +64,17 @@ def recognise(shapes, label):
     table = _rows(mobilenet)
     paths = renamed(shapes, table, TORCH)
     classes, settings, blocks = torch_head(paths)
-    return Plan(
-        source="torchvision",
-        builder=models.DeepLabV3,
-        backbone=mobilenet_v3_name(paths, label) if mobilenet else resnet_name(paths, label),
+    spec = network(
+        V3,
+        mobilenet_v3_name(paths, label) if mobilenet else resnet_name(paths, label),
         backbone_settings=width_of(paths, "features_15_block_3_0", 160) if mobilenet else {},
         num_classes=classes,
-        rows=table,
-        dialect=TORCH,
-        settings={"flavour": "torchvision", **settings},
         output_stride=16 if mobilenet else 8,
-        rates=(12, 24, 36),  # at either stride
-        blocks=blocks,
-        optional=r"auxiliary_(conv|conv_BN|logits)/.*",
+        flavour="torchvision",
+        atrous_rates=(12, 24, 36),  # at either stride
+        **settings,
     )
+    return Plan("torchvision", spec, table, TORCH, blocks=blocks, optional=r"auxiliary_(conv|conv_BN|logits)/.*")
 
 
 def export_rows(paths, layers):
@@ -125,7 +123,7 @@ def mobilenet_v3_name(paths, label):
 
 
 def width_of(paths, layer, filters):
-    """`Plan.backbone_settings` of a MobileNet: none at width 1, else its multiplier.
+    """The `backbone_settings` of a MobileNet: none at width 1, else its multiplier.
 
     Args:
         paths: `{variable path: shape of the array}`.

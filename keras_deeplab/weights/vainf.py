@@ -4,8 +4,9 @@ Its `.pth` files hold the model under `model_state`. A head that went through `c
 names and is recognised by them.
 """
 
-from keras_deeplab import models
-from keras_deeplab.weights.state_dict import TORCH, Plan, renamed, rows, torch_head
+from keras_deeplab.networks import V3, V3_PLUS, network
+from keras_deeplab.weights.names import TORCH, renamed, rows
+from keras_deeplab.weights.plan import Plan, torch_head
 from keras_deeplab.weights.torchvision import (
     ASPP,
     MOBILENET_V2,
@@ -97,20 +98,13 @@ def recognise(shapes, label):
         return None
     pyramid = "classifier.aspp." if plus else "classifier.classifier.0."
     separable = f"{pyramid}convs.1.0.body.0.weight" in shapes
-    table, network = _backbone(shapes, label)
+    table, backbone = _backbone(shapes, label)
     table = table + _head(plus, separable)
     classes, settings, blocks = torch_head(renamed(shapes, table, TORCH), low_level_first=True)
     flavour = "vainf_separable" if separable else "vainf"
-    return Plan(
-        source="vainf",
-        builder=models.DeepLabV3Plus if plus else models.DeepLabV3,
-        num_classes=classes,
-        rows=table,
-        dialect=TORCH,
-        settings={"flavour": flavour, "separable": separable, **settings},
-        blocks=blocks,
-        **network,
-    )
+    builder = V3_PLUS if plus else V3
+    spec = network(builder, **backbone, num_classes=classes, flavour=flavour, separable=separable, **settings)
+    return Plan("vainf", spec, table, TORCH, blocks=blocks)
 
 
 def export_rows(paths, layers):
@@ -137,7 +131,7 @@ def _head(plus, separable):
 
 
 def _backbone(shapes, label):
-    """The backbone's table of names, and what the plan says of it."""
+    """The backbone's table of names, and what the record says of it."""
     width = shapes.get("backbone.stage4.0.branches.0.0.conv1.weight")
     if width is not None:
         if width[0] not in (32, 48):
@@ -145,7 +139,7 @@ def _backbone(shapes, label):
         return rows(_HRNET, "backbone."), {
             "backbone": f"hrnetv2_{width[0]}",
             "output_stride": 4,
-            "rates": (12, 24, 36),
+            "atrous_rates": (12, 24, 36),
         }
     if "backbone.block12.rep.1.conv1.weight" in shapes:
         return rows(_XCEPTION, "backbone."), {"backbone": "xception_vainf"}

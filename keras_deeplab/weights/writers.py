@@ -24,66 +24,6 @@ _TYPES = {
     "uint8": ("ByteStorage", "U8"),
 }
 _ALIGNMENT = 64  # bytes; what torch.load(mmap=True) maps has to begin at a multiple
-# what a source's training script puts the weights under
-_WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict"}
-
-
-def export_weights(model, path, source):
-    """Writes a model's weights as a checkpoint that other code loads: what `load` reads, the other way.
-
-    Args:
-        model: a DeepLab of this package, built, loaded or trained, whose network is one of the source's: built with
-            its `flavour=` (and, where the backbones differ, its backbone, such as `"mobilenet_v2_vainf"`).
-        path: the file to write. For `"tf1"` the prefix of a checkpoint (`model.ckpt-30000`), of which `.index` and
-            `.data-00000-of-00001` are written; for all others a `.pth`, `.pt` or `.safetensors` file.
-        source: whose names and layouts, a key of `keras_deeplab.weights.SOURCES` that can be written:
-            `"torchvision"`, `"vainf"` and the like, `"tf1"`.
-
-    Returns:
-        `{name: array}`, what was written.
-
-    Raises:
-        ValueError: the source has no such network (the message names the layers), or another kind of file.
-
-    A file for PyTorch is what `torch.save` writes: `torch.load(path, weights_only=True)` gives the state dict, and
-    `load_state_dict` takes it strictly. VainF's and jfzhang95's scripts expect it wrapped, under `"model_state"` and
-    `"state_dict"`, and get it so; a `.safetensors` file holds the plain names. Batch norm's counters, which Keras
-    doesn't have, are zero; `global_step`, which TensorFlow's scripts look for, too.
-
-    Example:
-
-    >>> import tempfile, keras_deeplab
-    >>> model = keras_deeplab.DeepLabV3("mobilenet_v2_vainf", num_classes=3, flavour="vainf")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     state = keras_deeplab.export_weights(model, f"{folder}/model.pth", "vainf")
-    ...     again = keras_deeplab.load(f"{folder}/model.pth")
-    >>> state["classifier.classifier.4.bias"].shape, again.output_shape
-    ((3,), (None, None, None, 3))
-    """
-    from keras_deeplab.weights.export import state_dict
-
-    write = _writer(path, source)
-    arrays = {name: np.asarray(array) for name, array in state_dict(model, source).items()}
-    write(path, arrays)
-    return arrays
-
-
-def _writer(path, source):
-    """The function that writes a checkpoint of `source` at `path`, once the names are known to fit."""
-    suffix = Path(path).suffix
-    if source == "tf1":
-        if suffix in (".pth", ".pt", ".safetensors", ".keras", ".h5", ".index"):
-            raise ValueError(
-                f"A checkpoint of 'tf1' is the prefix of two files, such as 'model.ckpt'; received {os.fspath(path)!r}."
-            )
-        return lambda path, arrays: write_tf1(path, {"global_step": np.zeros((), "int64"), **arrays})
-    if suffix == ".safetensors":
-        return write_safetensors
-    if suffix in (".pth", ".pt"):
-        return lambda path, arrays: write_torch(path, arrays, _WRAPPERS.get(source))
-    raise ValueError(
-        f"A checkpoint of {source!r} is written as .pth, .pt or .safetensors; received {os.fspath(path)!r}."
-    )
 
 
 def save_keras(model, path):

@@ -64,6 +64,8 @@ def spec_of_file(
     if known is None:
         return (None, LABELS) if classes is None else (ModelSpec(classes, channels), LOGITS)
     spec, returns = known.model, known.output
+    if spec.num_classes is None and returns != LABELS:  # early versions of this package didn't write it
+        spec = replace(spec, num_classes=classes)
     if spec.channels != channels:
         raise ValueError(f"the record in {name} is not its own: of {spec.channels} channels, and it takes {channels}")
     if returns != LABELS and len(output_shape) == 4 and output_shape[-1] not in (None, spec.num_classes):

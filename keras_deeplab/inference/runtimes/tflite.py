@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_deeplab.inference.runtimes.base import Runtime, check_images, spec_of_file
 from keras_deeplab.metadata import tflite as metadata
+from keras_deeplab.specs import ModelSpec
 
 
 def threads(num_threads=None):
@@ -70,6 +71,11 @@ class TFLiteRuntime(Runtime):
             self._runs = {None: self._single(loaded, input_range)}
         known = metadata.read_spec(path)
         self.spec, self.returns = spec_of_file(known, self._output_shape, self.channels, self.name)
+        classes = metadata.read_classes(path) if known is None else None
+        if classes is not None:
+            # Of another program, that names its labels; it may be for another output than this one.
+            spec = self.spec or ModelSpec(len(classes.names), self.channels)
+            self.spec = spec.with_classes(classes) if len(classes.names) == spec.num_labels else self.spec
 
     def scores(self, images):
         run = self._runs[images.shape[1:3] if None not in self._runs else None]

@@ -6,8 +6,8 @@ checked before memory is taken, and what a file can make of itself is bounded by
 
 import os
 
-from keras_deeplab.weights.files import KINDS, kind_of
 from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors, tflite, torch
+from keras_deeplab.weights.readers.files import KINDS, kind_of
 
 # what `kind_of` says -> path to {name: array}
 READERS = {

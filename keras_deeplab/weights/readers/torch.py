@@ -61,7 +61,7 @@ def read(path):
     """
     value = read_object(path)
     with reading(path, _WHAT):
-        return state_dict(value)
+        return tensors_in(value)
 
 
 def read_object(path):
@@ -74,7 +74,7 @@ def read_object(path):
         return _read_zip(data) if data[:2] == b"PK" else _read_legacy(data)
 
 
-def state_dict(value):
+def tensors_in(value):
     """The state dict in what a training script saved.
 
     Args:
@@ -87,17 +87,17 @@ def state_dict(value):
     Raises:
         ValueError: there is none, or it isn't clear which; the message lists what there is.
 
-    >>> state_dict({"epoch": 3, "model_state": {"module.conv1.bias": np.zeros(2)}})
+    >>> tensors_in({"epoch": 3, "model_state": {"module.conv1.bias": np.zeros(2)}})
     {'conv1.bias': array([0., 0.])}
     """
     for _ in range(3):  # checkpoints nest: {"model": {"state_dict": {...}}}
-        if _is_state_dict(value):
+        if _has_tensors(value):
             return without_wrappers({name: array for name, array in value.items() if name != _AVERAGED})
         if not isinstance(value, dict):
             break
         inner = {key: item for key, item in value.items() if isinstance(item, dict) and item}
         usual = [key for key in _PLACES if key in inner]
-        direct = [key for key in inner if _is_state_dict(inner[key])]
+        direct = [key for key in inner if _has_tensors(inner[key])]
         choice = [key for key in usual if key in direct][:1] or (direct if len(direct) == 1 else usual[:1])
         if not choice:
             break
@@ -108,7 +108,7 @@ def state_dict(value):
     )
 
 
-def _is_state_dict(value):
+def _has_tensors(value):
     return (
         isinstance(value, dict)
         and bool(value)

@@ -42,6 +42,6 @@ async function started(settings) {
       worker.onerror = (event) => fail(event.message || "The worker js/worker.js could not be started.");
       worker.postMessage(message, transfer);
     });
-  const facts = await ask({ kind: "load", model: settings.model, inputRange: settings.inputRange });
+  const facts = await ask({ ...settings, kind: "load" });
   return [ask, facts];
 }

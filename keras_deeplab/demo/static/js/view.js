@@ -11,6 +11,7 @@ export function classesFound(labels) {
 }
 
 export function className(settings, label) {
+  if (label === settings.ignored) return "no class";
   return settings.classes[label] ?? `class ${label}`;
 }
 

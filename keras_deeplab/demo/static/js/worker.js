@@ -4,12 +4,14 @@ const PADDING = 127.5; // mid-grey, as evaluation pads
 const MOST_THREADS = 8;
 const RUNTIME = new URL("../runtime/", self.location.href).href;
 
-let litert, model, inputRange, source, target;
+importScripts("decide.js");
+
+let litert, model, settings, source, target;
 
 self.onmessage = async ({ data }) => {
   try {
     if (data.kind === "load") {
-      inputRange = data.inputRange;
+      settings = data;
       self.postMessage(await load(new URL(`../${data.model}`, self.location.href)));
     } else {
       const result = await run(data);
@@ -82,12 +84,13 @@ function start(threads) {
 function check() {
   const input = [...source.shape];
   const output = [...target.shape];
-  const labels = target.dtype !== "float32" && output.slice(1, 3).join() === input.slice(1, 3).join();
-  const logits = target.dtype === "float32" && output.length === 4 && output.slice(1, 3).join() === input.slice(1, 3).join();
-  if (input.length !== 4 || input[0] !== 1 || input[3] !== 3 || !(labels || logits)) {
+  const sameSize = output.slice(1, 3).join() === input.slice(1, 3).join();
+  const fits =
+    settings.output === "labels" ? target.dtype !== "float32" && sameSize : target.dtype === "float32" && output.length === 4;
+  if (input.length !== 4 || input[0] !== 1 || input[3] !== 3 || !fits) {
     throw new Error(
       `The model takes ${source.dtype} (${input.join(", ")}) and returns ${target.dtype} (${output.join(", ")}); ` +
-        "images (1, H, W, 3) and labels (1, H, W), or logits of the same size, are needed.",
+        `images (1, H, W, 3) and ${settings.output} are needed.`,
     );
   }
 }
@@ -109,7 +112,7 @@ async function run({ pixels, width, height }) {
 // RGBA of width x height to RGB of the model's size, with mid-grey at the bottom and right.
 function padded(pixels, width, height) {
   const [, rows, columns] = source.shape;
-  const [low, high] = inputRange;
+  const [low, high] = settings.inputRange;
   const whole = source.dtype === "uint8";
   const value = (pixel) => (whole ? Math.round(pixel) : low + (pixel * (high - low)) / 255);
   const image = new (whole ? Uint8Array : Float32Array)(rows * columns * 3).fill(value(PADDING));
@@ -127,20 +130,15 @@ function padded(pixels, width, height) {
 }
 
 function cropped(result, width, height) {
-  const columns = source.shape[2];
-  const classes = target.dtype === "float32" ? target.shape[3] : 1;
+  const [, rows, columns] = source.shape;
+  if (settings.output === "scores") {
+    const [, fromRows, fromColumns, classes] = target.shape;
+    const from = { rows: fromRows, columns: fromColumns, classes };
+    return decided(result, from, { rows, columns }, width, height, settings);
+  }
   const labels = new Uint8Array(width * height);
   for (let row = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) {
-      const at = (row * columns + column) * classes;
-      labels[row * width + column] = classes === 1 ? result[at] : largest(result, at, classes);
-    }
+    for (let column = 0; column < width; column++) labels[row * width + column] = result[row * columns + column];
   }
   return labels;
-}
-
-function largest(values, at, length) {
-  let best = 0;
-  for (let index = 1; index < length; index++) if (values[at + index] > values[at + best]) best = index;
-  return best;
 }

@@ -12,14 +12,11 @@ from left to right, writing one from right to left.
 
 import functools
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import keras
 import numpy as np
 
-from keras_deeplab.backbones import BACKBONES
-from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.readers.torch import without_wrappers
 
 _FIELD = re.compile(r"\{([a-z]+)([+-]\d+)?(?::([^}]+))?\}")
@@ -199,153 +196,6 @@ def their_name(path, rows, dialect, **constants):
 
 def _ends(layer, ending):
     return layer.endswith(ending) if ending else not layer.endswith("_BN")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The model that a checkpoint belongs to, and how its arrays become the model's variables.
-
-    `builder` makes it from the registered backbone, with `settings`; `backbone_settings` go to the backbone's builder.
-    `output_stride` is the source's own, `rates` the dilation rates at that stride, whose reach in pixels stays where
-    another stride is asked for; None leaves them to the builder. `rows` and `dialect` translate names and axes,
-    `constants` are what `rows` needs in the other direction. `blocks` tells for a layer which blocks of input
-    channels the source concatenates, in its order: (sizes, positions of our blocks in it). `preprocessing` is the
-    source's normalisation where it isn't the backbone's. `optional` matches the variables that a model may lack,
-    `class_layers` the layers whose width is the number of classes.
-    """
-
-    source: str
-    builder: Callable
-    backbone: str
-    num_classes: int
-    rows: tuple
-    dialect: Dialect
-    settings: dict = field(default_factory=dict)
-    backbone_settings: dict = field(default_factory=dict)
-    output_stride: int = 16
-    rates: tuple | None = None
-    constants: dict = field(default_factory=dict)
-    blocks: dict = field(default_factory=dict)
-    preprocessing: str | None = None
-    optional: str = ""
-    class_layers: str = r"(auxiliary_)?logits(_\d+)?"
-
-    def build(self, *, output_stride, input_shape, include_preprocessing=True, **settings):
-        settings = {**self.settings, **settings}
-        backbone = settings.pop("backbone", self.backbone)
-        if self.backbone_settings and backbone == self.backbone:
-            backbone = BACKBONES[backbone].build(input_shape, **self.backbone_settings)
-        if self.rates is not None:
-            rates = tuple(round(rate * self.output_stride / output_stride) for rate in self.rates)
-            settings.setdefault("atrous_rates", rates)
-        if include_preprocessing is True and self.preprocessing is not None:
-            include_preprocessing = self.preprocessing
-        return self.builder(
-            backbone,
-            output_stride=output_stride,
-            input_shape=input_shape,
-            include_preprocessing=include_preprocessing,
-            **settings,
-        )
-
-    def fill(self, model, arrays, label, fresh_layers=(), stem=None):
-        """Puts the checkpoint's arrays into a model and returns it; all of them, each exactly once.
-
-        Args:
-            arrays: `{name: array}` of the checkpoint.
-            label: what they came from, for messages.
-            fresh_layers: names of layers that keep their values.
-            stem: None, or a function of the arrays by path and the variable of the first convolution's kernel, which
-                adapts them to the model's input.
-        """
-        translated, origins = translate(arrays, self.rows, self.dialect)
-        paths = {variable.path for variable in model.weights}
-        if self.optional:
-            translated = {p: a for p, a in translated.items() if p in paths or not re.fullmatch(self.optional, p)}
-        layers = {layer.name: layer for layer in all_layers(model)}
-        for variable in model.weights:
-            if variable.path in translated:
-                translated[variable.path] = self.arrange(translated[variable.path], variable, layers)
-        if stem is not None:
-            kernel = next(variable for variable in model.weights if variable.path.endswith("/kernel"))
-            if np.ndim(translated.get(kernel.path)) == 4:
-                stem(translated, kernel)
-        names = {path: their_name(path, self.rows, self.dialect, **self.constants) for path in paths}
-        return assign(model, translated, label, fresh_layers=fresh_layers, names={**names, **origins})
-
-    def arrange(self, array, variable, layers, back=False):
-        """An array of the source's layout in that of a variable of ours; `back` the other way.
-
-        Args:
-            layers: the model's layers by name.
-        """
-        layer, _, leaf = variable.path.rpartition("/")
-        if leaf != "kernel":
-            return array
-        axes = None
-        if self.dialect.axes is not None:
-            axes = self.dialect.axes[isinstance(layers[layer], keras.layers.DepthwiseConv2D)]
-        if back:
-            array = self._permute(array, layer, back=True)
-            return array if axes is None else array.transpose(np.argsort(axes))
-        if axes is not None:
-            array = _unflatten(array, tuple(variable.shape))
-            if array.ndim == 4:
-                array = array.transpose(axes)
-        return self._permute(array, layer)
-
-    def _permute(self, array, layer, back=False):
-        if layer not in self.blocks or array.ndim != 4:
-            return array
-        sizes, order = self.blocks[layer]
-        if sum(sizes) != array.shape[2]:
-            return array  # of another shape, as will be said
-        if back:
-            sizes, order = [sizes[place] for place in order], np.argsort(order)
-        parts = np.split(array, np.cumsum(sizes)[:-1], axis=2)
-        return np.concatenate([parts[place] for place in order], axis=2)
-
-
-def all_layers(model):
-    """The layers of a model and of the models in it."""
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from all_layers(layer)
-
-
-def _unflatten(array, shape):
-    """A fully connected layer's (out, in) as the convolution that sees the same pixels, (out, channels, h, w)."""
-    if array.ndim == 2 and len(shape) == 4 and array.shape == (shape[3], shape[0] * shape[1] * shape[2]):
-        return array.reshape(shape[3], shape[2], shape[0], shape[1])
-    return array
-
-
-def torch_head(paths, low_level_first=False):
-    """What a torch checkpoint's head tells of itself, for a `Plan`.
-
-    Args:
-        paths: `{variable path: shape of the array}`.
-        low_level_first: whether the decoder concatenates the finer map before the coarse one.
-
-    Returns:
-        (number of classes or None, settings for the builder, `Plan.blocks`)
-    """
-    filters = paths["aspp0/kernel"][0]
-    for layer in ("concat_projection", "feature_projection0", "logits"):
-        shape = paths.get(f"{layer}/kernel", (0,) * 4)
-        if len(shape) != 4:
-            raise ValueError(f"the kernel of {layer!r} has the shape {shape}; a convolution's has four axes")
-    branches = len([path for path in paths if re.fullmatch(r"(aspp\d+(_pointwise)?|image_pooling)/kernel", path)])
-    settings = {"filters": filters}
-    # The image-level feature comes last there, first here.
-    blocks = {"concat_projection": ((filters,) * branches, (branches - 1, *range(branches - 1)))}
-    if "feature_projection0/kernel" in paths:
-        low_level_filters = settings["low_level_filters"] = paths["feature_projection0/kernel"][0]
-        if low_level_first:
-            for part in ("", "_depthwise", "_pointwise"):
-                blocks[f"decoder_conv0{part}"] = (low_level_filters, filters), (1, 0)
-    return paths.get("logits/kernel", (None,))[0], settings, blocks
 
 
 # What training scripts put a model's state under.

@@ -5,6 +5,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors
+
 # kind -> what it is, in words
 KINDS = {
     "keras": "a .keras file of this package",
@@ -63,8 +65,6 @@ def kind_of(path):
 
 
 def _by_content(head, tail, size, path):
-    from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors
-
     if head.startswith(_ZIP):
         return _zip_kind(path)
     if head[:1] == b"\x80" and _TORCH_MAGIC in head[:32]:

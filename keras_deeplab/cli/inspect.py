@@ -1,0 +1,23 @@
+"""`keras-deeplab inspect`."""
+
+from keras_deeplab.cli.shared import MODEL
+from keras_deeplab.options import Options, option, record
+
+HELP = "Print what a file of weights holds; nothing in it is run."
+SOURCE = "who wrote it: tf1, vainf, torchvision, ...; auto where its names tell"
+
+
+@record
+class Arguments(Options):
+    file: str = option(help=MODEL, flag=None, metavar="FILE")
+    names: bool = option(False, "whether all arrays are listed: name, shape, type")
+    source: str = option("auto", SOURCE)
+
+
+def run(arguments: Arguments) -> None:
+    from keras_deeplab.metadata import tflite
+    from keras_deeplab.weights.describe import describe
+
+    print(describe(arguments.file, arguments.source, names=arguments.names))
+    if arguments.file.lower().endswith(".tflite"):
+        print(tflite.describe(arguments.file) or "no metadata of its own: class names and palette are unknown")

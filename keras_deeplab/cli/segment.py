@@ -1,0 +1,31 @@
+"""`keras-deeplab segment`."""
+
+from keras_deeplab.cli.shared import Identity, Images
+from keras_deeplab.options import Options, nested, option, record
+from keras_deeplab.specs import Classes
+
+HELP = "Segment photographs by way of a TensorFlow Serving."
+
+
+@record
+class Arguments(Options):
+    server: str = option(help="grpc://HOST:8500 or http://HOST:8501", metavar="URL")
+    model: str = option(help="the model's name on the server", metavar="NAME")
+    version: int | None = option(None, "one of its versions; by default the newest", minimum=1)
+    timeout: float = option(30.0, "seconds for an image, with all attempts", above=0)
+    retries: int = option(4, "new attempts where the server is too busy", minimum=0)
+    images: Images = nested(Images)
+    identity: Identity = nested(Identity)
+
+
+def run(arguments: Arguments) -> int:
+    from keras_deeplab.serving import Client
+
+    settings = {"version": arguments.version, "timeout": arguments.timeout, "retries": arguments.retries}
+    with Client(arguments.server, arguments.model, **settings) as client:
+        states = client.status()
+        if not any(entry["state"] == "AVAILABLE" for entry in states):
+            raise OSError(f"{client.server} has the model {arguments.model}, but no version of it is ready: {states}")
+        own = None if client.spec is None else client.spec.model
+        classes = arguments.identity.of(own.classes, own.num_labels) if own else arguments.identity.of(Classes(), None)
+        return arguments.images.segment(client.segment, classes)

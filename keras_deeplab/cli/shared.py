@@ -1,0 +1,213 @@
+"""What several commands have: a data set, a model, the names of its classes, images to segment, files to compare."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_deeplab.data.settings import DataOptions, read_colors
+from keras_deeplab.export.settings import ComparisonOptions
+from keras_deeplab.options import Numbers, OptionError, Options, Size, nested, option, options, record
+from keras_deeplab.specs import Classes, ModelSpec, class_names
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_deeplab.data.source import Source
+    from keras_deeplab.inference.predictor import Predictor
+
+CHECKPOINT = "checkpoint that keras_deeplab.load reads (TF1 prefix, folder, .tar.gz, .pth, .h5, ..., published name)"
+MODEL = f"a .keras file, or any {CHECKPOINT}"
+DATA = "folder with images/, masks/, splits/; VOC devkit; tfds:NAME; or synthetic"
+STRIDE = "of checkpoints: 8, 16 (their default) or 32"
+
+
+def load_data(name: str, split: str, reading: DataOptions) -> "Source":
+    """A data set's split, read as the options say; those that its reader doesn't take are refused."""
+    from keras_deeplab import data
+
+    given, kind = reading.given(), data.kind_of(name)
+    takes = None if kind is None else data.options_of(kind)
+    others = [] if takes is None else [each for each in given if each not in takes]
+    if others:
+        known = ", ".join(f"{{{each}}}" for each in options(DataOptions) if each in (takes or ()))
+        raise OptionError(
+            f"{{name}}, which is read as {{kind}}, doesn't take {{{others[0]}}}; it takes {known or 'none of these'}",
+            name=repr(name),
+            kind=str(kind),
+        )
+    return data.load(name, split=split, **given)
+
+
+# Classes ----------------------------------------------------------------------------------------------------------
+
+
+@record
+class Identity(Options):
+    """What the classes of a model are, for one that doesn't tell, or to say otherwise."""
+
+    TITLE = "classes"
+
+    classes: str | None = option(
+        None,
+        "their names, where the model doesn't tell: a text file with one a line, or a data set that is known by name, "
+        "such as voc or cityscapes",
+        metavar="FILE",
+    )
+    palette: str | None = option(None, "their colours: a text file, R G B a line, by class", metavar="FILE")
+
+    def of(self, own: Classes, count: int | None) -> Classes:
+        """A model's own classes, as far as nothing else is given.
+
+        Args:
+            own: what the model tells.
+            count: how many labels it has; None where it doesn't tell.
+        """
+        names, colors = own.names, own.colors
+        if self.classes is not None:
+            known = _named_classes(self.classes)
+            names, colors = known.names, known.colors
+            if colors is None and own.colors is not None and len(own.colors) == len(names or ()):
+                colors = own.colors
+        if self.palette is not None:
+            colors = read_colors(self.palette)
+        found = Classes(names, colors, own.ignore_label)
+        return found if count is None else found.checked(count)
+
+    def named(self, model: "keras.Model") -> "keras.Model":
+        """A Keras model with these classes in its record."""
+        from keras_deeplab.specs.model import spec_of, with_spec
+
+        spec = spec_of(model)
+        return with_spec(model, classes=self.of(spec.classes, spec.num_labels))
+
+
+def _named_classes(text: str) -> Classes:
+    """The classes of a file of names, or of a data set that is known by name."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        if not names:
+            raise OptionError("{classes} {path} has no names; it is a text file with one a line", path=text)
+        return Classes(tuple(names))
+    known = {name.lower(): value for name, value in vars(class_names).items() if isinstance(value, Classes)}
+    if text.lower() not in known:
+        raise OptionError("{classes} {text} is neither a file nor one of {known}", text=text, known=", ".join(known))
+    return known[text.lower()]
+
+
+# Models -----------------------------------------------------------------------------------------------------------
+
+
+@record
+class StoredModel(Options):
+    """A model of Keras, from a file."""
+
+    model: str = option(help=MODEL, flag=None, metavar="MODEL")
+    output_stride: int | None = option(None, STRIDE, minimum=1)
+
+    def load(self) -> "keras.Model":
+        import keras_deeplab
+
+        if self.output_stride is None:
+            return keras_deeplab.load(self.model)
+        if self.model.endswith(".keras"):
+            raise OptionError("{output_stride} is for checkpoints; a .keras file has its own")
+        return keras_deeplab.load(self.model, output_stride=self.output_stride)
+
+
+@record
+class AnyModel(Options):
+    """A model that segments, whatever runs it."""
+
+    model: str = option(help=f"{MODEL}, .tflite or .onnx file, or SavedModel folder", flag=None, metavar="MODEL")
+    output_stride: int | None = option(None, STRIDE, minimum=1)
+    input_size: Size | None = option(None, "what images are padded to, at the bottom and right")
+    scales: Numbers = option((1.0,), "average over scales of the image", above=0)
+    flip: bool = option(False, "whether to average over the mirrored image too")
+    identity: Identity = nested(Identity)
+
+    threshold: float = option(
+        0.5,
+        "probability above which a class is there, where each is decided by itself or there are two",
+        above=0,
+        below=1,
+    )
+
+    def predictor(self) -> "Predictor":
+        """A predictor whose record has the classes that are given, or its own."""
+        from keras_deeplab.inference.predictor import predictor
+
+        predict = predictor(
+            self.model,
+            self.input_size,
+            self.output_stride,
+            scales=self.scales,
+            flip=self.flip,
+            threshold=self.threshold,
+        )
+        if self.identity.given():
+            own = Classes() if predict.spec is None else predict.spec.classes
+            classes = self.identity.of(own, predict.num_labels)
+            if predict.spec is not None:
+                predict.spec = predict.spec.with_classes(classes)
+            elif classes.names is not None:  # of a file of labels that tells nothing of itself
+                predict.spec = ModelSpec(len(classes.names), classes=classes)
+        return predict
+
+
+# Images -----------------------------------------------------------------------------------------------------------
+
+
+@record
+class Images(Options):
+    """Images to segment, and where to."""
+
+    inputs: tuple[str, ...] = option(help="image files, folders, or patterns", flag=None, metavar="IMAGE", nargs="+")
+    output_dir: str = option("predictions", "folder for the label and overlay PNGs", metavar="FOLDER")
+    alpha: float = option(0.5, "weight of the colours in the overlay", minimum=0, maximum=1)
+
+    def segment(self, predict: Any, classes: Classes | None = None) -> int:
+        """Writes label and overlay files with the classes given, or the predictor's own; returns the exit status."""
+        from keras_deeplab.inference.files import segment_files
+
+        written, failures = segment_files(predict, self.inputs, self.output_dir, classes=classes, alpha=self.alpha)
+        print(f"{len(written)} images segmented into {self.output_dir}")
+        if failures:
+            print(f"{len(failures)} failed, each told above", file=sys.stderr)
+        return 1 if failures else 0
+
+
+# Exported files ---------------------------------------------------------------------------------------------------
+
+
+@record
+class Comparison(Options):
+    """Files beside the model that they are made of."""
+
+    TITLE = "comparison with the model"
+
+    evaluate: str | None = option(None, "data set with masks to compare on", metavar="DATA")
+    split: str = option("val", "split of it to compare on")
+    settings: ComparisonOptions = nested(ComparisonOptions)
+    reading: DataOptions = nested(DataOptions)
+
+    def checked(self) -> None:
+        if self.settings.max_miou_drop is not None and self.evaluate is None:
+            raise OptionError("{max_miou_drop} needs labelled images to compare on: give {evaluate} DATA")
+
+    def source(self) -> "Source | None":
+        return None if self.evaluate is None else load_data(self.evaluate, self.split, self.reading)
+
+
+def told_refusals(files: list[Any], rows: list[Any]) -> int:
+    """Says which files lost too much; the command's exit status."""
+    paths = {file.path for file in files}
+    refused = [row for row in rows if row.rejected and row.path in paths]
+    for row in refused:
+        at = f" at {row.size[0]}x{row.size[1]}" if row.size else ""
+        print(
+            f"keras-deeplab: error: the converted file is no good{at}: {row.verification}. It was left as {row.path} "
+            "for inspection; nothing was written under the name asked for",
+            file=sys.stderr,
+        )
+    return 1 if refused else 0

@@ -1,0 +1,52 @@
+"""`keras-deeplab train`."""
+
+from keras_deeplab.cli.network import Network
+from keras_deeplab.cli.shared import DATA, load_data
+from keras_deeplab.data.settings import DataOptions
+from keras_deeplab.options import Options, nested, option, record
+from keras_deeplab.training.settings import TrainSettings
+
+HELP = "Train a DeepLab on a data set; the same command continues a killed run."
+
+
+@record
+class Arguments(Options):
+    data: str = option(help=DATA, flag=None, metavar="DATA")
+    split: str = option("train", "which split of it")
+    val_split: str = option("val", "split to validate on; none: no validation")
+    run_dir: str = option(help="folder of the run: checkpoints, history, settings", metavar="FOLDER")
+    restart: bool = option(False, "whether to begin anew where the folder holds a run")
+    check_data: bool = option(True, "whether every mask is read first")
+    dtype_policy: str = option("float32", "float32, mixed_float16 or mixed_bfloat16", metavar="POLICY")
+    reading: DataOptions = nested(DataOptions)
+    network: Network = nested(Network)
+    settings: TrainSettings = nested(TrainSettings)
+
+
+def run(arguments: Arguments) -> None:
+    source = load_data(arguments.data, arguments.split, arguments.reading)
+    validation = None
+    if arguments.val_split.lower() != "none":
+        validation = load_data(arguments.data, arguments.val_split, arguments.reading)
+    if arguments.check_data and arguments.data != "synthetic":
+        for part in filter(None, (source, validation)):
+            counts = part.check()
+            absent = [name for name, count in zip(part.classes, counts, strict=False) if not count]
+            print(f"{part.name}: {part.num_examples} samples read" + (f"; none of {', '.join(absent)}" * bool(absent)))
+
+    import keras
+
+    import keras_deeplab
+
+    keras.utils.set_random_seed(arguments.settings.seed)
+    keras.config.set_dtype_policy(arguments.dtype_policy)
+    model = arguments.network.build(source)
+    settings = arguments.settings.resolved(source.num_examples)
+    print(f"{model.name}: {model.count_params():,} parameters; {source.num_examples} samples, {settings.steps} steps")
+    result = keras_deeplab.train(
+        model, source, arguments.run_dir, validation=validation, settings=settings, restart=arguments.restart
+    )
+    best = result["best"]
+    if best is not None:
+        print(f"best: mIoU {best['mean_iou']:.4f} at step {best['step']}: {result['best_model']}")
+    print(f"last: {result['last']}")

@@ -1,0 +1,81 @@
+"""How a data set is read, as far as its files don't tell: the options that a command passes on to a reader."""
+
+from pathlib import Path
+from typing import Any
+
+from keras_deeplab.options import Kind, OptionError, Options, option, read_pairs, record
+
+
+def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
+    """A text file of colours, `R G B` a line in the order of the labels, to a tuple of them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OptionError: a line isn't three numbers in 0..255.
+    """
+    rows = [line.split()[:3] for line in Path(path).expanduser().read_text("utf-8").splitlines() if line.strip()]
+    try:
+        return _colors([[int(part) for part in row] for row in rows])
+    except (TypeError, ValueError):
+        wrong = next((row for row in rows if not _is_color(row)), [])
+        raise OptionError(
+            "{path} must hold three numbers in 0..255 a line (R G B); it has {line}",
+            path=path,
+            line=repr(" ".join(wrong)) if rows else "no line",
+        ) from None
+
+
+def _is_color(row: list[str]) -> bool:
+    return len(row) == 3 and all(part.isdecimal() and int(part) <= 255 for part in row)
+
+
+def _colors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value
+    colors = tuple((int(red), int(green), int(blue)) for red, green, blue in value)
+    if not colors or not all(0 <= part <= 255 for color in colors for part in color):
+        raise ValueError(value)
+    return colors
+
+
+COLORS = Kind(
+    "(red, green, blue) in 0..255 for each class, or a dict from such tuples to labels",
+    _colors,
+    read_colors,
+    "a text file of colours",
+    "FILE",
+)
+
+
+def _class_map(value: Any) -> Any:
+    return value if value == "names" else {str(data): model or None for data, model in dict(value).items()}
+
+
+CLASS_MAP = Kind(
+    '"names", or a dict from names of the data to names of the model',
+    _class_map,
+    lambda text: text if text == "names" else read_pairs(text),
+    "names, or DATA=MODEL,... (an empty name ignores)",
+    "names|DATA=MODEL,...",
+)
+CLASS_MAP_HELP = (
+    "for data of other classes than the model's: names pairs them by name and ignores the rest; or which is which"
+)
+
+
+@record
+class DataOptions(Options):
+    """What `keras_deeplab.data.load` passes on to the reader of a data set; None where the reader decides."""
+
+    TITLE = "how the data set is read (where its files don't tell)"
+
+    num_classes: int | None = option(None, "number of classes, without a classes.txt", minimum=1, maximum=255)
+    channels: int | None = option(None, "of the images, by default 3: red, green and blue", minimum=1)
+    mask_encoding: str | None = option(
+        None, "what the mask files are", choices=("auto", "grey", "palette", "rgb"), metavar="KIND"
+    )
+    colors: Any = option(None, "the colours of RGB masks: a text file, R G B a line, by class", kind=COLORS)
+    ignore_label: int | None = option(None, "number in the masks to ignore, besides 255")
+    label_offset: int | None = option(None, "added to the masks' numbers, e.g. -1 where they start at 1")
+    data_dir: str | None = option(None, "where TensorFlow Datasets keeps its data", metavar="FOLDER")
+    augmented: bool | None = option(None, "whether a VOC devkit's masks are those of SegmentationClassAug (SBD)")

@@ -1,0 +1,66 @@
+"""Optimizers and learning-rate schedules by name. Importing this imports no Keras: a command lists them in its help."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_deeplab.registry import Registry
+
+if TYPE_CHECKING:
+    from keras_deeplab.training.settings import Optimization, Schedule
+
+
+def poly(settings: "Schedule", learning_rate: float, steps: int) -> Any:
+    """`keras_deeplab.training.schedules.Poly` of a run."""
+    from keras_deeplab.training.schedules import Poly
+
+    return Poly(learning_rate, steps, power=settings.power, warmup_steps=settings.warmup_steps)
+
+
+# (settings, learning rate at the start, steps of the run) -> keras.optimizers.schedules.LearningRateSchedule
+SCHEDULES = Registry("schedule", poly=poly)
+
+
+@dataclass(frozen=True)
+class OptimizerRow:
+    """An optimizer by its name.
+
+    Attributes:
+        make: (learning-rate schedule, settings, variables without weight decay) -> keras.optimizers.Optimizer.
+        learning_rate, weight_decay: where none is given.
+        decoupled: whether it decays weights itself; otherwise `weight_decay / 2 * sum(kernel^2)` is in the loss.
+    """
+
+    make: Callable[[Any, "Optimization", Sequence[Any]], Any]
+    learning_rate: float
+    weight_decay: float
+    decoupled: bool = False
+
+
+def _sgd(schedule: Any, settings: "Optimization", spared: Sequence[Any]) -> Any:
+    import keras
+
+    return keras.optimizers.SGD(schedule, momentum=settings.momentum)
+
+
+def _adam(schedule: Any, settings: "Optimization", spared: Sequence[Any]) -> Any:
+    import keras
+
+    return keras.optimizers.Adam(schedule)
+
+
+def _adamw(schedule: Any, settings: "Optimization", spared: Sequence[Any]) -> Any:
+    import keras
+
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    optimizer.exclude_from_weight_decay(var_list=list(spared))
+    return optimizer
+
+
+# 0.007 is DeepLab v3's, for batches of 16 (section 4); 4e-5 the TF1 code's.
+OPTIMIZERS = Registry(
+    "optimizer",
+    sgd=OptimizerRow(_sgd, 0.007, 4e-5),
+    adam=OptimizerRow(_adam, 0.0005, 4e-5),
+    adamw=OptimizerRow(_adamw, 0.0005, 0.01, decoupled=True),
+)

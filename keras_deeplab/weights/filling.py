@@ -1,0 +1,91 @@
+"""Arrays into networks that are there: a whole model's, a backbone's, and those of an image with other channels."""
+
+import numpy as np
+
+from keras_deeplab._helpers.warning import warn
+from keras_deeplab.registry import Registry
+from keras_deeplab.specs import Classes
+from keras_deeplab.weights import applications, own
+from keras_deeplab.weights.classes import agreed
+from keras_deeplab.weights.opening import opened, read, resolve
+from keras_deeplab.weights.readers.files import kind_of
+from keras_deeplab.weights.sources import match
+
+
+def load_weights(model, weights, classes: Classes) -> Classes:
+    """Fills a model of this package from `weights`: a path, or the name of published weights. Strict, like `load`.
+
+    Args:
+        model: `SegmentationModel`, whose record names the builder and the backbone that published weights are of.
+        classes: what the model was told of its classes.
+
+    Returns:
+        What is known of its classes with these weights.
+    """
+    path, known = resolve(weights, family=model.spec.builder, backbone=model.spec.backbone)
+    kind = kind_of(path)
+    with opened(path) as stored:
+        spec = None if stored.network is None else own.record(stored)
+        if spec is not None:
+            known = spec.classes
+        known = agreed(stored.path, known, classes)
+        if kind == "keras" or stored.network is not None or stored.path.endswith(".weights.h5"):
+            own.fill(model, stored)
+        else:
+            plan, arrays = match(stored.arrays, stored.path)
+            plan.fill(model, arrays, stored.path)
+    return known
+
+
+def load_backbone(classifier, weights, name):
+    """Fills a registered backbone from ImageNet weights: `"imagenet"` (downloaded) or the path of a file of them."""
+    if not isinstance(name, str):
+        raise ValueError(
+            f"backbone_weights={weights!r} goes with a backbone given by name. The classifier {classifier.name!r} "
+            "was given with its weights: load them into it first."
+        )
+    return applications.load_backbone(classifier, weights, name, read)
+
+
+# Other input channels than the checkpoint's -------------------------------------------------------------------------
+
+
+def _mean(kernel, channels):
+    return np.repeat(kernel.mean(axis=2, keepdims=True), channels, axis=2)
+
+
+def _sum(kernel, channels):
+    return np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
+
+
+def _repeat(kernel, channels):
+    stored = kernel.shape[2]
+    return kernel[:, :, np.arange(channels) % stored] * (stored / channels)
+
+
+def _zero(kernel, channels):
+    stored = kernel.shape[2]
+    if channels < stored:
+        raise ValueError(f"stem='zero' adds channels: {channels} are fewer than the checkpoint's {stored}.")
+    return np.pad(kernel, ((0, 0), (0, 0), (0, channels - stored), (0, 0)))
+
+
+# (kernel (h, w, stored channels, filters), channels) -> kernel (h, w, channels, filters)
+STEMS = Registry("stem", mean=_mean, sum=_sum, repeat=_repeat, zero=_zero)
+
+
+def stem_for(mode, label):
+    """A `stem` for `Plan.fill` that adapts the kernel to the model's channels."""
+
+    def stem(arrays, variable):
+        stored, channels = arrays[variable.path].shape[2], variable.shape[2]
+        if stored != channels:
+            chosen = mode or ("zero" if channels > stored else "sum")
+            warn(
+                f"{label} has {stored} input channels and {channels} were asked for: the first convolution's kernel "
+                f"was adapted by stem={chosen!r}."
+            )
+            kernel = arrays[variable.path]
+            arrays[variable.path] = STEMS[chosen](kernel, channels).astype(kernel.dtype)
+
+    return stem

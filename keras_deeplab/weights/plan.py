@@ -1,0 +1,178 @@
+"""What a checkpoint is: the record of its network, and how its arrays become the network's variables."""
+
+import re
+from dataclasses import dataclass, field, replace
+
+import keras
+import numpy as np
+
+from keras_deeplab.specs import ModelSpec
+from keras_deeplab.weights.assign import assign
+from keras_deeplab.weights.names import Dialect, renamed, their_name, translate
+
+# The layers whose width is the number of classes; lite R-ASPP adds up the scores of two.
+_CLASS_LAYERS = (r"(auxiliary_)?logits(_\d+)?", r"decoder_conv0|feature_projection0")
+# The first layer of each backbone that has a kernel.
+FIRST_LAYERS = ("Conv", "Conv1", "conv1", "conv1_1", "conv_stem", "entry_flow_conv1_1", "features_0_0", "layer0_0")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The record of the model that a checkpoint belongs to, and how its arrays become the model's variables.
+
+    Attributes:
+        source: key of `SOURCES`.
+        spec: what the model is; None for arrays of a backbone alone. `spec.output_stride` is the source's own, and
+            `atrous_rates` in its settings are those at that stride. `spec.preprocessing` is what it was trained with.
+        rows, dialect: translate names and axes.
+        constants: what `rows` needs in the other direction.
+        blocks: tells for a layer which blocks of input channels the source concatenates, in its order: (sizes,
+            positions of our blocks in it).
+        optional: matches the variables that a model may lack.
+    """
+
+    source: str
+    spec: ModelSpec | None
+    rows: tuple
+    dialect: Dialect
+    constants: dict = field(default_factory=dict)
+    blocks: dict = field(default_factory=dict)
+    optional: str = ""
+
+    def at(self, output_stride):
+        """The record at another output stride, where rates reach as many pixels as at the source's; None for its own.
+
+        >>> from keras_deeplab.networks import network
+        >>> spec = network("DeepLabV3", "resnet18", num_classes=2, output_stride=8, atrous_rates=(12, 24, 36))
+        >>> Plan("torchvision", spec, (), None).at(16).settings["atrous_rates"]
+        (6, 12, 18)
+        """
+        if output_stride is None:
+            return self.spec
+        settings = dict(self.spec.settings)
+        if settings.get("atrous_rates"):
+            scale = self.spec.output_stride / output_stride
+            settings["atrous_rates"] = tuple(round(rate * scale) for rate in settings["atrous_rates"])
+        return replace(self.spec, output_stride=output_stride, settings=settings)
+
+    def with_channels(self, shapes):
+        """The same, of as many image channels as the first kernel in `{name: shape}` has."""
+        paths = renamed(shapes, self.rows, self.dialect) if self.rows else shapes
+        kernels = [paths[f"{layer}/kernel"] for layer in FIRST_LAYERS if f"{layer}/kernel" in paths]
+        if len(kernels) != 1 or len(kernels[0]) != 4:
+            return self  # what is wrong with it, filling the model will say
+        axis = 2 if self.dialect.axes is None else self.dialect.axes[0][2]
+        return replace(self, spec=replace(self.spec, channels=int(kernels[0][axis])))
+
+    def fill(self, model, arrays, label, fresh_layers=(), stem=None):
+        """Puts the checkpoint's arrays into a model and returns it; all of them, each exactly once.
+
+        Args:
+            arrays: `{name: array}` of the checkpoint.
+            label: what they came from, for messages.
+            fresh_layers: names of layers that keep their values.
+            stem: None, or a function of the arrays by path and the variable of the first convolution's kernel, which
+                adapts them to the model's input.
+        """
+        translated, origins = translate(arrays, self.rows, self.dialect)
+        paths = {variable.path for variable in model.weights}
+        if self.optional:
+            translated = {p: a for p, a in translated.items() if p in paths or not re.fullmatch(self.optional, p)}
+        layers = {layer.name: layer for layer in all_layers(model)}
+        for variable in model.weights:
+            if variable.path in translated:
+                translated[variable.path] = self.arrange(translated[variable.path], variable, layers)
+        if stem is not None:
+            kernel = next(variable for variable in model.weights if variable.path.endswith("/kernel"))
+            if np.ndim(translated.get(kernel.path)) == 4:
+                stem(translated, kernel)
+        names = {path: their_name(path, self.rows, self.dialect, **self.constants) for path in paths}
+        return assign(model, translated, label, fresh_layers=fresh_layers, names={**names, **origins})
+
+    def arrange(self, array, variable, layers, back=False):
+        """An array of the source's layout in that of a variable of ours; `back` the other way.
+
+        Args:
+            layers: the model's layers by name.
+        """
+        layer, _, leaf = variable.path.rpartition("/")
+        if leaf != "kernel":
+            return array
+        axes = None
+        if self.dialect.axes is not None:
+            axes = self.dialect.axes[isinstance(layers[layer], keras.layers.DepthwiseConv2D)]
+        if back:
+            array = self._permute(array, layer, back=True)
+            return array if axes is None else array.transpose(np.argsort(axes))
+        if axes is not None:
+            array = _unflatten(array, tuple(variable.shape))
+            if array.ndim == 4:
+                array = array.transpose(axes)
+        return self._permute(array, layer)
+
+    def _permute(self, array, layer, back=False):
+        if layer not in self.blocks or array.ndim != 4:
+            return array
+        sizes, order = self.blocks[layer]
+        if sum(sizes) != array.shape[2]:
+            return array  # of another shape, as will be said
+        if back:
+            sizes, order = [sizes[place] for place in order], np.argsort(order)
+        parts = np.split(array, np.cumsum(sizes)[:-1], axis=2)
+        return np.concatenate([parts[place] for place in order], axis=2)
+
+
+def all_layers(model):
+    """The layers of a model and of the models in it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from all_layers(layer)
+
+
+def _unflatten(array, shape):
+    """A fully connected layer's (out, in) as the convolution that sees the same pixels, (out, channels, h, w)."""
+    if array.ndim == 2 and len(shape) == 4 and array.shape == (shape[3], shape[0] * shape[1] * shape[2]):
+        return array.reshape(shape[3], shape[2], shape[0], shape[1])
+    return array
+
+
+def torch_head(paths, low_level_first=False):
+    """What a torch checkpoint's head tells of itself, for a `Plan`.
+
+    Args:
+        paths: `{variable path: shape of the array}`.
+        low_level_first: whether the decoder concatenates the finer map before the coarse one.
+
+    Returns:
+        (number of classes or None, settings for the builder, `Plan.blocks`)
+    """
+    filters = paths["aspp0/kernel"][0]
+    for layer in ("concat_projection", "feature_projection0", "logits"):
+        shape = paths.get(f"{layer}/kernel", (0,) * 4)
+        if len(shape) != 4:
+            raise ValueError(f"the kernel of {layer!r} has the shape {shape}; a convolution's has four axes")
+    branches = len([path for path in paths if re.fullmatch(r"(aspp\d+(_pointwise)?|image_pooling)/kernel", path)])
+    settings = {"filters": filters}
+    # The image-level feature comes last there, first here.
+    blocks = {"concat_projection": ((filters,) * branches, (branches - 1, *range(branches - 1)))}
+    if "feature_projection0/kernel" in paths:
+        low_level_filters = settings["low_level_filters"] = paths["feature_projection0/kernel"][0]
+        if low_level_first:
+            for part in ("", "_depthwise", "_pointwise"):
+                blocks[f"decoder_conv0{part}"] = (low_level_filters, filters), (1, 0)
+    return paths.get("logits/kernel", (None,))[0], settings, blocks
+
+
+def class_layers(names):
+    """Of names of convolutions those whose filters are the classes.
+
+    >>> class_layers(["aspp0", "logits_1", "logits_2"])
+    ['logits_1', 'logits_2']
+    """
+    names = list(names)
+    for pattern in _CLASS_LAYERS:
+        found = [name for name in names if re.fullmatch(pattern, str(name))]
+        if found:
+            return found
+    return []

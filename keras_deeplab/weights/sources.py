@@ -1,0 +1,129 @@
+"""Whose checkpoint it is: names and shapes of arrays to the plan of the network that they belong to."""
+
+import math
+import re
+
+import numpy as np
+
+from keras_deeplab.registry import Registry
+from keras_deeplab.weights import (
+    bonlime,
+    caffe,
+    coincheung,
+    fregu856,
+    jfzhang95,
+    kazuto1011,
+    smp,
+    tf1,
+    tflite,
+    torchvision,
+    vainf,
+)
+
+# Each has a `TITLE` for messages and `recognise(shapes, label)`, which maps `{name: shape}` to the
+# `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None where it is another source's; and, where weights can be
+# written for it, `export_rows(paths, layers)`, which maps a model's variables and layers by name to the rows, dialect
+# and constants of such a plan, and perhaps `other_names(name)`, the names that it keeps a tensor under besides.
+SOURCES = Registry(
+    "source",
+    tf1=tf1,
+    vainf=vainf,
+    torchvision=torchvision,
+    jfzhang95=jfzhang95,
+    kazuto1011=kazuto1011,
+    fregu856=fregu856,
+    smp=smp,
+    coincheung=coincheung,
+    caffe=caffe,
+    bonlime=bonlime,
+    tflite=tflite,
+)
+
+
+def recognise(arrays, label="the given mapping", source="auto"):
+    """The `Plan` of the model that `{name: array}` belongs to: what `load` builds and fills.
+
+    Raises:
+        ValueError: no source's checkpoint has such names, or it is one of a network that isn't built here.
+    """
+    return match(arrays, label, source)[0]
+
+
+def match(arrays, label="the given mapping", source="auto"):
+    """(plan, arrays) of a checkpoint: as `recognise`, and the arrays by the names that the plan's source gives them.
+
+    What all names begin with beyond that is left out: a PyTorch Lightning module has its network as an attribute, such
+    as `model.`.
+    """
+    if isinstance(arrays, tflite.Network) and source in ("auto", "tflite"):
+        return arrays.plan.with_channels({path: array.shape for path, array in arrays.items()}), arrays
+    if source == "keras":
+        raise ValueError(f"{label} holds no network of Keras, as files that this package wrote do.{_PLAIN_WEIGHTS}")
+    for prefix in _prefixes(arrays):
+        inner = {name[len(prefix) :]: array for name, array in arrays.items()} if prefix else arrays
+        shapes = {name: tuple(np.shape(array)) for name, array in inner.items()}
+        for key in SOURCES if source == "auto" else [source]:
+            plan = _plan(key, shapes, label)
+            if plan is not None:
+                return plan, inner
+    scopes = sorted({re.split(r"[./]", name)[0] for name in arrays})
+    titles = [module.TITLE for module in SOURCES.values()] if source == "auto" else [SOURCES[source].TITLE]
+    plain = bool(arrays) and all(re.search(r"(^|/)vars/\d+$", name) for name in arrays)
+    raise ValueError(
+        f"{label} holds no DeepLab that can be rebuilt: its arrays are in {', '.join(scopes[:12]) or 'nothing'}. "
+        f"What can: checkpoints of {', '.join(titles)}.{_PLAIN_WEIGHTS if plain else ''}"
+    )
+
+
+_PLAIN_WEIGHTS = (
+    " Weights that a plain Keras model saved (model.save_weights) don't tell their network: build it and give the file "
+    "as weights=, as in DeepLabV3Plus(..., weights='x.weights.h5'). Those of this package's models do."
+)
+
+
+_MAX_PREFIX = 4  # parts
+
+
+def _prefixes(arrays):
+    """What all names may begin with, from nothing to what they share, in whole parts.
+
+    >>> _prefixes({"model.net.conv.weight": 0, "model.net.conv.bias": 0})
+    ['', 'model.', 'model.net.', 'model.net.conv.']
+    """
+    prefixes = [""]
+    for parts in zip(*(name.split(".")[:-1] for name in arrays), strict=False):
+        if len(set(parts)) > 1 or len(prefixes) > _MAX_PREFIX:
+            break
+        prefixes.append(f"{prefixes[-1]}{parts[0]}.")
+    return prefixes
+
+
+def _plan(key, shapes, label):
+    """The plan that a source makes of `{name: shape}`, None where they aren't its own."""
+    try:
+        plan = SOURCES[key].recognise(shapes, label)
+    except (KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(
+            f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays "
+            f"don't tell a network that can be built ({type(error).__name__}: {error})."
+        ) from error
+    except ValueError as error:
+        raise error if label in str(error) else ValueError(f"{label}: {error}") from error
+    if plan is None:
+        return None
+    plan = plan.with_channels(shapes)
+    _check_widths(plan, shapes, label)
+    return plan
+
+
+def _check_widths(plan, shapes, label):
+    """Raises ValueError where an array asks for a network far beyond what the checkpoint holds."""
+    size = sum(math.prod(shape) for shape in shapes.values())
+    filters = plan.spec.settings.get("filters") or 1
+    for width in (filters, plan.spec.settings.get("low_level_filters"), plan.spec.num_classes):
+        # Each stands beside `filters` in the shape of a kernel.
+        if (width or 0) * filters > size:
+            raise ValueError(
+                f"{label} asks for {width:,} filters beside {filters:,}, and holds {size:,} numbers in all: the "
+                "network it belongs to has more."
+            )
