@@ -21,7 +21,8 @@ from keras_deeplab.data.images import read_image
 from keras_deeplab.data.masks import decode_label_png
 from keras_deeplab.demo.page import write_page
 from keras_deeplab.demo.server import make_server
-from keras_deeplab.inference.predictor import image_files, predictor
+from keras_deeplab.inference.files import image_files
+from keras_deeplab.inference.predictor import predictor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

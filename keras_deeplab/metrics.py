@@ -19,6 +19,7 @@ class ConfusionMatrix:
     Args:
         num_classes: number of classes; predictions must lie in 0..num_classes-1.
         ignore_label: the label that is not scored.
+        classes: names of the classes, for `table`.
 
     >>> matrix = ConfusionMatrix(2)
     >>> matrix.update([[0, 0, 1, 255]], [[0, 1, 1, 0]])
@@ -26,11 +27,14 @@ class ConfusionMatrix:
     ([0.5, 0.5], 0.5)
     """
 
-    def __init__(self, num_classes, ignore_label=255):
+    def __init__(self, num_classes, ignore_label=255, classes=None):
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, received {num_classes}")
         self.num_classes = int(num_classes)
         self.ignore_label = int(ignore_label)
+        self.classes = None if classes is None else tuple(classes)
+        if self.classes is not None and len(self.classes) != self.num_classes:
+            raise ValueError(f"received {len(self.classes)} class names for {self.num_classes} classes")
         self.matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
 
     def update(self, labels, predictions):
@@ -76,7 +80,7 @@ class ConfusionMatrix:
                 f"can't add confusion matrices of {self.num_classes} classes (ignored: {self.ignore_label}) and "
                 f"{other.num_classes} classes (ignored: {other.ignore_label})"
             )
-        total = ConfusionMatrix(self.num_classes, self.ignore_label)
+        total = ConfusionMatrix(self.num_classes, self.ignore_label, self.classes)
         total.matrix = self.matrix + other.matrix
         return total
 
@@ -125,11 +129,12 @@ class ConfusionMatrix:
         """The scores as lines of text: a line for each class, then the totals.
 
         Args:
-            classes: names of the classes; their numbers are used without.
+            classes: names of the classes; None for the matrix's own, or numbers where it has none.
 
         Raises:
             ValueError: if there is not one name for each class.
         """
+        classes = self.classes if classes is None else classes
         names = [str(index) for index in range(self.num_classes)] if classes is None else list(classes)
         if len(names) != self.num_classes:
             raise ValueError(f"received {len(names)} class names for {self.num_classes} classes")

@@ -105,7 +105,8 @@ def _write_overlays(predict, source, folder, count=8):
     import numpy as np
 
     from keras_deeplab.data.masks import write_whole
-    from keras_deeplab.inference.predictor import encode_png, overlay
+    from keras_deeplab.inference.answers import overlay
+    from keras_deeplab.inference.files import encode_png
 
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
@@ -123,7 +124,7 @@ def _write_sheet(pictures, path, columns=2):
     import numpy as np
 
     from keras_deeplab.data.masks import write_whole
-    from keras_deeplab.inference.predictor import encode_png
+    from keras_deeplab.inference.files import encode_png
 
     rows = [np.concatenate(pictures[i : i + columns], axis=1) for i in range(0, len(pictures), columns)]
     write_whole(path, encode_png(np.concatenate(rows)))

@@ -23,7 +23,8 @@ from keras_deeplab.cli import main
 from keras_deeplab.data.masks import decode_label_png, voc_palette
 from keras_deeplab.demo import page, runtime
 from keras_deeplab.demo.server import make_server
-from keras_deeplab.inference.predictor import encode_png, predictor
+from keras_deeplab.inference.files import encode_png
+from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metadata import tflite as _tflite_metadata
 
 ROOT = Path(__file__).resolve().parents[1]

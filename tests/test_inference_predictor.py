@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from keras_deeplab.data.images import read_image
 from keras_deeplab.data.masks import decode_label_png, voc_palette
-from keras_deeplab.inference.predictor import Predictor, add_legend, image_files, overlay, predictor, segment_files
+from keras_deeplab.inference.answers import add_legend, overlay
+from keras_deeplab.inference.files import image_files, segment_files
+from keras_deeplab.inference.predictor import predictor
 
 cv2 = pytest.importorskip("cv2")
 
@@ -46,7 +48,7 @@ def test_keras_model_pads_crops_and_takes_the_greatest(size):
     model, image = network(), photograph()
     labels = predictor(model, size)(image)
     assert labels.dtype == np.uint8
-    assert predictor(model, size).num_classes == CLASSES
+    assert predictor(model, size).num_labels == CLASSES
     np.testing.assert_array_equal(labels, by_hand(model, image, (20, 20) if size == 20 else size))
     assert len(np.unique(labels)) > 1
     # Padding has to show at the border, or this test could not see it.
@@ -158,7 +160,7 @@ def test_saved_model_of_labels_or_logits(tmp_path, output, batch):
     image = photograph()
     for path in (tmp_path / "7", tmp_path):
         predict = predictor(path, input_size=20)
-        assert predict.num_classes == (None if output == "labels" else CLASSES)
+        assert predict.num_labels == (None if output == "labels" else CLASSES)
         labels = predict(np.stack([image, image]))
         # The padding of 127.5 becomes 128 in a uint8 image: half a grey level at the border.
         expected = by_hand(model, image, (20, 20))
@@ -196,7 +198,7 @@ def test_tflite_of_logits_float_and_quantised(tmp_path, dtype):
             "inference_output_type": tf.as_dtype(dtype),
         }
     predict = predictor(convert(model, tmp_path, **options))
-    assert predict.num_classes == CLASSES
+    assert predict.num_labels == CLASSES
     assert predict.input_size == (20, 18)
     labels, expected = predict(image), by_hand(model, image, (20, 18))
     assert labels.dtype == np.uint8
@@ -239,14 +241,14 @@ def test_tflite_that_does_not_normalise_is_fed_its_own_range(tmp_path):
     ],
 )
 def test_tflite_input_stands_for_what_its_quantisation_says(dtype, scale, zero_point, input_range, expected):
-    from keras_deeplab.inference.predictor import _tflite_input
+    from keras_deeplab.inference.runtimes.tflite import feed
 
     details = {"dtype": np.dtype(dtype).type, "quantization": (scale, zero_point)}
-    fed = _tflite_input(details, input_range, "it")(np.array([0, 128, 255], np.float32))
+    fed = feed(details, input_range, "it")(np.array([0, 128, 255], np.float32))
     assert fed.dtype == np.dtype(dtype)
     np.testing.assert_allclose(fed, expected, atol=1e-6)
     with pytest.raises(ValueError, match=r"values from -600 to 420.*give input_range"):
-        _tflite_input({"dtype": np.uint8, "quantization": (4.0, 150)}, None, "it")
+        feed({"dtype": np.uint8, "quantization": (4.0, 150)}, None, "it")
 
 
 def test_another_teams_quantised_file_gets_the_bytes_as_they_are(shared):
@@ -312,7 +314,7 @@ def test_other_paths_go_to_load(tmp_path, monkeypatch):
         (lambda: "missing.keras", {}, "there is no file missing.keras"),
         (lambda: 3, {}, "received int: 3"),
         (lambda: network(size=(None, 8)), {}, "fixes only one of height and width"),
-        (lambda: Predictor(None), {"flip": True}, "flip can't be chosen for a Predictor that is already made"),
+        (lambda: predictor(network()), {"flip": True}, "flip can't be chosen for a Predictor that is already made"),
     ],
 )
 def test_refuses_what_does_not_fit(make, options, message):

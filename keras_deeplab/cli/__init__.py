@@ -329,22 +329,16 @@ def _add_segmented(parser):
 
 def _predict(options):
     predict = _make_predictor(options)
-    classes, palette = predict.classes, predict.palette
-    if predict.num_classes and (options.classes or classes is None):
-        classes = _class_names(options.model, options.classes, predict.num_classes)
-    return _segment_files(predict, options, classes, palette)
+    classes = None
+    if options.classes and predict.num_labels:
+        classes = _class_names(options.model, options.classes, predict.num_labels)
+    return _segment_files(predict, options, classes)
 
 
-def _segment_files(predict, options, classes, palette=None):
-    from keras_deeplab.data.masks import voc_palette
-    from keras_deeplab.inference.predictor import segment_files
+def _segment_files(predict, options, classes):
+    from keras_deeplab.inference.files import segment_files
 
-    if palette is not None:
-        # A file has colours for its classes; label PNGs have 256.
-        palette = [*palette.tolist(), *voc_palette()[len(palette) :].tolist()]
-    written, failures = segment_files(
-        predict, options.inputs, options.output_dir, classes=classes, palette=palette, alpha=options.alpha
-    )
+    written, failures = segment_files(predict, options.inputs, options.output_dir, classes=classes, alpha=options.alpha)
     print(f"{len(written)} images segmented into {options.output_dir}")
     if failures:
         print(f"{len(failures)} failed, each told above", file=sys.stderr)

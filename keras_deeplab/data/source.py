@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab.data.masks import IGNORED, voc_palette
+from keras_deeplab.specs import Classes
 
 _LISTED = 10  # how many problems an error lists before it only counts
 
@@ -56,6 +57,10 @@ class Source:
     @property
     def num_classes(self):
         return len(self.classes)
+
+    @property
+    def classes_spec(self):
+        return Classes(tuple(self.classes), tuple(map(tuple, self.palette[: self.num_classes].tolist())), IGNORED)
 
     def __len__(self):
         return self.num_examples

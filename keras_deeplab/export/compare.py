@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_deeplab.export import bare
-from keras_deeplab.inference.predictor import interpreter, predictor, runtime_of
+from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.inference.runtimes import runtime_of
+from keras_deeplab.inference.runtimes.tflite import interpreter
 from keras_deeplab.metadata import tflite as _tflite_metadata
 
 # What files of any size are timed at.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_deeplab.data.masks import write_whole
 from keras_deeplab.export import compare, graph
 from keras_deeplab.export.tflite import OUTPUTS, _checked_classes, _checked_palette, _one_size
-from keras_deeplab.inference.predictor import ends_in_softmax
+from keras_deeplab.specs.model import spec_of
 
 __all__ = ["OPSET", "ONNXFile", "export_compared", "export_onnx"]
 
@@ -111,7 +111,7 @@ def _converted(model, size, output, upsample, input_type):
     except ImportError as error:
         raise ImportError(f"ONNX files are made with tf2onnx: pip install tf2onnx onnxruntime ({error})") from error
     logits_of = graph.logits_function(model, resize=upsample)
-    softmax = tf.identity if ends_in_softmax(model) else tf.nn.softmax
+    softmax = tf.nn.softmax if spec_of(model).activation is None else tf.identity
     signature = [tf.TensorSpec((None, *size, 3), _TYPES[input_type], "images")]
 
     @tf.function(input_signature=signature, autograph=False)

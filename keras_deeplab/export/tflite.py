@@ -17,8 +17,8 @@ from keras_deeplab.data.transforms import size_within
 from keras_deeplab.export import compare, flatbuffer, graph
 from keras_deeplab.export.compare import LayerError, Verification, verify
 from keras_deeplab.export.flatbuffer import operators
-from keras_deeplab.inference.predictor import ends_in_softmax
 from keras_deeplab.metadata import tflite as _tflite_metadata
+from keras_deeplab.specs.model import spec_of
 
 __all__ = [
     "OUTPUTS",
@@ -519,7 +519,7 @@ def _raw_images(calibration, samples):
             calibration = data.load(calibration, split="train")
         else:
             from keras_deeplab.data.images import read_image
-            from keras_deeplab.inference.predictor import image_files
+            from keras_deeplab.inference.files import image_files
 
             files = image_files(calibration)
             count = min(samples, len(files))
@@ -625,7 +625,7 @@ def _converted(model, size, precision, output, upsample, input_type, output_type
     logits_of = graph.logits_function(model, resize=upsample)
     # The converter turns a float input into the asked integer type where everything is quantised.
     traced_type = tf.float32 if precision == "int8" else _TYPES[input_type]
-    softmax = tf.identity if ends_in_softmax(model) else tf.nn.softmax
+    softmax = tf.nn.softmax if spec_of(model).activation is None else tf.identity
 
     @tf.function(input_signature=[tf.TensorSpec((1, *size, 3), traced_type, "images")], autograph=False)
     def segment(images):

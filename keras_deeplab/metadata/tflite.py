@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab.specs import Classes, FileSpec, ModelSpec
+
 BUFFER = "TFLITE_METADATA"
 LABELS, PALETTE, EXPORT = "labels.txt", "palette.txt", "export.json"
 # Of the standard's parsers, the first that knows every field written here.
@@ -184,3 +186,18 @@ def _table(builder, fields):
         else:
             builder.PrependUOffsetTRelativeSlot(slot, value, 0)
     return builder.EndObject()
+
+
+def read_spec(path):
+    """The path of a TFLite file to its `FileSpec`, None where it has no record."""
+    facts, classes, palette = read(path)
+    if facts is None or facts.get("num_classes") is None:
+        return None
+    colors = None if palette is None else tuple(map(tuple, palette.tolist()))
+    spec = ModelSpec(
+        facts["num_classes"],
+        classes=Classes(None if classes is None else tuple(classes), colors),
+        resize=facts["resize"],
+    )
+    sizes = tuple(map(tuple, facts["input_sizes"]))
+    return FileSpec(spec, facts["output"], facts["upsampled"], sizes, facts["precision"])

@@ -15,8 +15,9 @@ from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress, duration
 from keras_deeplab.data import pipeline
 from keras_deeplab.inference.evaluation import evaluate
-from keras_deeplab.inference.predictor import ends_in_softmax, predictor
+from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import MeanIoU
+from keras_deeplab.specs.model import spec_of
 from keras_deeplab.training.losses import SparseCategoricalCrossentropy
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.schedules import Poly
@@ -357,7 +358,7 @@ def _check_arguments(model, source, validation, settings, validation_every, chec
             f"the model must map one batch of images to one of logits (B, H, W, classes), but it maps "
             f"{[tuple(tensor.shape) for tensor in model.inputs]} to {[tuple(tensor.shape) for tensor in model.outputs]}"
         )
-    if ends_in_softmax(model):
+    if spec_of(model).activation is not None:
         raise ValueError(
             "the model returns probabilities; training needs logits: build it with classifier_activation=None"
         )

@@ -1,0 +1,88 @@
+"""A SavedModel folder, run by TensorFlow without Keras."""
+
+import numpy as np
+
+from keras_deeplab.inference.runtimes.base import LABELS, LOGITS, PROBABILITIES, Runtime, check_images, spec_of_file
+from keras_deeplab.metadata import saved_model as metadata
+
+
+def folder_of(path):
+    """The SavedModel that a folder is, or the highest of the numbered versions it holds, or None."""
+    if (path / "saved_model.pb").is_file():
+        return path
+    if not path.is_dir():
+        return None
+    versions = [sub for sub in path.iterdir() if sub.name.isdigit() and (sub / "saved_model.pb").is_file()]
+    return max(versions, key=lambda sub: int(sub.name), default=None)
+
+
+class SavedModelRuntime(Runtime):
+    """The signature of a SavedModel that gives scores, beside `serving_default`, which mostly gives labels.
+
+    Args:
+        path: the folder that holds saved_model.pb.
+
+    Raises:
+        ValueError: there is no signature from images to scores or labels.
+    """
+
+    def __init__(self, path):
+        import tensorflow as tf
+
+        self.name = f"the SavedModel {path}"
+        self._loaded = tf.saved_model.load(str(path))  # outlives its functions, which hold variables weakly
+        signatures = self._loaded.signatures
+        if "serving_default" not in signatures:
+            raise ValueError(
+                f"{self.name} has no signature 'serving_default', only {sorted(signatures)}: export it with "
+                "keras-deeplab export-saved-model"
+            )
+        default = signatures["serving_default"]
+        inputs = default.structured_input_signature[1]
+        spec = next(iter(inputs.values()))
+        if len(inputs) != 1 or spec.shape.rank != 4 or not (spec.dtype.is_floating or spec.dtype == tf.uint8):
+            raise ValueError(f"{self.name} takes {inputs}; expected one input of images (B, H, W, 3), uint8 or float")
+        (self._input,) = inputs
+        self._images = spec
+        self.channels = check_images(spec.shape.as_list(), self.name)
+        own = tuple(spec.shape.as_list()[1:3])
+        self.sizes = () if own == (None, None) else (own,)
+        # The default signature where it has scores itself, else the one that is named after them.
+        outputs = default.structured_outputs
+        self._default = (default, self._output(outputs, (LABELS, LOGITS, PROBABILITIES)))
+        scoring = self._default
+        for name in (LOGITS, PROBABILITIES):
+            if name in signatures and self._default[1] == LABELS:
+                scoring = (signatures[name], self._output(signatures[name].structured_outputs, (name,)))
+                break
+        self._scoring = scoring
+        shape = scoring[0].structured_outputs[scoring[1]].shape.as_list()
+        known = metadata.read_spec(path)
+        self.spec, self.returns = spec_of_file(known, shape, self.channels, self.name)
+        if scoring[1] in (LOGITS, PROBABILITIES):
+            self.returns = scoring[1]
+        # Decided at a probability of one half, which is what the file was made for.
+        self.has_labels = self._default[1] == LABELS and self.returns != LABELS
+
+    def _output(self, outputs, wanted):
+        found = next((name for name in wanted if name in outputs), None)
+        if found is None:
+            if len(outputs) != 1:
+                raise ValueError(f"{self.name} returns {sorted(outputs)}; expected 'labels' or 'logits' among them")
+            (found,) = outputs
+        return found
+
+    def scores(self, images):
+        return self._called(*self._scoring, images)
+
+    def labels(self, images, height, width, threshold):
+        return self._called(*self._default, images)[:, :height, :width]
+
+    def _called(self, function, output, images):
+        import tensorflow as tf
+
+        spec = self._images
+        fed = images if spec.dtype.is_floating else np.rint(images).astype(np.uint8)
+        groups = [fed[index : index + 1] for index in range(len(fed))] if spec.shape[0] == 1 else [fed]
+        parts = [function(**{self._input: tf.constant(group, spec.dtype)})[output].numpy() for group in groups]
+        return np.concatenate(parts)

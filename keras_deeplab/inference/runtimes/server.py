@@ -1,0 +1,37 @@
+"""A model that TensorFlow Serving runs, by way of a `keras_deeplab.serving.Client`."""
+
+import numpy as np
+
+from keras_deeplab.inference.runtimes.base import LABELS, LOGITS, Runtime
+
+
+class ServerRuntime(Runtime):
+    """A client of one model: its labels, and its logits where the server has the model's record.
+
+    Args:
+        client: `keras_deeplab.serving.Client`.
+    """
+
+    has_labels = True
+
+    def __init__(self, client):
+        self.name = f"the model {client.model!r} on {client.server}"
+        self._client = client
+        known = client.spec
+        self.spec = None if known is None else known.model
+        self.channels = 3 if self.spec is None else self.spec.channels
+        # Only the record tells what the numbers of another signature mean.
+        self.returns = LABELS if self.spec is None else LOGITS
+        if known is not None and known.input_sizes:
+            self.sizes = known.input_sizes
+
+    def scores(self, images):
+        pixels = np.rint(images).astype(np.uint8)
+        if self.returns == LABELS:
+            return self._client.predict({"images": pixels})[LABELS]
+        return np.asarray(self._client.predict({"images": pixels}, LOGITS)[LOGITS], np.float32)
+
+    def labels(self, images, height, width, threshold):
+        return np.asarray(self._client.predict({"images": np.rint(images).astype(np.uint8)})[LABELS])[
+            :, :height, :width
+        ]
