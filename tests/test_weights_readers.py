@@ -641,7 +641,11 @@ def entry(begin, end, shape=(2,), dtype="F32"):
     ],
 )
 def test_safetensors_that_cannot_be_are_refused(write, header, message):
-    refused(write("a.safetensors", files.safetensors_raw(json.dumps(header).encode(), bytes(16))), message)
+    data = files.safetensors_raw(json.dumps(header).encode(), bytes(16))
+    refused(write("a.safetensors", data), message)
+    theirs = pytest.importorskip("safetensors")
+    with pytest.raises(theirs.SafetensorError):  # the package refuses it too, in fewer words
+        theirs.deserialize(data)
 
 
 def test_damaged_safetensors_are_refused(write):
