@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_deeplab import layers as dilated
+from keras_deeplab._helpers.private import calls, producer, rename
 
 _CONVOLUTIONS = {
     keras.layers.Conv2D: dilated.DilatedConv2D,
@@ -173,7 +174,7 @@ def rewrite(
         if not fresh:
             new.assign(old)
         # Names that Keras counts up ("variable_3") or takes from an enclosing scope would differ; there is no setter.
-        new._name, new._path = old.name, old.path
+        rename(new, old.name, old.path)
     return dense
 
 
@@ -307,14 +308,14 @@ class _Walk:
         The public `input` and `output` won't do: of a nested model they are its own ends, not where it is called,
         and of a layer that several models share they are its first call's, in another graph.
         """
-        for node in operation._inbound_nodes:
+        for node in calls(operation):
             if all(id(tensor) in self.grids for tensor in node.input_tensors):
                 return node.input_tensors, node.outputs
         return self.refuse_reuse(operation)
 
     def grid_of(self, tensor):
         if id(tensor) not in self.grids:
-            self.refuse_reuse(tensor._keras_history.operation)
+            self.refuse_reuse(producer(tensor))
         return self.grids[id(tensor)]
 
     def refuse_reuse(self, operation):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 
 from keras_deeplab import layers, rewrite
+from keras_deeplab._helpers.private import calls, run_through_graph
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, resolve
@@ -124,7 +125,7 @@ def receptive_field(model):
         result, window = _see(layer, path, views)
         if window is not None:
             rows.append(_row(layer, path, result, *window))
-        return keras.tree.map_structure(lambda _: result, layer._inbound_nodes[-1].output_tensors)
+        return keras.tree.map_structure(lambda _: result, calls(layer)[-1].output_tensors)
 
     graph = rewrite._graph(model, "receptive_field")
     run_through(graph, [_View() if len(x.shape) == 4 else _View(None, True) for x in graph.inputs], step)
@@ -168,7 +169,7 @@ def _see(layer, path, views):
         return joined, (None, None, None)
     if isinstance(layer, rewrite._POINTWISE):
         return joined, None
-    if joined.axes is None or any(len(x.shape) != 4 for x in layer._inbound_nodes[-1].output_tensors):
+    if joined.axes is None or any(len(x.shape) != 4 for x in calls(layer)[-1].output_tensors):
         return _View(None, True), (None, None, None) if isinstance(layer, _CONVOLUTIONS) else None
     if isinstance(layer, _CONVOLUTIONS):
         return _window(joined, layer, layer.kernel_size, layer.dilation_rate)
@@ -562,7 +563,7 @@ def run_through(model, inputs, step, prefix=""):
 
         return call
 
-    return model._run_through_graph(keras.tree.flatten(inputs), operation)
+    return run_through_graph(model, keras.tree.flatten(inputs), operation)
 
 
 def _plain(number):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_deeplab._helpers.opencv import cv2
-from keras_deeplab.data.images import decode_image, read_image
+from keras_deeplab.data.images import decode_image, image_size, read_image
 
 HALVES = np.zeros((8, 16, 3), np.uint8)
 HALVES[:, :8] = (200, 40, 30)
@@ -106,11 +106,24 @@ def test_cmyk_becomes_rgb():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_exif_orientation_is_not_applied(orientation):
-    turned = with_orientation(encoded(".jpg"), orientation)
-    np.testing.assert_array_equal(decode_image(turned), decode_image(encoded(".jpg")))
-    if orientation in (3, 6):  # the file does ask for it
-        assert not np.array_equal(cv2.imdecode(np.frombuffer(turned, np.uint8), 1)[..., ::-1], decode_image(turned))
+def test_an_exif_orientation_is_applied_only_when_asked(orientation):
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    turned = with_orientation(encoded(".jpg", noise), orientation)
+    np.testing.assert_array_equal(decode_image(turned), decode_image(encoded(".jpg", noise)))
+    upright = cv2.imdecode(np.frombuffer(turned, np.uint8), 1)[..., ::-1]
+    assert np.array_equal(upright, decode_image(turned)) == (orientation == 1)
+    np.testing.assert_array_equal(decode_image(turned, upright=True), upright)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
+def test_pictures_without_an_orientation_are_upright(extension):
+    np.testing.assert_array_equal(decode_image(encoded(extension), upright=True), decode_image(encoded(extension)))
+
+
+def test_a_damaged_orientation_does_no_harm():
+    for exif in (b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(20)):
+        data = with_segment(encoded(".jpg"), b"\xff\xe1", exif)
+        np.testing.assert_array_equal(decode_image(data, upright=True), decode_image(encoded(".jpg")))
 
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
@@ -250,3 +263,25 @@ def array_file(array):
 def test_channels_that_can_not_be_had_are_refused_in_words(data, channels, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         decode_image(data, channels)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
+def test_the_size_stands_in_the_header(extension):
+    data = encoded(extension, np.zeros((5, 9, 3), np.uint8))
+    assert image_size(data) == (5, 9)
+    if extension == ".jpg":
+        assert image_size(with_orientation(data, 6)) == (5, 9)
+    for end in range(0, len(data), 7):
+        assert image_size(data[:end]) in ((5, 9), None)
+    assert image_size(b"GIF89a") is None
+
+
+def test_large_photographs_make_no_fuss_and_absurd_ones_no_allocation():
+    # Pillow's own opener warns of 90 million pixels and refuses 180 million.
+    data = bytearray(encoded(".jpg", np.zeros((8, 8, 3), np.uint8)))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 12000, 16000)
+    assert image_size(bytes(data)) == (12000, 16000)
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 65000, 65000)
+    with pytest.raises(ValueError, match=r"it declares 65000x65000 pixels, more than 1073741824"):
+        decode_image(bytes(data))

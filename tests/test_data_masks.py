@@ -98,6 +98,18 @@ def test_opencv_reads_what_is_written_in_the_palette_colours(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 17, 255])
+def test_a_short_palette_is_written_as_it_is_with_8_bits(tmp_path, count):
+    colours, _ = palette_of(count)
+    labels = np.arange(35).reshape(5, 7) % count
+    write_label_png(tmp_path / "a.png", labels, colours)
+    data = (tmp_path / "a.png").read_bytes()
+    assert data[24:26] == bytes([8, PALETTE])
+    values, palette = decode_label_png(data)
+    np.testing.assert_array_equal(values, labels)
+    np.testing.assert_array_equal(palette, colours)
+
+
 @pytest.mark.parametrize(
     ("labels", "palette", "message"),
     [

@@ -20,8 +20,8 @@ import flatbuffers
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
 
+from keras_deeplab._helpers.private import schema
 from keras_deeplab.cli import main
 from keras_deeplab.data.masks import decode_label_png, voc_palette
 from keras_deeplab.demo import page, runtime

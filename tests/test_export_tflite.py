@@ -271,7 +271,7 @@ def kernels(path):
 
 
 def test_constants_lie_at_multiples_of_16(integer_file):
-    from tensorflow.lite.python import schema_py_generated as schema
+    from keras_deeplab._helpers.private import schema
 
     content = integer_file.path.read_bytes()
     file = schema.Model.GetRootAs(content, 0)

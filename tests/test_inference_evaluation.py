@@ -1,11 +1,9 @@
-import io
-
 import keras
 import numpy as np
 import pytest
 
 from keras_deeplab import data
-from keras_deeplab._helpers.progress import Progress, duration
+from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.source import indexed
 from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.metrics import ConfusionMatrix
@@ -88,32 +86,9 @@ def test_progress_shows_the_score_so_far(source, monkeypatch, capsys):
     evaluate(by_red, source)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("evaluate 1/4, ")
-    assert lines[-1] == "evaluate 4/4, 0:00 left, mIoU 1.0000"
+    assert lines[-1] == "evaluate 4/4, 00:00 left, mIoU 1.0000"
     evaluate(by_red, source, progress=False)
     assert capsys.readouterr().err == ""
-
-
-def test_progress_redraws_one_line_on_a_terminal():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    stream = Terminal()
-    with Progress(10, "work", stream=stream) as bar:
-        bar.every = 0.0
-        bar.update(5, "a long text")
-        bar.update(10)
-    shown = stream.getvalue()
-    assert "\n" not in shown
-    assert "[==========          ] work 5/10" in shown
-    # Each line covers what stood there before, and the last one is wiped away.
-    pieces = shown.split("\r")[1:]
-    assert len(pieces[1]) == len(pieces[0])
-    assert pieces[-2].strip() == ""
-
-
-def test_duration():
-    assert [duration(seconds) for seconds in (0, 75, 3675)] == ["0:00", "1:15", "1:01:15"]
 
 
 def test_the_module_is_called_like_its_function(source):

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -256,6 +257,27 @@ def test_a_server_that_is_not_there_is_tried_again(waits):
         ((200, {"predictions": []}), OSError, "returned 0 label maps for 1 images"),
         ((200, {"predictions": [{"b64": "AAAA"}]}), OSError, "label PNG is not a PNG file"),
         ((200, {"predictions": [{"labels": 1, "scores": 2}]}), OSError, "expected the output 'labels_png_bytes'"),
+        ((307, b"elsewhere"), OSError, "answered 307: elsewhere"),
+        ((500, {"error": {"text": ["x"]}}), OSError, r"answered 500: .*text"),
+        ((200, b"[" * 100_000), OSError, "something else than JSON"),
+        ((200, b'{"predictions": [%s]}' % (b"9" * 5000)), OSError, "something else than JSON"),
+        ((200, b"\xff\xfe\xfd"), OSError, "something else than JSON"),
+        ((200, {"predictions": {"b64": "AAAA"}}), OSError, "without predictions"),
+        ((200, {"predictions": [{"b64": 5}]}), OSError, "no arrays"),
+        ((200, {"predictions": [{"b64": "A"}]}), OSError, "no arrays"),
+        ((200, {"predictions": [{"b64": "AAAA"}, 1]}), OSError, "no arrays"),
+        ((200, {"predictions": [{"a": 1, "b": 1}, {"a": 1}]}), OSError, "no arrays: KeyError"),
+        ((200, {"predictions": [{"a": 1, "b": 1}, None]}), OSError, "no arrays: TypeError"),
+        ((200, {"predictions": [{}]}), OSError, "expected the output"),
+        ((200, {"predictions": [[1, 2], [3]]}), OSError, "no arrays: ValueError"),
+        ((200, {"predictions": [None]}), OSError, "no arrays: TypeError"),
+        ((200, {"predictions": [1]}), OSError, "sent 1 where the bytes of a label PNG belong"),
+        ((200, {"predictions": ["text"]}), OSError, "sent text where the bytes"),
+        (
+            (200, {"predictions": [{"b64": base64.b64encode(png(np.zeros((4, 4, 3)))).decode()}]}),
+            OSError,
+            r"\(4, 4, 3\)",
+        ),
     ],
 )
 def test_other_troubles_are_told_and_not_tried_again(waits, reply, kind, text):
@@ -263,6 +285,138 @@ def test_other_troubles_are_told_and_not_tried_again(waits, reply, kind, text):
         used.segment(b"x")
     assert len(server.requests) == 1
     assert waits == []
+
+
+@pytest.mark.parametrize("wrong", [LABELS.T, LABELS[:5], LABELS[:, :7]])
+def test_labels_of_another_size_than_the_image_are_refused(wrong):
+    from keras_deeplab._helpers.opencv import cv2
+
+    jpeg, bmp = (cv2.imencode(kind, IMAGE)[1].tobytes() for kind in (".jpg", ".bmp"))
+    for image in (IMAGE, png(IMAGE), jpeg, bmp):
+        with serving(answer(LABELS), answer(wrong)) as (server, used):
+            assert used.segment(image).shape == (6, 8)
+            with pytest.raises(OSError, match=r"returned labels of shape \(\d, \d\) for an image of \(6, 8\)"):
+                used.segment(image)
+            assert len(server.requests) == 2
+
+
+def test_a_status_and_metadata_that_are_none_are_told():
+    status = {"version": "1", "state": "AVAILABLE", "status": {}}
+    replies = [None, 3, [], {"model_version_status": 3}, {"model_version_status": [{**status, "status": None}]}]
+    replies += [{"model_version_status": [{**status, "version": 1e400}]}, {"model_version_status": [None]}]
+    for reply in replies:
+        with serving((200, reply)) as (_server, used), pytest.raises(OSError, match=r"TensorFlow Serving"):
+            used.status()
+    spec = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "2"}]}}
+    for bad in (None, {}, {**spec, "dtype": 1}, {**spec, "tensor_shape": None}, {**spec, "tensor_shape": {"dim": [3]}}):
+        one = {"inputs": {"images": bad}, "outputs": {"logits": spec}}
+        reply = {"metadata": {"signature_def": {"signature_def": {"logits": one}}}}
+        with (
+            serving((200, reply)) as (_server, used),
+            pytest.raises(OSError, match="no metadata of TensorFlow Serving"),
+        ):
+            used.metadata()
+
+
+@contextlib.contextmanager
+def raw_server(talk):
+    """The address of a server that reads the head of a request and does `talk(connection)`."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=converse, args=(connection,), daemon=True).start()
+
+        def converse(connection):
+            with connection, contextlib.suppress(OSError):
+                while b"\r\n\r\n" not in connection.recv(1 << 16):
+                    pass
+                talk(connection)
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def dripping(start, drop, ended):
+    """Sends `start` and then `drop` again and again, until the client hangs up."""
+
+    def talk(connection):
+        try:
+            connection.sendall(start)
+            while True:
+                connection.sendall(drop)
+                time.sleep(0.05)
+        finally:
+            ended.set()
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    ],
+    ids=["status", "header", "continue", "body", "until closed", "chunks", "length of a chunk"],
+)
+def test_a_timeout_is_one_of_all_that_a_server_drips(start, drop):
+    ended = threading.Event()
+    with raw_server(dripping(start, drop, ended)) as address, Client(address, "voc", timeout=0.5) as used:
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.\d+ seconds"):
+            used.segment(b"x")
+        assert 0.4 < time.monotonic() - begin < 1.5
+        assert ended.wait(2)  # nobody goes on listening
+
+
+def test_a_timeout_is_one_of_a_request_that_nobody_reads():
+    def deaf(connection):
+        time.sleep(3)
+
+    with raw_server(deaf) as address, Client(address, "voc", timeout=0.5) as used:
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError):
+            used.segment(bytes(12 << 20))
+        assert time.monotonic() - begin < 1.5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"\0" * 100,
+        b"HTTP/1.1 nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nlong\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 100_000,
+    ],
+)
+def test_replies_that_are_no_http_are_told(reply):
+    with (
+        raw_server(lambda connection: connection.sendall(reply)) as address,
+        Client(address, "voc", retries=1, backoff=0.01) as used,
+        pytest.raises(OSError, match=r"127\.0\.0\.1"),
+    ):
+        used.segment(b"x")
+
+
+def test_a_call_after_closing_opens_a_connection_again():
+    with serving(answer(LABELS)) as (server, used):
+        used.segment(b"x")
+        used.close()
+        used.segment(b"x")
+        assert server.connections == 2
 
 
 def test_a_slow_server_runs_into_the_timeout_once():

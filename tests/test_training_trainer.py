@@ -339,8 +339,6 @@ def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(tmp_path, source, whole
 
 
 def test_one_folder_takes_one_run_at_a_time(tmp_path, source):
-    pytest.importorskip("fcntl")
-
     def log(line):
         if line.startswith("step 1/"):
             with pytest.raises(ValueError, match="another process is training into"):

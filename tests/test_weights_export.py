@@ -258,6 +258,23 @@ def test_safetensors_are_laid_out_as_specified(vainf, tmp_path):
     assert_equal(arrays, state)
 
 
+def test_the_package_safetensors_reads_what_is_written_and_is_read(tmp_path):
+    theirs = pytest.importorskip("safetensors.numpy")
+    arrays = {
+        "b": np.arange(6, dtype="float32").reshape(2, 3),
+        "turned": np.arange(6, dtype="float64").reshape(2, 3).T,
+        "a": np.zeros((0, 3), "float16"),
+        "counter": np.int64(7)[None].reshape(()),
+        "bytes": np.uint8([1, 2, 255]),
+    }
+    writers.write_safetensors(tmp_path / "ours.safetensors", arrays)
+    assert_equal(dict(sorted(theirs.load_file(tmp_path / "ours.safetensors").items())), dict(sorted(arrays.items())))
+    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    theirs.save_file(contiguous, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
+    found = readers.read(tmp_path / "theirs.safetensors")[1]  # in the package's own order
+    assert_equal(dict(sorted(found.items())), dict(sorted(arrays.items())))
+
+
 # TensorFlow 1 ---------------------------------------------------------------------------------------------------
 
 

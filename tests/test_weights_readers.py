@@ -641,7 +641,11 @@ def entry(begin, end, shape=(2,), dtype="F32"):
     ],
 )
 def test_safetensors_that_cannot_be_are_refused(write, header, message):
-    refused(write("a.safetensors", files.safetensors_raw(json.dumps(header).encode(), bytes(16))), message)
+    data = files.safetensors_raw(json.dumps(header).encode(), bytes(16))
+    refused(write("a.safetensors", data), message)
+    theirs = pytest.importorskip("safetensors")
+    with pytest.raises(theirs.SafetensorError):  # the package refuses it too, in fewer words
+        theirs.deserialize(data)
 
 
 def test_damaged_safetensors_are_refused(write):
@@ -1073,7 +1077,8 @@ def test_damaged_tflite_files_are_refused(small_tflite, write):
 def edited(path, edit):
     """The bytes of a TFLite file after `edit(model, schema)`, by TensorFlow's own schema."""
     import flatbuffers
-    from tensorflow.lite.python import schema_py_generated as schema
+
+    from keras_deeplab._helpers.private import schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     edit(model, schema)
@@ -1179,7 +1184,8 @@ def test_constants_behind_the_tables_of_a_large_tflite_file_are_read(small_tflit
 def test_a_tflite_file_whose_tensors_are_one_over_and_over_is_refused(write, monkeypatch):
     """In a list as long as the file: work for minutes, were it not counted."""
     import flatbuffers
-    from tensorflow.lite.python import schema_py_generated as schema
+
+    from keras_deeplab._helpers.private import schema
 
     def vector(offsets):
         builder.StartVector(4, len(offsets), 4)

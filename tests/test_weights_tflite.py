@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 from export_models import photograph, small_model
 from randomise import randomise
-from tensorflow.lite.python import schema_py_generated as schema
 
 import keras_deeplab
 from keras_deeplab import data, layers, quantize
+from keras_deeplab._helpers.private import schema
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
 from keras_deeplab.export import graph
 from keras_deeplab.export.calibration import Calibration

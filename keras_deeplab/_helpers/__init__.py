@@ -1,1 +1,1 @@
-"""Small helpers that several rooms share: files, the progress line, OpenCV, registration with Keras."""
+"""Small helpers that several rooms share: files, progress, OpenCV, registration with Keras, private names of others."""

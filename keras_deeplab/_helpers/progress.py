@@ -1,7 +1,10 @@
-"""A progress line on standard error: redrawn in place on a terminal, a line now and then in a log file."""
+"""A progress line of tqdm on standard error: redrawn in place on a terminal, a line now and then in a log file."""
 
 import sys
 import time
+from typing import TextIO
+
+import tqdm
 
 
 class Progress:
@@ -16,53 +19,73 @@ class Progress:
         log_every: seconds between lines where the stream is not a terminal.
     """
 
-    def __init__(self, total, title, enabled=True, start=0, stream=None, log_every=30.0):
-        self.total, self.title, self.enabled, self.start = total, title, enabled, start
-        self.stream = sys.stderr if stream is None else stream
-        self.terminal = bool(getattr(self.stream, "isatty", lambda: False)())
-        self.every = 0.1 if self.terminal else log_every
-        self.began = self.shown = time.monotonic()
-        self.width = 0
+    def __init__(
+        self,
+        total: int,
+        title: str,
+        enabled: bool = True,
+        start: int = 0,
+        stream: TextIO | None = None,
+        log_every: float = 30.0,
+    ):
+        stream = sys.stderr if stream is None else stream
+        terminal = bool(getattr(stream, "isatty", lambda: False)())
+        self.enabled, self.every = enabled, 0.1 if terminal else log_every
+        text = "{desc} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+        self._bar = (_Bar if terminal else _Lines)(
+            total=total,
+            desc=title,
+            initial=start,
+            file=stream,
+            disable=not enabled,
+            bar_format=f"[{{bar:20}}] {text}" if terminal else text,
+            ascii=" =",
+            leave=False,
+            dynamic_ncols=True,
+            smoothing=0,
+            # `due` decides when to draw; tqdm would draw the start at once without a delay
+            mininterval=0,
+            miniters=0,
+            delay=1e-9,
+        )
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.clear()
+        self._bar.close()
 
-    def due(self):
+    def due(self) -> bool:
         """Whether enough time has passed for `update` to show something; values that cost can wait for it."""
-        return self.enabled and time.monotonic() - self.shown >= self.every
+        return self.enabled and time.time() - self._bar.last_print_t >= self.every
 
-    def update(self, done, text=""):
+    def update(self, done: int, text: str = ""):
         """Shows that `done` steps of all are done, at most every so often."""
-        if not self.due():
-            return
-        self.shown = time.monotonic()
-        line = f"{self.title} {done}/{self.total}"
-        if done > self.start:
-            seconds = (self.shown - self.began) / (done - self.start) * (self.total - done)
-            line += f", {duration(seconds)} left"
-        line += f", {text}" if text else ""
-        if self.terminal:
-            filled = int(20 * done / max(1, self.total))
-            line = f"[{'=' * filled}{' ' * (20 - filled)}] {line}"
-            self.stream.write(f"\r{line:<{self.width}}")
-            self.width = len(line)
-        else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
+        if self.due():
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(done - self._bar.n)
 
     def clear(self):
         """Removes the line, so that something else can be printed."""
-        if self.width:
-            self.stream.write(f"\r{' ' * self.width}\r")
-            self.stream.flush()
-            self.width = 0
+        self._bar.clear()
 
 
-def duration(seconds):
-    """Seconds as text: `duration(75)` is '1:15', `duration(3675)` is '1:01:15'."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+class _Bar(tqdm.tqdm):
+    monitor_interval = 0  # no thread of its own: whoever has work calls `update`
+
+
+class _Lines(_Bar):
+    """A bar as lines of a log, of which nothing is taken back."""
+
+    def display(self, msg=None, pos=None):
+        if msg is None:
+            self.fp.write(f"{self}\n")
+            self.fp.flush()
+
+    def clear(self, nolock=False):
+        pass
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text: `duration(75)` is '01:15', `duration(3675)` is '1:01:15'."""
+    return tqdm.tqdm.format_interval(round(seconds))

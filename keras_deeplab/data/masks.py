@@ -3,6 +3,10 @@
 Image libraries expand a paletted PNG to its colours, and stretch grey levels of fewer than 8 bits to 0..255. What
 a mask file means is neither: it is the number stored at each pixel. So files are rewritten in memory as plain grey
 ones before OpenCV decodes them.
+
+This is not left to Pillow, which does give a palette's indices: where a file holds too few pixels it fills up with
+zeros in silence, of 16 bits of a colour it keeps 8, and it writes small palettes with fewer than 8 bits. The checksums
+of pixels are verified here because neither of the two does it.
 """
 
 import struct

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_deeplab import data
+from keras_deeplab._helpers.private import operators_of, tensor_of
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline, transforms
 from keras_deeplab.export import bare, read_spec
@@ -394,8 +395,8 @@ def layer_errors(content, reference, images):
     details = {entry["name"]: entry for entry in exact.get_tensor_details()}
     outputs = [
         (operator["op_name"], integer_entry, details[integer_entry["name"]])
-        for operator in integer._get_ops_details()
-        for integer_entry in (_detail(integer, index) for index in operator["outputs"])
+        for operator in operators_of(integer)
+        for integer_entry in (tensor_of(integer, index) for index in operator["outputs"])
         if integer_entry["name"] in details and details[integer_entry["name"]]["dtype"] == np.float32
     ]
     squares = np.zeros((2, len(outputs)))
@@ -417,10 +418,6 @@ def layer_errors(content, reference, images):
         error = float(np.sqrt(difference / size)) if size else float(difference > 0)
         errors.append(LayerError(entry["name"], operator, error, float(scale), *map(float, ends)))
     return tuple(sorted(errors, key=lambda entry: -entry.error))
-
-
-def _detail(run, index):
-    return run._get_tensor_details(int(index), 0)
 
 
 def layer_table(errors, count=None):

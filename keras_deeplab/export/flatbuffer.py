@@ -5,7 +5,8 @@ import copy
 
 import flatbuffers
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
+
+from keras_deeplab._helpers.private import schema
 
 # The converter's own limit: below it a kernel's int8 scales take what its weights save.
 SMALLEST_INT8 = 1024

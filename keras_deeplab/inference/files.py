@@ -73,7 +73,7 @@ def segment_files(
     with Progress(len(files), "segment", enabled=progress) as bar:
         for done, (file, (label_file, overlay_file)) in enumerate(plan.items(), 1):
             try:
-                image = _read_upright(file, channels)
+                image = read_image(file, channels, upright=True)
                 labels = predictor(image)
                 picture = overlay(_as_rgb(image), labels, palette, alpha, untouched)
                 if legend:
@@ -154,19 +154,6 @@ def _output_files(files, output_dir):
             taken[target] = file
         plan[file] = targets
     return plan
-
-
-def _read_upright(file, channels):
-    from keras_deeplab._helpers.opencv import cv2
-
-    if channels != 3:
-        return read_image(file, channels=channels)
-    image = read_image(file)
-    data = Path(file).read_bytes()
-    if b"Exif" in data:
-        # Training pairs are read as stored, since masks carry no EXIF data; here the picture as one sees it counts.
-        image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return image
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab import layers
+from keras_deeplab._helpers.private import producer
 from keras_deeplab.quantize import pixels, ranges
 
 # Share of the features' power that is added to the fit, so that channels that never move get no weight.
@@ -26,9 +27,9 @@ _BALANCE_RIDGE = 0.02
 def classifier(model):
     """The 1x1 convolution whose resized outputs a model returns, or None where it ends otherwise."""
     tensor = model.outputs[0]
-    layer = tensor._keras_history.operation
+    layer = producer(tensor)
     if isinstance(layer, layers.ResizeBilinear):
-        layer = layer.input[0]._keras_history.operation
+        layer = producer(layer.input[0])
     plain = isinstance(layer, keras.layers.Conv2D) and max(layer.kernel_size) == 1 and layer.groups == 1
     return layer if plain and layer.filters > 1 else None
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_deeplab._helpers.private import producer
 from keras_deeplab.layers import FakeQuantization
 from keras_deeplab.quantize.folding import CONVOLUTIONS, is_depthwise
 from keras_deeplab.quantize.plan import activation_of
@@ -28,8 +29,7 @@ def quantised(model, plan, ranges, keep_float=()):
     cut = {
         name
         for name in sites
-        if activation_of(layer := model.get_layer(name)) == "clip"
-        and layer.input._keras_history.operation.name not in plan.sites
+        if activation_of(layer := model.get_layer(name)) == "clip" and producer(layer.input).name not in plan.sites
     }
 
     def rounded(name, outputs):
@@ -39,7 +39,7 @@ def quantised(model, plan, ranges, keep_float=()):
 
     (source,) = model.inputs
     images = keras.Input(source.shape[1:], dtype=source.dtype, name=source.name)
-    entered = rounded(source._keras_history.operation.name, images)
+    entered = rounded(producer(source).name, images)
 
     def call(layer, *args, **kwargs):
         args, kwargs = keras.tree.map_structure(lambda x: entered if x is images else x, (args, kwargs))

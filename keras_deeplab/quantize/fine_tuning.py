@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_deeplab._helpers.private import producer
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.layers import FakeQuantization, ResizeBilinear
 from keras_deeplab.quantize.fake import convolutions, kernel_steps
@@ -89,9 +90,9 @@ def fine_tune(model, exact, batches, steps, *, multi_label=False, learning_rate=
 
 def _logits(model):
     """The logits of a model before they are resized; rounded, where the model rounds."""
-    layer = model.outputs[0]._keras_history.operation
+    layer = producer(model.outputs[0])
     if isinstance(layer, FakeQuantization):
-        layer = layer.input._keras_history.operation
+        layer = producer(layer.input)
     return layer.input[0] if isinstance(layer, ResizeBilinear) else model.outputs[0]
 
 

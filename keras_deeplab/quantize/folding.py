@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_deeplab import layers
+from keras_deeplab._helpers.private import calls, producer
 from keras_deeplab.summary import run_through
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -66,7 +67,7 @@ def fold(model):
     norms, absorbed = {}, set()
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            before = layer.input._keras_history.operation
+            before = producer(layer.input)
             if (
                 isinstance(before, (*CONVOLUTIONS, *_SEPARABLE))
                 and keras.activations.serialize(before.activation) == "linear"
@@ -124,7 +125,7 @@ def fold(model):
 
 def _flat(model):
     """A model to one without models inside, whose layers are each used once; the model itself if that is what it is."""
-    plain = all(len(layer._inbound_nodes) == 1 and not isinstance(layer, keras.Model) for layer in model.layers)
+    plain = all(len(calls(layer)) == 1 and not isinstance(layer, keras.Model) for layer in model.layers)
     if plain and not isinstance(model, keras.Sequential):
         return model
     copies, taken = [], collections.Counter()

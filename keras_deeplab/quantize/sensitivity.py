@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab import layers
+from keras_deeplab._helpers.private import producer
 
 # A position's other classes, this far below its first, don't change its label.
 _MARGIN = 10.0
@@ -43,7 +44,7 @@ def channel_errors(model, plan, ranges, images, seed=0):
     Returns:
         {site: `ChannelErrors`}. The sites behind the last convolution aren't in it.
     """
-    before = model.outputs[0]._keras_history.operation
+    before = producer(model.outputs[0])
     last = before.input[0] if isinstance(before, layers.ResizeBilinear) else model.outputs[0]
     stored = {name: keras.tree.flatten(model.get_layer(name).output)[0] for name in plan.sites}
     stored = {name: tensor for name, tensor in stored.items() if tensor is not last and tensor is not model.outputs[0]}

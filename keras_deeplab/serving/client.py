@@ -256,8 +256,7 @@ class Client:
         values = [value for _, value in part]
         try:
             if signature == "encoded":
-                outputs = self.predict({"image_bytes": values}, "encoded")
-                labels = [_decode_png(data) for data in _only(outputs, "labels_png_bytes")]
+                labels = list(_only(self.predict({"image_bytes": values}, "encoded"), "labels_png_bytes"))
             else:
                 labels = list(_only(self.predict({"images": np.stack(values)}), "labels"))
         except NotServed:
@@ -269,6 +268,12 @@ class Client:
             return [result for one in part for result in self._segment_part(signature, [one])]
         if len(labels) != len(part):
             raise OSError(f"{self.server} returned {len(labels)} label maps for {len(part)} images")
+        if signature == "encoded":
+            labels = [_decode_png(data) for data in labels]
+        for value, one in zip(values, labels, strict=True):
+            size = _size(value)
+            if one.ndim != 2 or size not in (None, one.shape):
+                raise OSError(f"{self.server} returned labels of shape {one.shape} for an image of {size}")
         return labels
 
     def _retrying(self, call):
@@ -339,9 +344,18 @@ def _encode_png(image):
     return cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
+def _size(value):
+    """(height, width) of an image or of the contents of a file; None where those don't tell."""
+    from keras_deeplab.data.images import image_size
+
+    return image_size(value) if isinstance(value, bytes) else value.shape[:2]
+
+
 def _decode_png(data):
     from keras_deeplab.data.masks import decode_label_png
 
+    if not isinstance(data, bytes):
+        raise OSError(f"the server sent {str(data)[:80]} where the bytes of a label PNG belong")
     try:
         labels, _ = decode_label_png(data)
     except ValueError as error:

@@ -1,19 +1,26 @@
-"""TensorFlow Serving's REST interface by the standard library's http.client, over connections that are kept open."""
+"""TensorFlow Serving's REST interface by urllib3, over connections that are kept open."""
 
 import base64
-import http.client
+import concurrent.futures
+import contextlib
 import json
+import reprlib
+import socket
 import ssl
 import threading
 import time
 import urllib.parse
 
 import numpy as np
+import urllib3
 
 from keras_deeplab.serving.errors import NotServed, Unavailable, reason
 
 _BUSY = (429, 502, 503)
 _LATE = (408, 504)
+_CONNECTIONS = 64  # that are kept open; more threads than that open and close theirs
+# What comes of taking a reply apart that isn't what it should be.
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class RestTransport:
@@ -32,9 +39,7 @@ class RestTransport:
         self._parts = urllib.parse.urlsplit(address)
         self._max_message_bytes = max_message_bytes
         self._headers = dict(headers or {})
-        self._idle = []
-        self._lock = threading.Lock()
-        self._tls = ssl.create_default_context() if self._parts.scheme == "https" else None
+        self._pool = self._new_pool()
 
     def predict(self, model, version, signature, inputs, timeout):
         """Inputs, a dict of arrays with a first dimension in common, to the outputs, a dict of arrays.
@@ -50,7 +55,12 @@ class RestTransport:
         reply = self._request("POST", f"{_path(model, version)}:predict", body, timeout)
         if not isinstance(reply, dict) or not isinstance(reply.get("predictions"), list):
             raise OSError(f"{self.address} replied without predictions: it doesn't speak TensorFlow Serving's REST")
-        return _from_rows(reply["predictions"])
+        try:
+            return _from_rows(reply["predictions"])
+        except _MALFORMED as error:
+            raise OSError(
+                f"{self.address} sent predictions that are no arrays: {type(error).__name__} {str(error)[:200]}"
+            ) from error
 
     def request_bytes(self, payload):
         """The number of bytes that a file of `payload` bytes takes in a request."""
@@ -70,8 +80,9 @@ class RestTransport:
                 }
                 for entry in reply["model_version_status"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise OSError(f"{self.address} replied {reply!r}, which is no status of TensorFlow Serving") from error
+        except _MALFORMED as error:
+            shown = reprlib.repr(reply)
+            raise OSError(f"{self.address} replied {shown}, which is no status of TensorFlow Serving") from error
 
     def metadata(self, model, version, timeout):
         """The signatures of a model: {signature: {"inputs": {name: (dtype, shape)}, "outputs": ...}}."""
@@ -83,98 +94,174 @@ class RestTransport:
                 for name, one in signatures.items()
                 if one.get("inputs") and one.get("outputs")
             }
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
             raise OSError(f"{self.address} sent no metadata of TensorFlow Serving") from error
 
     def close(self):
         """Closes the connections; the next call opens one again."""
-        with self._lock:
-            connections, self._idle = self._idle, []
-        for connection in connections:
-            connection.close()
+        pool, self._pool = self._pool, self._new_pool()
+        pool.close()
 
-    def _request(self, method, path, body, timeout, fresh=False):
+    def _new_pool(self):
+        if self._parts.scheme == "https":
+            kind, settings = urllib3.HTTPSConnectionPool, {"ssl_context": ssl.create_default_context()}
+        else:
+            kind, settings = urllib3.HTTPConnectionPool, {}
+        pool = kind(self._parts.hostname, self._parts.port, maxsize=_CONNECTIONS, **settings)
+        pool.ConnectionCls = _HTTPSConnection if self._parts.scheme == "https" else _HTTPConnection
+        return pool
+
+    def _request(self, method, path, body, timeout):
+        """A request to the JSON of its reply; no part of it, taken together, lasts longer than the timeout."""
         deadline = time.monotonic() + timeout
-        connection = self._connection(fresh)
-        used = connection.sock is not None
-        connection.timeout = timeout
-        if used:
-            connection.sock.settimeout(timeout)
-        done = False
-        try:
-            headers = {"Accept": "application/json", **self._headers}
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-            connection.request(method, self._parts.path.rstrip("/") + path, body, headers)
-            response = connection.getresponse()
-            data = self._read(response, deadline)
-            done = not response.will_close
-        except TimeoutError as error:
-            raise TimeoutError(f"{self.address} did not answer within {timeout:.3g} seconds") from error
-        except _TooLarge:
-            raise
-        except ssl.SSLError as error:
-            raise OSError(f"{self.address} can't be spoken to in TLS: {error}") from error
-        except (OSError, http.client.HTTPException) as error:
-            if used and isinstance(error, (ConnectionResetError, BrokenPipeError)):
+        while True:
+            call = _Call()
+            try:
+                answer = call.run(lambda: self._exchange(method, path, body, deadline), deadline)
+            except urllib3.exceptions.NewConnectionError as error:
+                raise self._unreachable(_cause(error)) from error
+            except (TimeoutError, urllib3.exceptions.TimeoutError) as error:
+                raise TimeoutError(f"{self.address} did not answer within {timeout:.3g} seconds") from error
+            except urllib3.exceptions.SSLError as error:
+                raise OSError(f"{self.address} can't be spoken to in TLS: {error}") from error
+            except urllib3.exceptions.HTTPError as error:
+                cause = _cause(error)
                 # Servers close connections that were idle for long; that says nothing about the server now.
-                return self._request(method, path, body, max(deadline - time.monotonic(), 1e-3), fresh=True)
-            raise Unavailable(f"{self.address} can't be reached: {type(error).__name__} {error}".rstrip()) from error
-        finally:
-            if done:
-                with self._lock:
-                    self._idle.append(connection)
+                if call.opened or not isinstance(cause, (ConnectionResetError, BrokenPipeError)):
+                    raise self._unreachable(cause) from error
             else:
-                connection.close()
-        return self._judge(response, data)
+                return self._judge(*answer)
 
-    def _connection(self, fresh):
-        with self._lock:
-            if self._idle and not fresh:
-                return self._idle.pop()
-        if self._tls is None:
-            return http.client.HTTPConnection(self._parts.hostname, self._parts.port)
-        return http.client.HTTPSConnection(self._parts.hostname, self._parts.port, context=self._tls)
+    def _unreachable(self, error):
+        return Unavailable(f"{self.address} can't be reached: {type(error).__name__} {error}".rstrip())
 
-    def _read(self, response, deadline):
+    def _exchange(self, method, path, body, deadline):
+        """(status, headers, bytes) of a reply. The timeout given to urllib3 is one of each wait, not of all."""
+        headers = {"Accept": "application/json", **self._headers}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        response = self._pool.urlopen(
+            method,
+            self._parts.path.rstrip("/") + path,
+            body,
+            headers,
+            retries=False,
+            timeout=max(deadline - time.monotonic(), 1e-3),
+            preload_content=False,
+            decode_content=False,
+        )
         data = bytearray()
-        while chunk := response.read(1 << 16):
-            data += chunk
-            if len(data) > self._max_message_bytes:
-                raise _TooLarge(
-                    f"the reply of {self.address} has more than max_message_bytes={self._max_message_bytes} bytes"
-                )
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return bytes(data)
+        try:
+            # urllib3's own stream() takes the lines of a chunked reply at any length.
+            while chunk := response.read(1 << 16):
+                data += chunk
+                if len(data) > self._max_message_bytes:
+                    raise OSError(
+                        f"the reply of {self.address} has more than max_message_bytes={self._max_message_bytes} bytes"
+                    )
+        except ValueError as error:  # http.client, of a chunk of less than no bytes
+            raise urllib3.exceptions.ProtocolError(f"a chunk of the reply is damaged: {error}") from error
+        finally:
+            if not response.closed:
+                response.close()
+        return response.status, response.headers, bytes(data)
 
-    def _judge(self, response, data):
+    def _judge(self, status, headers, data):
         try:
             reply = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError) as error:
+            if status == 200:
+                raise OSError(f"{self.address} replied with something else than JSON: {data[:80]!r}") from error
             reply = None
-        if response.status == 200:
-            if reply is None:
-                raise OSError(f"{self.address} replied with something else than JSON: {data[:80]!r}")
+        if status == 200:
             return reply
         text = reply.get("error") if isinstance(reply, dict) else None
-        text = reason(text if text is not None else data[:300].decode("utf-8", "replace"))
-        answer = f"{self.address} answered {response.status}: {text}"
-        if response.status in _BUSY:
-            raise Unavailable(answer, _seconds(response.headers.get("Retry-After")))
-        if response.status in _LATE:
+        text = reason(text if isinstance(text, str) else data[:300].decode("utf-8", "replace"))
+        answer = f"{self.address} answered {status}: {text}"
+        if status in _BUSY:
+            raise Unavailable(answer, _seconds(headers.get("Retry-After")))
+        if status in _LATE:
             raise TimeoutError(answer)
-        if response.status in (401, 403):
+        if status in (401, 403):
             raise PermissionError(answer)
-        if response.status == 404:
+        if status == 404:
             raise NotServed(answer)
-        if response.status < 500:
-            raise ValueError(text if response.status == 400 else answer)
+        if 400 <= status < 500:
+            raise ValueError(text if status == 400 else answer)
         raise OSError(answer)
 
 
-class _TooLarge(OSError):
+class _Call:
+    """A request that runs in a thread of its own and is left when its time is up, whatever it waits for then.
+
+    No timeout of a socket does that: each byte of a slow reply begins it anew.
+    """
+
+    _here = threading.local()
+
+    def __init__(self):
+        self.opened = False  # whether a connection was opened for it
+        self._left = False
+        self._socket = None
+
+    def run(self, work, deadline):
+        """What `work()` returns or raises; TimeoutError at the deadline."""
+        result = concurrent.futures.Future()
+
+        def target():
+            self._here.call = self
+            try:
+                result.set_result(work())
+            except BaseException as error:
+                result.set_exception(error)
+
+        threading.Thread(target=target, name="keras_deeplab REST", daemon=True).start()
+        try:
+            return result.result(max(deadline - time.monotonic(), 0.0))
+        finally:
+            if not result.done():
+                self._leave()
+
+    def _leave(self):
+        self._left = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # of a connection that has ended, or is in its TLS handshake
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    @classmethod
+    def uses(cls, connection, opened=False):
+        """Notes the connection of the call of this thread."""
+        call = cls._here.call
+        call.opened |= opened
+        call._socket = connection.sock
+        if call._left:
+            connection.close()
+            raise TimeoutError
+
+
+class _Noted:
+    """A connection that tells the call which uses it."""
+
+    def connect(self):
+        super().connect()
+        _Call.uses(self, opened=True)
+
+    def request(self, *args, **settings):
+        _Call.uses(self)
+        super().request(*args, **settings)
+
+
+class _HTTPConnection(_Noted, urllib3.connection.HTTPConnection):
     pass
+
+
+class _HTTPSConnection(_Noted, urllib3.connection.HTTPSConnection):
+    pass
+
+
+def _cause(error):
+    """What an error of urllib3 came from."""
+    return error.__cause__ or error.__context__ or error
 
 
 def _path(model, version):
@@ -201,7 +288,10 @@ def _from_json(values):
         strings = np.empty(len(values), object)
         strings[:] = [base64.b64decode(value["b64"]) for value in values]
         return strings
-    return np.asarray(values)
+    array = np.asarray(values)
+    if array.dtype == object:
+        raise TypeError("values that are neither all numbers nor all strings")
+    return array
 
 
 def _spec(spec):

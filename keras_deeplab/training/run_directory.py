@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import filelock
 import numpy as np
 
 _STATE, _ARRAYS = "training/state.json", "training/arrays.npz"
@@ -39,17 +40,12 @@ class RunDirectory:
     def locked(self):
         """A context in which no other process trains into this folder; the system ends it with the process."""
         try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        with open(self.path / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"another process is training into {self.path}: wait for it, end it, or choose another run_dir"
-                ) from None
+            lock = filelock.FileLock(self.path / ".lock").acquire(timeout=0)
+        except filelock.Timeout:
+            raise ValueError(
+                f"another process is training into {self.path}: wait for it, end it, or choose another run_dir"
+            ) from None
+        with lock:
             yield
 
     def clear(self):

@@ -1,4 +1,8 @@
-"""Safetensors: 8 bytes of length, a header in JSON, the arrays' bytes one after the other."""
+"""Safetensors: 8 bytes of length, a header in JSON, the arrays' bytes one after the other.
+
+The package safetensors is as strict about offsets and sizes (the tests compare the two), but its NumPy side has no
+bfloat16, copies every array where these are views of the file's bytes, and takes a name that stands there twice.
+"""
 
 import json
 

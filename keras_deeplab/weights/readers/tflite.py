@@ -166,7 +166,7 @@ def parse(data):
 
 def _enumerations():
     """{number: name} of the builtin operators and of the tables of their options."""
-    from tensorflow.lite.python import schema_py_generated as schema
+    from keras_deeplab._helpers.private import schema
 
     return tuple(
         {number: name for name, number in vars(kind).items() if isinstance(number, int)}

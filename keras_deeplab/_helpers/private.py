@@ -1,0 +1,68 @@
+"""All that this package uses of Keras and TensorFlow and that they keep private, because they offer no public way.
+
+A release of theirs may change it without a word, which is why setup.cfg bounds their versions; a test tells which
+version broke what. Names are imported when they are used:
+
+`schema`: the tables of a TFLite file as Python classes (TensorFlow);
+`convert_variables_to_constants_v2`: a traced function to one without variables (TensorFlow);
+`global_state`: what Keras keeps for each thread.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "schema": ("tensorflow.lite.python", "schema_py_generated"),
+    "convert_variables_to_constants_v2": (
+        "tensorflow.python.framework.convert_to_constants",
+        "convert_variables_to_constants_v2",
+    ),
+    "global_state": ("keras.src.backend.common", "global_state"),
+}
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    try:
+        return getattr(import_module(module), attribute, None) or import_module(f"{module}.{attribute}")
+    except ImportError as error:
+        package = module.split(".")[0]
+        version = import_module(package).__version__
+        raise ImportError(f"{package} {version} has no {module}.{attribute}, which keras_deeplab uses") from error
+
+
+# Keras's graphs. Public `layer.input` and `layer.output` are those of a layer's first call, in whatever model it was.
+
+
+def producer(tensor):
+    """The layer, or operation, that a Keras tensor comes from."""
+    return tensor._keras_history.operation
+
+
+def calls(operation):
+    """The calls of a layer: objects with `input_tensors`, `output_tensors` and `outputs`, the first one first."""
+    return operation._inbound_nodes
+
+
+def run_through_graph(model, inputs, operation):
+    """Runs a functional model on a flat list of values of any kind, with `operation(layer)` in place of each layer."""
+    return model._run_through_graph(inputs, operation)
+
+
+def rename(variable, name, path):
+    """Gives a variable a name and a path, which Keras otherwise counts up."""
+    variable._name, variable._path = name, path
+
+
+# TensorFlow Lite's interpreters. LiteRT's have the same.
+
+
+def operators_of(interpreter):
+    """The operators of a TFLite file as they run: a list of dicts with `op_name`, `inputs`, `outputs`."""
+    return interpreter._get_ops_details()
+
+
+def tensor_of(interpreter, index):
+    """One tensor of a TFLite file as `get_tensor_details()` has it, also where it belongs to no input or output."""
+    return interpreter._get_tensor_details(int(index), 0)
