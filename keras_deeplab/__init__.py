@@ -10,6 +10,8 @@ from keras_deeplab._version import __version__
 
 _HOMES = {
     "BACKBONES": "backbones",
+    "Classes": "specs",
+    "ModelSpec": "specs",
     "DeepLabV1": "models",
     "DeepLabV2": "models",
     "DeepLabV3": "models",
@@ -29,7 +31,9 @@ _HOMES = {
     "predictor": "inference.predictor",
     "receptive_field": "summary",
     "summary_table": "summary",
+    "spec_of": "specs.model",
     "train": "training.trainer",
+    "with_spec": "specs.model",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -15,8 +15,7 @@ from keras_deeplab.cli import COMMANDS, main
 from keras_deeplab.export import FORMATS, export_model, read_spec
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.inference.strategies import STRATEGIES
-from keras_deeplab.training.losses import LOSSES
-from keras_deeplab.training.optimizers import SCHEDULES
+from keras_deeplab.training.choices import LOSSES, SCHEDULES
 from keras_deeplab.weights.sources import SOURCES
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
@@ -84,7 +83,7 @@ def test_a_data_set():
     assert source.classes == ["background", "bar"]
     sample = next(source.dataset().as_numpy_iterator())
     assert sample["image"].shape == (16, 16, 3)
-    with pytest.raises(ValueError, match="no option sise; did you mean size"):
+    with pytest.raises(ValueError, match="take sise; did you mean size"):
         data.load("bars", sise=16)
 
 

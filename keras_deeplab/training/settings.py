@@ -19,7 +19,7 @@ from keras_deeplab.options import (
     plain,
     record,
 )
-from keras_deeplab.training.optimizers import OPTIMIZERS, SCHEDULES
+from keras_deeplab.training.choices import LOSSES, OPTIMIZERS, SCHEDULES
 
 
 @record
@@ -45,10 +45,11 @@ class Augmentation(Options):
 
 @record
 class Loss(Options):
-    """What is learnt, as `keras_deeplab.training.losses` has it."""
+    """What is learnt: a row of `keras_deeplab.training.choices.LOSSES`, and its settings."""
 
     TITLE = "loss"
 
+    name: str = option("cross_entropy", "what is minimised", name="loss", choices=LOSSES)
     class_weights: Numbers | None = option(None, "weight of each class, by default 1", minimum=0)
     top_k_fraction: float = option(1.0, "share of hardest pixels that are learnt", above=0, maximum=1)
     # torchvision's, whose heads ours are (references/segmentation/train.py).
@@ -57,7 +58,7 @@ class Loss(Options):
 
 @record
 class Schedule(Options):
-    """How the learning rate falls over a run: a row of `keras_deeplab.training.optimizers.SCHEDULES`."""
+    """How the learning rate falls over a run: a row of `keras_deeplab.training.choices.SCHEDULES`."""
 
     TITLE = "learning rate"
 
@@ -82,7 +83,7 @@ _OPTIMIZER = replace(
 
 @record
 class Optimization(Options):
-    """The optimizer: a row of `keras_deeplab.training.optimizers.OPTIMIZERS`, or one that is made already."""
+    """The optimizer: a row of `keras_deeplab.training.choices.OPTIMIZERS`, or one that is made already."""
 
     TITLE = "optimizer"
 

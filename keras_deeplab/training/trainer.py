@@ -23,8 +23,7 @@ from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import MeanIoU
 from keras_deeplab.options import OptionError, options, plain, takes
 from keras_deeplab.training import objective as objectives
-from keras_deeplab.training.losses import SparseCategoricalCrossentropy
-from keras_deeplab.training.optimizers import OPTIMIZERS, SCHEDULES
+from keras_deeplab.training.choices import LOSSES, OPTIMIZERS, SCHEDULES
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.settings import TrainSettings
 
@@ -79,9 +78,8 @@ def train(
     _set_batch_norm(model, settings)
     optimizer, decayed, decay = _make_optimizer(model, settings)
     factors = _factors(model, settings.optimization)
-    own = settings.loss
-    loss = SparseCategoricalCrossentropy(source.ignore_label, own.class_weights, own.top_k_fraction)
-    loss = objectives.Objective(loss, own.auxiliary_weight)
+    loss = LOSSES[settings.loss.name](settings.loss, source.ignore_label)
+    loss = objectives.Objective(loss, settings.loss.auxiliary_weight)
     # Plain JSON values, so that a config read from a file compares equal.
     config = json.loads(json.dumps(settings.to_json() | _describe(model, source)))
 

@@ -1,16 +1,27 @@
-"""Optimizers and learning-rate schedules by name. Importing this imports no Keras: a command lists them in its help."""
+"""Losses, optimizers and learning-rate schedules by name. Importing this imports no Keras: a command lists them.
+
+`settings` are the records `Loss`, `Schedule` and `Optimization` of `keras_deeplab.training.settings`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_deeplab.registry import Registry
 
-if TYPE_CHECKING:
-    from keras_deeplab.training.settings import Optimization, Schedule
+
+def cross_entropy(settings: Any, ignore_label: int) -> Any:
+    """`keras_deeplab.training.losses.SparseCategoricalCrossentropy` of a run."""
+    from keras_deeplab.training.losses import SparseCategoricalCrossentropy
+
+    return SparseCategoricalCrossentropy(ignore_label, settings.class_weights, settings.top_k_fraction)
 
 
-def poly(settings: "Schedule", learning_rate: float, steps: int) -> Any:
+# (settings, ignored label) -> function from labels (B, H, W) and logits (B, H, W, C) to a number
+LOSSES = Registry("loss", cross_entropy=cross_entropy)
+
+
+def poly(settings: Any, learning_rate: float, steps: int) -> Any:
     """`keras_deeplab.training.schedules.Poly` of a run."""
     from keras_deeplab.training.schedules import Poly
 
@@ -31,25 +42,25 @@ class OptimizerRow:
         decoupled: whether it decays weights itself; otherwise `weight_decay / 2 * sum(kernel^2)` is in the loss.
     """
 
-    make: Callable[[Any, "Optimization", Sequence[Any]], Any]
+    make: Callable[[Any, Any, Sequence[Any]], Any]
     learning_rate: float
     weight_decay: float
     decoupled: bool = False
 
 
-def _sgd(schedule: Any, settings: "Optimization", spared: Sequence[Any]) -> Any:
+def _sgd(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
     import keras
 
     return keras.optimizers.SGD(schedule, momentum=settings.momentum)
 
 
-def _adam(schedule: Any, settings: "Optimization", spared: Sequence[Any]) -> Any:
+def _adam(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
     import keras
 
     return keras.optimizers.Adam(schedule)
 
 
-def _adamw(schedule: Any, settings: "Optimization", spared: Sequence[Any]) -> Any:
+def _adamw(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
     import keras
 
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
