@@ -422,6 +422,9 @@ def options(record: type[Options]) -> dict[str, Option]:
 
 def _declared(record: type[Options], path: tuple[str, ...]) -> Iterator[Option]:
     hints = typing.get_type_hints(record)
+    for name in ("of", "parsed", "values", "given", "with_options", "to_json", "_built"):
+        if name in hints or (name != "to_json" and name in vars(record) and record is not Options):
+            raise TypeError(f"{record.__name__}.{name} hides what every record has under this name")
     for field in dataclasses.fields(record):
         if "record" in field.metadata:
             yield from _declared(field.metadata["record"], (*path, field.name))

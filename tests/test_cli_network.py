@@ -149,14 +149,14 @@ def test_names_and_colours_are_those_of_files_or_of_data_sets_known_by_name(tmp_
     (tmp_path / "colors.txt").write_text("1 2 3\n4 5 6\n")
     names, colors = str(tmp_path / "names.txt"), str(tmp_path / "colors.txt")
     own = Classes(("a", "b"), ((0, 0, 0), (9, 9, 9)))
-    assert Identity().of(own, 2) == own
-    assert Identity(classes=names).of(own, 2) == Classes(("field", "road"), own.colors)
-    assert Identity(palette=colors).of(own, 2) == Classes(("a", "b"), ((1, 2, 3), (4, 5, 6)))
-    assert Identity(classes="cityscapes").of(Classes(), 19).colors[0] == (128, 64, 128)
+    assert Identity().resolved(own, 2) == own
+    assert Identity(classes=names).resolved(own, 2) == Classes(("field", "road"), own.colors)
+    assert Identity(palette=colors).resolved(own, 2) == Classes(("a", "b"), ((1, 2, 3), (4, 5, 6)))
+    assert Identity(classes="cityscapes").resolved(Classes(), 19).colors[0] == (128, 64, 128)
     with pytest.raises(OptionError, match="classes citiscapes is neither a file nor one of voc, cityscapes"):
-        Identity(classes="citiscapes").of(Classes(), 19)
+        Identity(classes="citiscapes").resolved(Classes(), 19)
     with pytest.raises(OptionError, match=r"must hold three numbers in 0..255 a line"):
-        Identity(palette=names).of(own, 2)
+        Identity(palette=names).resolved(own, 2)
 
 
 @pytest.fixture(scope="module")

@@ -234,6 +234,15 @@ def test_a_declaration_that_can_not_work_is_refused():
     class Strange(Options):
         what: dict = option(None, "")
 
+    @record
+    class Hiding(Options):
+        power: float = option(1.0, "")
+
+        def values(self):
+            return {}
+
+    with pytest.raises(TypeError, match=r"Hiding\.values hides what every record has"):
+        options(Hiding)
     with pytest.raises(TypeError, match="two options of the name 'power'"):
         options(Twice)
     with pytest.raises(TypeError, match="which no kind of KINDS is for"):

@@ -31,7 +31,7 @@ def run(arguments: Arguments) -> None:
 
     facts = check_model(arguments.model)
     colors = None if facts.palette is None else tuple(map(tuple, facts.palette.tolist()))
-    classes = arguments.identity.of(Classes(facts.classes, colors), facts.num_classes)
+    classes = arguments.identity.resolved(Classes(facts.classes, colors), facts.num_classes)
     folder = write_page(
         arguments.model,
         arguments.output,

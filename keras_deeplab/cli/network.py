@@ -69,9 +69,9 @@ class Network(Options):
         asked["num_classes"] = 1 if self.binary else source.num_classes
         if source.channels != 3:
             asked["input_shape"] = (None, None, source.channels)
-        return self._built(source, asked) if self.weights is None else self._loaded(source, asked)
+        return self._fresh(source, asked) if self.weights is None else self._loaded(source, asked)
 
-    def _built(self, source: "Source", asked: dict[str, Any]) -> "keras.Model":
+    def _fresh(self, source: "Source", asked: dict[str, Any]) -> "keras.Model":
         import keras_deeplab
         from keras_deeplab.published import MODELS
 

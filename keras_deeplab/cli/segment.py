@@ -26,6 +26,9 @@ def run(arguments: Arguments) -> int:
         states = client.status()
         if not any(entry["state"] == "AVAILABLE" for entry in states):
             raise OSError(f"{client.server} has the model {arguments.model}, but no version of it is ready: {states}")
-        own = None if client.spec is None else client.spec.model
-        classes = arguments.identity.of(own.classes, own.num_labels) if own else arguments.identity.of(Classes(), None)
+        identity, record = arguments.identity, client.spec
+        if record is None:
+            classes = identity.resolved(Classes(), None)
+        else:
+            classes = identity.resolved(record.model.classes, record.model.num_labels)
         return arguments.images.segment(client.segment, classes)

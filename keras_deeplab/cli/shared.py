@@ -55,7 +55,7 @@ class Identity(Options):
     )
     palette: str | None = option(None, "their colours: a text file, R G B a line, by class", metavar="FILE")
 
-    def of(self, own: Classes, count: int | None) -> Classes:
+    def resolved(self, own: Classes, count: int | None) -> Classes:
         """A model's own classes, as far as nothing else is given.
 
         Args:
@@ -78,7 +78,7 @@ class Identity(Options):
         from keras_deeplab.specs.model import spec_of, with_spec
 
         spec = spec_of(model)
-        return with_spec(model, classes=self.of(spec.classes, spec.num_labels))
+        return with_spec(model, classes=self.resolved(spec.classes, spec.num_labels))
 
 
 def _named_classes(text: str) -> Classes:
@@ -147,7 +147,7 @@ class AnyModel(Options):
         )
         if self.identity.given():
             own = Classes() if predict.spec is None else predict.spec.classes
-            classes = self.identity.of(own, predict.num_labels)
+            classes = self.identity.resolved(own, predict.num_labels)
             if predict.spec is not None:
                 predict.spec = predict.spec.with_classes(classes)
             elif classes.names is not None:  # of a file of labels that tells nothing of itself
