@@ -202,13 +202,16 @@ class MeanIoU(keras.metrics.Metric):
     first valid pixel, and after a label that is neither a class nor `ignore_label`.
 
     Args:
-        num_classes: number of classes, the last axis of the logits.
+        num_classes: number of classes, the last axis of the logits; 2 for a binary model, which has one logit there
+            that is greater than 0 where the label is 1.
         ignore_label: the label that is not scored.
         name: name of the metric.
     """
 
     def __init__(self, num_classes, ignore_label=255, name="mean_iou", dtype="float32"):
         super().__init__(name=name, dtype=dtype)
+        if num_classes < 2:
+            raise ValueError(f"MeanIoU needs at least 2 classes, received {num_classes}; one logit tells two apart")
         self.num_classes = int(num_classes)
         self.ignore_label = int(ignore_label)
         # One cell for each (label, prediction), one more for labels that are no class.
@@ -220,19 +223,22 @@ class MeanIoU(keras.metrics.Metric):
         """Counts labels (B, H, W) or (B, H, W, 1) against the greatest of logits (B, H, W, C).
 
         Raises:
-            ValueError: if the shapes disagree, C is not `num_classes`, or a `sample_weight` is passed.
+            ValueError: if the shapes disagree, C is not `num_classes` (nor 1 where that is 2), or a `sample_weight` is
+                passed.
         """
         if sample_weight is not None:
             raise ValueError("MeanIoU counts pixels and takes no sample_weight; use ignore_label to leave pixels out")
         labels = ops.cast(y_true, "int32")
         if len(labels.shape) == 4 and labels.shape[-1] == 1:
             labels = ops.squeeze(labels, axis=-1)
-        if len(labels.shape) != 3 or len(y_pred.shape) != 4 or y_pred.shape[-1] != self.num_classes:
+        channels = (1, 2) if self.num_classes == 2 else (self.num_classes,)
+        if len(labels.shape) != 3 or len(y_pred.shape) != 4 or y_pred.shape[-1] not in channels:
             raise ValueError(
-                f"MeanIoU takes labels (B, H, W) and logits (B, H, W, {self.num_classes}), received "
+                f"MeanIoU takes labels (B, H, W) and logits (B, H, W, {' or '.join(map(str, channels))}), received "
                 f"{tuple(labels.shape)} and {tuple(y_pred.shape)}"
             )
-        predictions = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        binary = y_pred.shape[-1] == 1
+        predictions = ops.cast(y_pred[..., 0] > 0 if binary else ops.argmax(y_pred, axis=-1), "int32")
         cells = self.num_classes**2
         is_class = ops.logical_and(labels >= 0, labels < self.num_classes)
         index = ops.where(is_class, labels * self.num_classes + predictions, cells)

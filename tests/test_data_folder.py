@@ -5,7 +5,9 @@ import pytest
 
 from keras_deeplab import data
 from keras_deeplab._helpers.opencv import cv2
+from keras_deeplab.data import pipeline
 from keras_deeplab.data.masks import voc_palette, write_label_png
+from keras_deeplab.specs import Classes
 
 NAMES = ("a", "b.c", "sub/d")
 CLASSES = ("sky", "ground", "tree")
@@ -143,6 +145,82 @@ def test_rgb_coded_masks_give_the_same_labels(folder):
         data.load(folder, "all", colors=colors).check()
     with pytest.raises(ValueError, match=r"masks/a\.png has three channels.*colors="):
         data.load(folder, "all").check()
+
+
+def test_the_record_of_the_classes(folder):
+    assert data.load(folder).classes_spec == Classes(CLASSES)
+    (folder / "classes.txt").unlink()
+    source = data.load(folder, num_classes=3)
+    assert (source.classes_spec, source.num_classes) == (Classes(), 3)
+    shown = [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    assert data.load(folder, num_classes=3, palette=shown).classes_spec == Classes(None, tuple(shown))
+    with pytest.raises(ValueError, match=r"received 2 colours .*has 3 classes"):
+        data.load(folder, num_classes=3, palette=shown[:2])
+    (folder / "names.txt").write_text("x\ny\nx\n")
+    with pytest.raises(ValueError, match=r"names\.txt: .*'x' more than once"):
+        data.load(folder, classes=folder / "names.txt")
+
+
+def test_a_file_of_colours_is_in_the_record_and_reads_rgb_coded_masks_alone(folder):
+    colors = ((0, 128, 255), (40, 30, 20), (0, 255, 0))
+    (folder / "colors.txt").write_text("0 128 255\n40,30,20\n\n0 255 0\n")
+    source = data.load(folder, "all")
+    assert source.classes_spec == Classes(CLASSES, colors)
+    np.testing.assert_array_equal(source.palette[:4], [*colors, voc_palette()[3]])
+    coded = np.array(colors, np.uint8)[labels(0) % 3]
+    write_png(folder / "masks" / "a.png", coded)
+    for number, (name, (_, label)) in enumerate(samples(source).items()):
+        np.testing.assert_array_equal(label, labels(number) % 3 if name == "a" else labels(number))
+    given = data.load(folder, "all", colors=folder / "colors.txt", palette=colors[::-1])
+    assert given.classes_spec.colors == colors[::-1]
+    (folder / "splits" / "train.txt").write_text("a")
+    np.testing.assert_array_equal(samples(data.load(folder, mask_encoding="rgb"))["a"][1], labels(0) % 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("0 0 0\n1 1 1\n", "has 2 colours for 3 classes"), ("0 0 0\n1 1\n2 2 2\n", "line 2: '1 1' is not three numbers")],
+)
+def test_a_file_of_colours_that_does_not_fit_is_refused(folder, text, message):
+    (folder / "colors.txt").write_text(text)
+    with pytest.raises(ValueError, match=rf"colors\.txt.*{message}"):
+        data.load(folder)
+
+
+def test_the_colours_of_a_palette_are_not_taken_for_those_of_the_classes(folder):
+    for number, name in enumerate(NAMES):
+        write_label_png(folder / "masks" / f"{name}.png", labels(number), np.full((256, 3), 9, np.uint8))
+    assert data.load(folder, "all").classes_spec == Classes(CLASSES)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_images_of_other_channels_go_through_the_pipeline(folder, channels):
+    stored = {}
+    for number, name in enumerate(NAMES):
+        (folder / "images" / f"{name}.png").unlink()
+        stored[name] = np.random.default_rng(number).integers(0, 256, (10, 14, channels), np.uint8)
+        np.save(folder / "images" / f"{name}.npy", stored[name])
+    source = data.load(folder, "all", channels=channels)
+    assert source.channels == channels
+    for name, (image, _) in samples(source).items():
+        np.testing.assert_array_equal(image, stored[name])
+    dataset = pipeline.training(source, batch_size=2, crop_size=(9, 11))
+    assert dataset.element_spec[0].shape == (2, 9, 11, channels)
+    images, found = next(iter(dataset))
+    assert images.shape == (2, 9, 11, channels)
+    padding = np.all(images.numpy() == 127.5, -1)
+    assert (found.numpy()[padding] == 255).all()
+    assert next(iter(pipeline.evaluation(source)))["image"].shape == (10, 14, channels)
+    with pytest.raises(ValueError, match=rf"saturation=0.2.* have {channels} channels"):
+        pipeline.training(source, batch_size=2, crop_size=9, saturation=0.2)
+    with pytest.raises(ValueError, match=rf"a\.npy has {channels} channels?, and 3 are expected: give channels="):
+        data.load(folder, "all").check()
+
+
+@pytest.mark.parametrize("channels", [0, True, "4"])
+def test_impossible_numbers_of_channels_are_refused(folder, channels):
+    with pytest.raises(ValueError, match="channels must be a positive integer"):
+        data.load(folder, channels=channels)
 
 
 def test_missing_files_are_all_named_at_once(folder):

@@ -1,5 +1,6 @@
 """Photographs of every kind come as RGB, and a damaged one is named."""
 
+import io
 import struct
 
 import numpy as np
@@ -156,3 +157,96 @@ def test_reading_names_the_file(tmp_path):
         read_image(tmp_path / "b.jpg")
     with pytest.raises(FileNotFoundError, match=r"c\.jpg"):
         read_image(tmp_path / "c.jpg")
+
+
+def tiff(image, photometric, meanings=()):
+    """An uncompressed little-endian TIFF file written by hand, its channels interleaved."""
+    height, width, channels = image.shape
+    bits = 8 * image.dtype.itemsize
+    entries = {256: [width], 257: [height], 258: [bits] * channels, 259: [1], 262: [photometric], 273: [0]}
+    entries |= {277: [channels], 278: [height], 279: [image.nbytes]} | ({338: meanings} if meanings else {})
+    start = 8 + 2 + 12 * len(entries) + 4
+    rows, values = b"", b""
+    for tag, numbers in entries.items():
+        packed = struct.pack(f"<{len(numbers)}H", *numbers)
+        if len(packed) > 4:
+            packed, values = struct.pack("<I", start + len(values)), values + packed
+        rows += struct.pack("<HHI", tag, 3, len(numbers)) + packed.ljust(4, b"\0")
+    rows = rows.replace(struct.pack("<HHII", 273, 3, 1, 0), struct.pack("<HHII", 273, 3, 1, start + len(values)))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + b"\0" * 4 + values + image.tobytes()
+
+
+def noise(channels, dtype=np.uint8):
+    return np.random.default_rng(channels).integers(0, 256, (5, 7, channels)).astype(dtype)
+
+
+@pytest.mark.parametrize("photometric", [1, 2])
+@pytest.mark.parametrize("meaning", [0, 1, 2])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_tiff_files_come_with_all_channels_as_stored(channels, photometric, meaning):
+    """Marked as grey, as RGB with a fourth of no meaning, or with alpha of either kind, by which nothing is scaled."""
+    color = 3 if photometric == 2 else 1
+    if channels < color:
+        pytest.skip("RGB has three channels")
+    data = tiff(noise(channels), photometric, [meaning] * (channels - color))
+    np.testing.assert_array_equal(decode_image(data, channels), noise(channels))
+    for other in {1, 3, 4} - {channels}:
+        if other == 4 or channels == 4:
+            with pytest.raises(ValueError, match=f"has {channels} channels?, and {other} .*give channels={channels}"):
+                decode_image(data, other)
+        else:
+            assert decode_image(data, other).shape == (5, 7, other)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+def test_arrays_come_with_all_channels_as_stored(tmp_path, channels):
+    np.save(tmp_path / "a.npy", noise(channels))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy", channels), noise(channels))
+    with pytest.raises(ValueError, match=rf"a\.npy has {channels} channels?, and {channels + 1} are expected"):
+        read_image(tmp_path / "a.npy", channels + 1)
+    if channels != 3:
+        with pytest.raises(ValueError, match=rf"has {channels} channel.*, and 3 are expected"):
+            read_image(tmp_path / "a.npy")
+
+
+def test_a_png_has_four_channels_with_its_alpha_and_one_where_it_is_grey():
+    image = noise(4)
+    image[..., 3] = 77
+    bgra = np.concatenate([image[..., 2::-1], image[..., 3:]], -1)
+    data = cv2.imencode(".png", bgra)[1].tobytes()
+    np.testing.assert_array_equal(decode_image(data, 4), image)
+    np.testing.assert_array_equal(decode_image(data), image[..., :3])
+    with pytest.raises(ValueError, match="has 4 channels, and 1 is expected"):
+        decode_image(data, 1)
+    np.testing.assert_array_equal(decode_image(encoded(".png", noise(1)[..., 0]), 1), noise(1))
+    grey = decode_image(encoded(".png"), 1)
+    np.testing.assert_allclose(grey[..., 0], HALVES @ np.array([0.299, 0.587, 0.114]), atol=1)
+    with pytest.raises(ValueError, match="has 3 channels, and 4 are expected"):
+        decode_image(encoded(".jpg"), 4)
+
+
+def array_file(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "channels", "message"),
+    [
+        (array_file(noise(3, np.float32)), 3, "has pixels of float32, and images are uint8"),
+        (array_file(noise(5, np.uint16)), 5, "has pixels of uint16"),
+        (array_file(np.array([{"a": 1}], object)), 3, "can't be decoded as an array"),
+        (array_file(np.zeros((2, 3, 4, 5), np.uint8)), 5, "holds an array of shape"),
+        (array_file(noise(4))[:-9], 4, "can't be decoded as an array"),
+        (tiff(noise(4, np.uint16), 2, [0]), 4, "has pixels of uint16"),
+        (tiff(noise(5), 2, [0, 0]), 5, r"is a TIFF file of 5 channels.*save it as a \.npy array"),
+        (tiff(noise(2), 1, [0]), 3, "is a TIFF file of 2 channels"),
+        (tiff(noise(4), 2, [0])[:40], 4, "is cut short or damaged"),
+        (b"II+\0" + bytes(40), 3, "is a BigTIFF file"),
+        (encoded(".png", noise(1, np.uint16)[..., 0]), 1, "has pixels of uint16"),
+    ],
+)
+def test_channels_that_can_not_be_had_are_refused_in_words(data, channels, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        decode_image(data, channels)

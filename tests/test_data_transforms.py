@@ -147,3 +147,14 @@ def test_colours_change_as_much_as_is_asked():
     assert wild.max() <= 255
     with pytest.raises(ValueError, match="contrast=2"):
         transforms.random_colour(image, (0, 1), contrast=2)
+
+
+def test_other_images_than_rgb_are_cut_and_turned_but_not_recoloured():
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, (6, 8, 5), np.uint8))
+    label = image[..., 0]
+    cut, cut_label = transforms.random_scaled_crop(image, label, (5, 7), 1.0, (0, 1))
+    np.testing.assert_array_equal(cut[..., 0], tf.cast(cut_label, tf.float32))
+    assert cut.shape[-1] == 5
+    assert transforms.random_flip(image, label, (0, 1))[0].shape == (6, 8, 5)
+    with pytest.raises(ValueError, match="random_colour changes red, green and blue, and the image has 5 channels"):
+        transforms.random_colour(image, (0, 1), brightness=0.1)

@@ -7,6 +7,8 @@ from keras_deeplab import data
 from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data.images import decode_image
 from keras_deeplab.data.masks import write_label_png
+from keras_deeplab.data.voc import CLASSES
+from keras_deeplab.specs import default_colors
 
 NAMES = ("2007_000032", "2007_000039", "2008_000008")
 
@@ -76,13 +78,17 @@ def test_the_augmented_masks_and_lists_in_their_usual_form(devkit):
     (lists / "trainaug.txt").write_text("\n".join(lines))
     samples = found(data.load(devkit, split="trainaug", augmented=True))
     assert list(samples) == list(names)
+    (lists / "marked.txt").write_text(f"{NAMES[0]} -1\n{NAMES[2]}  1\n")
+    assert list(found(data.load(devkit, split="marked"))) == [NAMES[0], NAMES[2]]
     np.testing.assert_array_equal(samples[NAMES[0]][1], labels(0, seed=1))
+    assert list(found(data.load(devkit, split="trainaug"))) == list(names)
+    np.testing.assert_array_equal(found(data.load(devkit, split="trainaug"))[NAMES[0]][1], labels(0, seed=1))
     with pytest.raises(FileNotFoundError, match=r"SegmentationClass/2009_000001\.png is missing"):
-        data.load(devkit, split="trainaug")
+        data.load(devkit, split="trainaug", augmented=False)
 
 
 def test_what_is_missing_is_named(devkit):
-    with pytest.raises(FileNotFoundError, match=r"no .*trainval\.txt; there are the splits test, train, val"):
+    with pytest.raises(FileNotFoundError, match=r"no .*trainval\.txt\. ImageSets/Segmentation/ has test, train, val\."):
         data.load(devkit, split="trainval")
     with pytest.raises(FileNotFoundError, match=r"JPEGImages/2012_000001\.jpg is missing"):
         data.load(devkit, split="test")
@@ -94,11 +100,125 @@ def test_what_is_missing_is_named(devkit):
         data.load(devkit, augmented=True)
 
 
+def test_pascal_voc_has_its_names_and_colours(devkit):
+    record = data.load(devkit).classes_spec
+    assert record.names == tuple(CLASSES)
+    assert record.colors == default_colors(21)
+    assert record.ignore_label == 255
+
+
+def own(devkit, names=("background", "leaf", "root"), colors=None, file=None):
+    """The devkit as somebody's own of three classes: photographs, masks and lists of its samples renamed."""
+    year = devkit / "VOCdevkit" / "VOC2012"
+    for number, name in enumerate(NAMES):
+        photograph_file = year / "JPEGImages" / f"{name}.jpg"
+        if number == 2:
+            cv2.imwrite(str(photograph_file.with_name("field2.png")), cv2.imread(str(photograph_file)))
+            photograph_file.unlink()
+        else:
+            photograph_file.rename(photograph_file.with_name(f"field{number}.jpg"))
+        mask = year / "SegmentationClass" / f"{name}.png"
+        values = labels(number) % 3
+        if colors is None:
+            write_label_png(mask, values)
+        else:
+            cv2.imwrite(str(mask), np.array(colors, np.uint8)[values][..., ::-1])
+        mask.rename(mask.with_name(f"field{number}.png"))
+    (year / "ImageSets" / "Segmentation" / "train.txt").write_text("field0\nfield2\n")
+    if file is not None:
+        (year / file).write_text("".join(f"{name}\n" for name in names))
+    return year
+
+
+def test_ones_own_classes_in_its_layout_are_never_called_aeroplane(devkit):
+    year = own(devkit)
+    for path in (devkit, year):
+        with pytest.raises(ValueError, match=r"nothing tells the classes of .*VOC2012: write a classes\.txt"):
+            data.load(path)
+    source = data.load(devkit, num_classes=3)
+    assert (source.num_classes, source.classes_spec.names) == (3, None)
+    assert data.load(devkit, classes=["background", "leaf", "root"]).classes_spec.names[2] == "root"
+    with pytest.raises(ValueError, match=r"num_classes=4, but .* has 3 classes: background, leaf, root"):
+        data.load(devkit, classes=["background", "leaf", "root"], num_classes=4)
+    # VOC's own file names in a folder of another name don't make it VOC either.
+    (year / "ImageSets" / "Segmentation" / "train.txt").write_text("2009_000001\n")
+    write_label_png(year / "SegmentationClass" / "2009_000001.png", labels(3) % 3)
+    assert data.load(devkit).classes_spec.names == tuple(CLASSES)
+    year.rename(devkit / "plants")
+    with pytest.raises(ValueError, match="nothing tells the classes"):
+        data.load(devkit / "plants")
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "class_names.txt", "labelmap.txt"])
+def test_a_list_of_classes_beside_the_folders_is_read(devkit, file):
+    own(devkit, file=file)
+    source = data.load(devkit)
+    assert source.classes_spec.names == ("background", "leaf", "root")
+    assert source.classes_spec.colors is None
+    np.testing.assert_array_equal(found(source)["field2"][1], labels(2) % 3)
+
+
+COLORS = ((0, 0, 0), (48, 112, 32), (176, 112, 32))
+
+
+def test_masks_are_read_by_the_colours_of_a_label_map(devkit):
+    year = own(devkit, colors=COLORS)
+    lines = ["# label:color_rgb:parts:actions", "leaf:48,112,32::", "background:0,0,0::", "root:176, 112, 32"]
+    (year / "labelmap.txt").write_text("\n".join([*lines, "ignored:224,224,192::"]))
+    source = data.load(devkit)
+    assert source.classes_spec.names == ("leaf", "background", "root")
+    assert source.classes_spec.colors == (COLORS[1], COLORS[0], COLORS[2])
+    np.testing.assert_array_equal(found(source)["field0"][1], np.array([1, 0, 2])[labels(0) % 3])
+    # A list that goes before it, or the option, gives the order of the labels.
+    (year / "classes.txt").write_text("background\nleaf\nroot")
+    for ordered in (data.load(devkit), data.load(devkit, classes=["background", "leaf", "root"])):
+        assert (ordered.classes_spec.names, ordered.classes_spec.colors) == (("background", "leaf", "root"), COLORS)
+        np.testing.assert_array_equal(found(ordered)["field0"][1], labels(0) % 3)
+    (year / "classes.txt").write_text("background\nleaf\nstem")
+    with pytest.raises(ValueError, match=r"classes\.txt has the classes .*stem, and .*labelmap\.txt has leaf"):
+        data.load(devkit)
+    (year / "classes.txt").write_text("background\nleaf")
+    with pytest.raises(ValueError, match=r"classes\.txt has 2 classes and .*labelmap\.txt has 3"):
+        data.load(devkit)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("leaf:1,2", r"line 1: 'leaf:1,2' is not NAME:RED,GREEN,BLUE"),
+        ("leaf:1,2,3::\nroot", "gives no colour for root"),
+        ("leaf:1,2,3::\nroot:1,2,3::", "gives two classes one colour"),
+        ("leaf:1,2,300::", "0..255"),
+        ("leaf:1,2,3::\nleaf:1,2,4::", "'leaf' more than once"),
+    ],
+)
+def test_a_label_map_that_is_not_understood_is_refused(devkit, text, message):
+    (own(devkit) / "labelmap.txt").write_text(text)
+    with pytest.raises(ValueError, match=rf"labelmap\.txt.*{message}"):
+        data.load(devkit)
+
+
+def test_labelmes_folder_without_lists_of_images_is_read_as_a_whole(devkit):
+    year = own(devkit, ("_background_", "leaf", "root"), file="class_names.txt")
+    (year / "SegmentationClass").rename(year / "SegmentationClassPNG")
+    for file in (year / "JPEGImages").glob("2009*"):
+        file.unlink()
+    for file in (year / "ImageSets" / "Segmentation").iterdir():
+        file.unlink()
+    (year / "ImageSets" / "Segmentation").rmdir()
+    year.rename(devkit / "field")
+    with pytest.raises(FileNotFoundError, match=r"train\.txt.*split='all' takes all 3 images"):
+        data.load(devkit / "field")
+    source = data.load(devkit / "field", split="all")
+    assert list(found(source)) == ["field0", "field1", "field2"]
+    assert source.classes == ["_background_", "leaf", "root"]
+
+
 @pytest.mark.parametrize(("config", "seed"), [("", 0), ("/augmented", 1)])
 def test_the_devkit_goes_through_tensorflow_datasets(devkit, tmp_path, config, seed):
     import tensorflow_datasets as tfds
 
-    import keras_deeplab.data.voc  # noqa: F401 - registers the builder
+    import keras_deeplab.data.tfds_voc  # noqa: F401 - registers the builder
 
     builder = tfds.builder(f"keras_deeplab_voc{config}", data_dir=tmp_path / "tfds")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=devkit))

@@ -193,3 +193,21 @@ def test_keras_metric_survives_serialisation_and_refuses_other_shapes():
         metric.update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 3)))
     with pytest.raises(ValueError, match="no sample_weight"):
         metric.update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 4)), sample_weight=[1.0])
+
+
+def test_one_logit_counts_as_two_classes():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 2, (2, 6, 5)), rng.normal(size=(2, 6, 5, 1)).astype("float32")
+    labels[rng.random(labels.shape) < 0.2] = 255
+    logits[0, 0, 0] = 0.0  # is label 0, as the first of equal scores
+    one, two = MeanIoU(2), MeanIoU(2)
+    one.update_state(labels, logits)
+    two.update_state(labels, np.concatenate([np.zeros_like(logits), logits], -1))
+    np.testing.assert_array_equal(one.matrix, two.matrix)
+    matrix = ConfusionMatrix(2)
+    matrix.update(labels, (logits[..., 0] > 0).astype(int))
+    assert float(one.result()) == pytest.approx(matrix.mean_iou)
+    with pytest.raises(ValueError, match=r"logits \(B, H, W, 3\), received"):
+        MeanIoU(3).update_state(labels, logits)
+    with pytest.raises(ValueError, match="at least 2 classes, received 1; one logit tells two apart"):
+        MeanIoU(1)

@@ -172,3 +172,33 @@ def test_refuses_impossible_options_and_sample_weights():
     labels, logits = draw()
     with pytest.raises(ValueError, match="use class_weights"):
         SparseCategoricalCrossentropy()(labels, logits, sample_weight=np.ones(2))
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.4])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0]])
+def test_one_logit_is_the_two_of_which_the_first_is_zero(weights, fraction):
+    rng = np.random.default_rng(3)
+    labels, logits = rng.integers(0, 2, (2, 5, 3)), rng.normal(0, 3, (2, 5, 3, 1)).astype("float32")
+    labels[rng.random(labels.shape) < 0.3] = 255
+    loss = SparseCategoricalCrossentropy(class_weights=weights, top_k_fraction=fraction)
+    value, slope = gradient(loss, labels, logits)
+    both, slopes = gradient(loss, labels, np.concatenate([np.zeros_like(logits), logits], -1))
+    assert value == pytest.approx(both, rel=1e-6)
+    np.testing.assert_allclose(slope, slopes[..., 1:], atol=1e-7)
+    assert not slope[labels == 255].any()
+
+
+def test_one_logit_has_the_binary_cross_entropy_of_the_valid_pixels():
+    rng = np.random.default_rng(4)
+    labels, logits = rng.integers(0, 2, (2, 5, 3)), rng.normal(0, 3, (2, 5, 3, 1)).astype("float32")
+    labels[rng.random(labels.shape) < 0.3] = 255
+    valid = labels != 255
+    expected = keras.losses.BinaryCrossentropy(from_logits=True)(labels[valid][:, None], logits[valid])
+    assert float(SparseCategoricalCrossentropy()(labels, logits)) == pytest.approx(float(expected), rel=1e-6)
+    # No overflow where the logarithm of a sigmoid would have one.
+    far = SparseCategoricalCrossentropy()(np.ones((1, 1, 1)), np.full((1, 1, 1, 1), -200.0))
+    assert float(far) == pytest.approx(200)
+    labels[0, 0, 0] = 2
+    assert np.isnan(float(SparseCategoricalCrossentropy()(labels, logits)))
+    with pytest.raises(ValueError, match="1 entries but the logits have 2 classes"):
+        SparseCategoricalCrossentropy(class_weights=[1.0])(labels, logits)

@@ -15,6 +15,7 @@ import pytest
 from keras_deeplab import data
 from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.specs import Classes
 from keras_deeplab.training.trainer import train
 
 CLASSES = 6
@@ -435,7 +436,7 @@ def test_refuses_what_does_not_fit(tmp_path, source, model, options, message):
 
 def test_refuses_validation_data_of_other_classes_and_a_file_as_run_dir(tmp_path, source):
     other = data.load("synthetic", size=32, num_examples=2)
-    other.classes = ["background", *"abcde"]
+    other.classes_spec = Classes(("background", *"abcde"))
     with pytest.raises(ValueError, match="the validation data has the classes"):
         run(tiny(), source, tmp_path, validation=other)
     (tmp_path / "file").write_text("")

@@ -1,30 +1,41 @@
-"""Data sets: a name or a path to a `Source` of images (H, W, 3) uint8 with labels (H, W) uint8, 255 = ignored."""
+"""Data sets: a name or a path to a `Source` of images uint8 (H, W, channels) and labels uint8 (H, W), 255 ignored."""
 
+import difflib
+import inspect
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["READERS", "load", "readable_errors"]
+if TYPE_CHECKING:
+    from keras_deeplab.data.source import Source
 
-# The module of this package that reads each kind of data set. Each has `read(location, split, **options) -> Source`.
-READERS = {
-    "folder": "folder",
-    "voc": "voc",
-    "tfds": "tfds",
-    "synthetic": "synthetic",
+__all__ = ["READERS", "kind_of", "load", "options_of", "readable_errors"]
+
+# Each kind of data set to its reader, a module (its import name, or itself) or any object with
+# `detect(name_or_path: str) -> bool`, whether that is a data set of its kind, and
+# `read(location: str, split: str, *, ...) -> Source`, whose keyword arguments are the options of `load`.
+READERS: dict[str, Any] = {
+    "folder": "keras_deeplab.data.folder",
+    "voc": "keras_deeplab.data.voc",
+    "tfds": "keras_deeplab.data.tfds",
+    "synthetic": "keras_deeplab.data.synthetic",
 }
 
 
-def load(name_or_path, split="train", **options):
+def load(name_or_path: str | os.PathLike, split: str = "train", **options: Any) -> "Source":
     """Map a data set's name or path to the `Source` of one of its splits.
 
     | `name_or_path` | data set |
     |---|---|
     | a folder with `images/` and `masks/` | one's own photographs, see `keras_deeplab.data.folder.read` |
-    | a VOC devkit (`VOCdevkit`, or its `VOC2012`) | see `keras_deeplab.data.voc.read` |
+    | a VOC devkit (`VOCdevkit`, or its `VOC2012`), or a data set in its layout | see `keras_deeplab.data.voc.read` |
     | `"tfds:NAME[/CONFIG][:VERSION]"` | any TensorFlow Datasets data set with images and masks, see `tfds.read` |
     | `"synthetic"` | shapes drawn on the fly, see `keras_deeplab.data.synthetic.read` |
 
-    A path may be marked `"folder:PATH"` or `"voc:PATH"` to choose the reader oneself.
+    A path may be marked `"folder:PATH"` or `"voc:PATH"` to choose the reader oneself. `READERS` may be given others.
 
     Args:
         name_or_path: string or path, as above.
@@ -36,40 +47,93 @@ def load(name_or_path, split="train", **options):
 
     Raises:
         FileNotFoundError: there is nothing at the path, or files that the split lists are missing.
-        ValueError: the path holds no known layout, or an option does not fit.
+        ValueError: the path holds no known layout, or an option is unknown to the reader or does not fit.
 
     >>> source = load("synthetic", split="val", num_examples=3, size=(48, 64))
     >>> source.num_examples, source.classes[:3]
     (3, ['background', 'disc', 'square'])
     """
-    kind, location = _kind(name_or_path)
-    return import_module(f"{__name__}.{READERS[kind]}").read(location, split, **options)
+    kind = kind_of(name_or_path)
+    if kind is None:
+        raise _unknown(str(name_or_path))
+    known = options_of(kind)
+    if known is not None:
+        _refuse_unknown(options, known, f"the data set {str(name_or_path)!r} (read as {kind!r})")
+    return _reader(kind).read(_location(name_or_path), split, **options)
 
 
-def readable_errors():
+def kind_of(name_or_path: str | os.PathLike) -> str | None:
+    """Map a data set's name or path to the key of `READERS` that reads it; None where it is no data set.
+
+    Raises:
+        ValueError: several readers recognise it.
+
+    >>> kind_of("synthetic"), kind_of("tfds:oxford_iiit_pet"), kind_of("nowhere")
+    ('synthetic', 'tfds', None)
+    """
+    text = str(name_or_path)
+    prefix, colon, _ = text.partition(":")
+    if colon and prefix in READERS:
+        return prefix
+    kinds = [kind for kind in READERS if _reader(kind).detect(text)]
+    if len(kinds) > 1:
+        marked = " or ".join(f"{kind}:{text}" for kind in kinds)
+        raise ValueError(f"{text} can be read as {' and as '.join(kinds)}: say which, {marked}")
+    return kinds[0] if kinds else None
+
+
+def options_of(kind: str) -> tuple[str, ...] | None:
+    """The names of the options that the reader of a kind takes; None for one that takes any.
+
+    >>> options_of("synthetic")
+    ('num_examples', 'size', 'seed')
+    """
+    parameters = list(inspect.signature(_reader(kind).read).parameters.values())[2:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return tuple(parameter.name for parameter in parameters)
+
+
+def readable_errors() -> AbstractContextManager[None]:
     """A context in which a reader's error inside tf.data arrives as the ValueError it was, naming the file."""
     from keras_deeplab.data.source import readable_errors
 
     return readable_errors()
 
 
-def _kind(name_or_path):
+def _reader(kind: str) -> Any:
+    reader = READERS[kind]
+    return import_module(reader) if isinstance(reader, str) else reader
+
+
+def _location(name_or_path: str | os.PathLike) -> str:
+    """What stands behind a mark such as "voc:", or all of it."""
     text = str(name_or_path)
     prefix, colon, rest = text.partition(":")
-    if colon and prefix in READERS:
-        return prefix, rest
-    if text == "synthetic":
-        return "synthetic", ""
-    path = Path(name_or_path).expanduser()
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"no data set {text!r}: there is no such folder, and the names are 'synthetic' and 'tfds:NAME'"
+    return rest if colon and prefix in READERS else text
+
+
+def _refuse_unknown(options: Iterable[str], known: tuple[str, ...], what: str) -> None:
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        near = [match for name in unknown for match in difflib.get_close_matches(name, known, 1)]
+        raise ValueError(
+            f"{what} doesn't take {', '.join(unknown)}"
+            + (f"; did you mean {', '.join(near)}?" if near else ".")
+            + (f" It takes {', '.join(known)}" if known else " It takes none")
         )
-    if (path / "images").is_dir():
-        return "folder", path
-    if any((path / sub).is_dir() for sub in ("JPEGImages", "VOC2012", "VOCdevkit")):
-        return "voc", path
-    raise ValueError(
+
+
+def _unknown(text: str) -> Exception:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        prefix, colon, _ = text.partition(":")
+        near = difflib.get_close_matches(prefix, READERS, 1)
+        return FileNotFoundError(
+            f"no data set {text!r}: there is no such folder, and the names are 'synthetic' and 'tfds:NAME'"
+            + (f"; did you mean {near[0] + (':...' if colon else '')!r}?" if near else "")
+        )
+    return ValueError(
         f"{text} holds no data set that can be recognised. Either images/ and masks/ (and splits/train.txt, "
         "splits/val.txt) stand in it, or a VOC devkit (JPEGImages/, SegmentationClass/, ImageSets/). "
         f"It holds: {', '.join(sorted(entry.name for entry in path.iterdir())[:12]) or 'nothing'}"

@@ -3,22 +3,23 @@
 import tensorflow as tf
 
 from keras_deeplab.data import transforms
+from keras_deeplab.data.source import Source
 
 
 def training(
-    source,
+    source: Source,
     *,
-    batch_size,
-    crop_size,
-    scale_range=(0.5, 2.0),
-    scale_step=0.25,
-    flip=True,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    seed=0,
-    start_step=0,
-):
+    batch_size: int,
+    crop_size: int | tuple[int, int],
+    scale_range: tuple[float, float] = (0.5, 2.0),
+    scale_step: float = 0.25,
+    flip: bool = True,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    seed: int = 0,
+    start_step: int = 0,
+) -> tf.data.Dataset:
     """Map a `Source` to an endless `tf.data.Dataset` of augmented batches.
 
     Each epoch shows every sample once, in an order of its own; epochs run on without a gap, so no batch is short. The
@@ -36,7 +37,7 @@ def training(
         start_step: int, how many batches to skip.
 
     Returns:
-        `tf.data.Dataset` of (images float32 (B, h, w, 3) in 0..255, labels uint8 (B, h, w)).
+        `tf.data.Dataset` of (images float32 (B, h, w, channels) in 0..255, labels uint8 (B, h, w)).
     """
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
     if len(crop_size) != 2 or min(crop_size) < 1 or batch_size < 1 or start_step < 0:
@@ -47,6 +48,11 @@ def training(
     # Refused here, not when the first batch is drawn.
     transforms.random_scale((0, 0), scale_range, scale_step)
     recolour = bool(brightness or contrast or saturation)
+    if recolour and source.channels != 3:
+        raise ValueError(
+            f"brightness={brightness}, contrast={contrast}, saturation={saturation} change red, green and blue, and "
+            f"the images of {source.name} have {source.channels} channels: leave them at 0"
+        )
     start = start_step * batch_size
 
     def augment(position, sample):
@@ -59,7 +65,7 @@ def training(
         image, label = transforms.random_scaled_crop(image, label, crop_size, scale, seeds[2])
         if recolour:
             image = transforms.random_colour(image, seeds[3], brightness, contrast, saturation)
-        return tf.ensure_shape(image, [*crop_size, 3]), tf.ensure_shape(label, crop_size)
+        return tf.ensure_shape(image, [*crop_size, source.channels]), tf.ensure_shape(label, crop_size)
 
     return (
         source.stream(shuffle_seed=seed, start=start)
@@ -70,7 +76,7 @@ def training(
     )
 
 
-def evaluation(source, limit=None):
+def evaluation(source: Source, limit: int | None = None) -> tf.data.Dataset:
     """Map a `Source` to a `tf.data.Dataset` of its samples in their own order, one by one, as they are.
 
     Args:
@@ -78,7 +84,7 @@ def evaluation(source, limit=None):
         limit: int, stop after that many; None for all.
 
     Returns:
-        `tf.data.Dataset` of {"image": uint8 (H, W, 3), "label": uint8 (H, W), "name": string}.
+        `tf.data.Dataset` of {"image": uint8 (H, W, channels), "label": uint8 (H, W), "name": string}.
     """
     dataset = source.dataset()
     if limit is not None:

@@ -4,71 +4,91 @@ import contextlib
 import itertools
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab.data.masks import IGNORED, voc_palette
-from keras_deeplab.specs import Classes
+from keras_deeplab.specs import IGNORED, Classes
 
 _LISTED = 10  # how many problems an error lists before it only counts
 
 
 class Source:
-    """One split of a data set: samples {"image": uint8 (H, W, 3) RGB, "label": uint8 (H, W), "name": string}.
+    """One split of a data set: samples {"image": uint8 (H, W, channels), "label": uint8 (H, W), "name": string}.
 
     Readers build it with `indexed` (random access) or from two functions of their own.
 
     Attributes:
         name: what to call the split in messages.
-        classes: list of class names; a label is an index into it, or `ignore_label`.
-        num_classes: its length.
-        ignore_label: 255.
-        palette: (256, 3) uint8 colours for showing labels.
+        classes_spec: the record of its classes, a `keras_deeplab.specs.Classes`: names and colours where the data
+            tells them, and the ignored label.
+        num_classes: how many classes it has; a label is one of 0 to `num_classes` - 1, or `ignore_label`.
+        channels: of its images; 3 are red, green and blue.
+        classes, ignore_label, palette: of `classes_spec`: a list of a name for each class (`"class 0"` and so on where
+            nothing tells them), 255, and (256, 3) uint8 colours for showing labels.
         num_examples: how many samples an epoch has; also `len(source)`.
 
     Args:
+        classes: a `Classes`, or a list of names.
         examples: `examples(shuffle_seed, epoch) -> tf.data.Dataset` of cheap, still undecoded tuples in the order of
             one epoch. `epoch` may be a scalar int64 tensor.
         read: `read(*example) -> (image, label, name)`, a Python function from a tuple's NumPy values to a uint8
-            (H, W, 3) array, a uint8 (H, W) array and a string. Several threads call it at once. Where a sample can't
-            be used it raises a ValueError that names the file.
+            (H, W, channels) array, a uint8 (H, W) array and a string. Several threads call it at once. Where a sample
+            can't be used it raises a ValueError that names the file.
+        num_classes: where `classes` has no names.
     """
 
-    ignore_label = IGNORED
-
-    def __init__(self, name, classes, num_examples, examples, read, palette=None):
+    def __init__(
+        self,
+        name: str,
+        classes: Classes | Sequence[str],
+        num_examples: int,
+        examples: Callable[..., tf.data.Dataset],
+        read: Callable[..., tuple[np.ndarray, np.ndarray, str]],
+        *,
+        num_classes: int | None = None,
+        channels: int = 3,
+    ) -> None:
         self.name = name
-        self.classes = list(classes)
+        try:
+            self.classes_spec = classes if isinstance(classes, Classes) else Classes(tuple(classes))
+            if num_classes is None:
+                num_classes = len(self.classes_spec.names or ())
+            if not 0 < num_classes <= IGNORED:
+                raise ValueError(f"{num_classes} classes; labels are 8-bit and 255 is ignored, so 1 to 255 fit")
+            self.classes_spec.checked(num_classes, "the data")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        self.num_classes = num_classes
+        self.channels = channels
         self.num_examples = int(num_examples)
-        self.palette = voc_palette() if palette is None else np.asarray(palette, np.uint8)
         self._examples = examples
         self._read = read
-        if not 0 < len(self.classes) <= IGNORED:
-            raise ValueError(
-                f"{name}: {len(self.classes)} classes; labels are 8-bit and 255 is ignored, so 1 to 255 fit"
-            )
-        if self.palette.shape != (256, 3):
-            raise ValueError(f"{name}: the palette has shape {self.palette.shape}, not (256, 3)")
         if self.num_examples < 1:
             raise ValueError(f"{name}: the split is empty")
 
     @property
-    def num_classes(self):
-        return len(self.classes)
+    def classes(self) -> list[str]:
+        return list(self.classes_spec.labels(self.num_classes))
 
     @property
-    def classes_spec(self):
-        return Classes(tuple(self.classes), tuple(map(tuple, self.palette[: self.num_classes].tolist())), IGNORED)
+    def ignore_label(self) -> int:
+        return self.classes_spec.ignore_label
 
-    def __len__(self):
+    @property
+    def palette(self) -> np.ndarray:
+        return np.array(self.classes_spec.palette(256), np.uint8)
+
+    def __len__(self) -> int:
         return self.num_examples
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Source {self.name}: {self.num_examples} samples, {self.num_classes} classes>"
 
-    def dataset(self, shuffle_seed=None, epoch=0):
+    def dataset(self, shuffle_seed: int | None = None, epoch: int = 0) -> tf.data.Dataset:
         """Map a seed and an epoch to a `tf.data.Dataset` of this split's samples, each once.
 
         Args:
@@ -77,7 +97,7 @@ class Source:
         """
         return self._examples(shuffle_seed, epoch).map(self._decode, tf.data.AUTOTUNE, deterministic=True)
 
-    def stream(self, shuffle_seed=None, start=0):
+    def stream(self, shuffle_seed: int | None = None, start: int = 0) -> tf.data.Dataset:
         """Map a seed to the endless `tf.data.Dataset` of epoch after epoch, from its sample number `start` on.
 
         What comes before `start` is skipped undecoded.
@@ -91,7 +111,7 @@ class Source:
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
         return epochs.flat_map(epoch_examples).map(self._decode, tf.data.AUTOTUNE, deterministic=True)
 
-    def check(self):
+    def check(self) -> np.ndarray:
         """Read every sample and return how many pixels have each label, (256,) int64; entry 255 counts the ignored.
 
         Raises:
@@ -124,21 +144,30 @@ class Source:
     def _decode(self, *example):
         image, label, name = tf.numpy_function(self._read, example, [tf.uint8, tf.uint8, tf.string])
         return {
-            "image": tf.ensure_shape(image, [None, None, 3]),
+            "image": tf.ensure_shape(image, [None, None, self.channels]),
             "label": tf.ensure_shape(label, [None, None]),
             "name": tf.ensure_shape(name, []),
         }
 
 
-def indexed(name, classes, num_examples, read, palette=None):
+def indexed(
+    name: str,
+    classes: Classes | Sequence[str],
+    num_examples: int,
+    read: Callable[[int], tuple[np.ndarray, np.ndarray, str]],
+    *,
+    num_classes: int | None = None,
+    channels: int = 3,
+) -> Source:
     """Map a function `read(index) -> (image, label, name)` to a `Source` whose every epoch is a true permutation.
 
     Args:
         name: what to call the split in messages.
-        classes: list of class names.
+        classes: a `Classes`, or a list of class names.
         num_examples: int; `read` gets 0 to `num_examples` - 1, from several threads at once.
-        read: returns a uint8 (H, W, 3) array, a uint8 (H, W) array and a string, or raises ValueError.
-        palette: (256, 3) uint8, or None for PASCAL VOC's colours.
+        read: returns a uint8 (H, W, channels) array, a uint8 (H, W) array and a string, or raises ValueError.
+        num_classes: where `classes` has no names.
+        channels: of the images.
     """
 
     def order(seed, epoch):
@@ -150,10 +179,18 @@ def indexed(name, classes, num_examples, read, palette=None):
         indices = tf.numpy_function(order, [np.int64(shuffle_seed), tf.cast(epoch, tf.int64)], tf.int64)
         return tf.data.Dataset.from_tensor_slices((tf.ensure_shape(indices, [num_examples]),))
 
-    return Source(name, classes, num_examples, examples, lambda index: read(int(index)), palette)
+    return Source(
+        name,
+        classes,
+        num_examples,
+        examples,
+        lambda index: read(int(index)),
+        num_classes=num_classes,
+        channels=channels,
+    )
 
 
-def listing(problems):
+def listing(problems: Sequence[Any]) -> str:
     """The first ten of a list of strings, one a line, and how many more there are."""
     lines = [f"  {problem}" for problem in problems[:_LISTED]]
     if len(problems) > _LISTED:
@@ -162,7 +199,7 @@ def listing(problems):
 
 
 @contextlib.contextmanager
-def readable_errors():
+def readable_errors() -> Iterator[None]:
     """A context in which a reader's error inside tf.data arrives as the ValueError it was, naming the file.
 
     tf.data turns what a reader raises into an `InvalidArgumentError` (or `UnknownError`) whose message buries the

@@ -4,8 +4,8 @@ import colorsys
 
 import numpy as np
 
-from keras_deeplab.data.masks import IGNORED, voc_palette
-from keras_deeplab.data.source import indexed
+from keras_deeplab.data.source import Source, indexed
+from keras_deeplab.specs import IGNORED, Classes, default_colors
 
 # The colour that a class leans to; a shape's own colour varies so far about it that neighbours overlap.
 #   class         hue
@@ -23,7 +23,19 @@ _SPLITS = {"train": 1000, "val": 100}
 _SHIFT = 4  # outlines are drawn in units of 1/16 pixel, in the form that cv2.fillPoly takes
 
 
-def read(location="", split="train", *, num_examples=None, size=(128, 128), seed=0):
+def detect(name_or_path: str) -> bool:
+    """Whether it is the name "synthetic"."""
+    return name_or_path == "synthetic"
+
+
+def read(
+    location: str = "",
+    split: str = "train",
+    *,
+    num_examples: int | None = None,
+    size: int | tuple[int, int] = (128, 128),
+    seed: int = 0,
+) -> Source:
     """Map a split's name to a `Source` of drawn scenes: background and five shapes, with textures, light and noise.
 
     Sample `index` of a split depends on `seed`, the split's name, `size` and `index` alone. Objects hide one another
@@ -50,16 +62,16 @@ def read(location="", split="train", *, num_examples=None, size=(128, 128), seed
         image, label = draw(np.random.default_rng([seed % 2**63, *stream, index]), height, width)
         return image, label, f"{split}-{index:06d}"
 
-    return indexed(f"synthetic ({split})", CLASSES, num_examples, read_scene, palette())
+    return indexed(f"synthetic ({split})", Classes(tuple(CLASSES), colors()), num_examples, read_scene)
 
 
-def palette():
-    """The colours that stand for the classes, (256, 3) uint8: the hue that each leans to."""
-    colours = voc_palette()
-    for label, hue in enumerate(_CLASSES.values()):
-        if hue is not None:
-            colours[label] = np.round(255 * np.array(colorsys.hsv_to_rgb(hue, 0.85, 0.9)))
-    return colours
+def colors() -> tuple[tuple[int, int, int], ...]:
+    """The colours that stand for the classes, (red, green, blue) each: the hue that each leans to, black first."""
+    hues = [None if hue is None else colorsys.hsv_to_rgb(hue, 0.85, 0.9) for hue in _CLASSES.values()]
+    return tuple(
+        default if hue is None else tuple(int(np.round(255 * part)) for part in hue)
+        for default, hue in zip(default_colors(len(hues)), hues, strict=True)
+    )
 
 
 def draw(rng, height, width):

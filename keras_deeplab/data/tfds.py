@@ -1,38 +1,48 @@
 """Any TensorFlow Datasets data set with images and masks to a `Source`."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
+from keras_deeplab.data.folder import Colors, colors_by_label, names_in, read_colors
 from keras_deeplab.data.images import decode_image
 from keras_deeplab.data.masks import decode_label_png, label_reader
 from keras_deeplab.data.source import Source
+from keras_deeplab.specs import Classes
+
+
+def detect(name_or_path: str) -> bool:
+    """No: names of TensorFlow Datasets look like any other, so they are marked "tfds:NAME"."""
+    return False
 
 
 def read(
-    name,
-    split="train",
+    location: str,
+    split: str = "train",
     *,
-    data_dir=None,
-    image_key=None,
-    label_key=None,
-    classes=None,
-    num_classes=None,
-    colors=None,
-    ignore_label=None,
-    label_offset=0,
-    download=True,
-    shuffle_buffer=2000,
-):
+    data_dir: str | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    classes: Sequence[str] | str | os.PathLike | None = None,
+    num_classes: int | None = None,
+    colors: Colors | None = None,
+    ignore_label: int | Sequence[int] | None = None,
+    label_offset: int = 0,
+    download: bool = True,
+    shuffle_buffer: int = 2000,
+) -> Source:
     """Map the name of a TensorFlow Datasets data set to the `Source` of one of its splits.
 
     Args:
-        name: as `tfds.builder` takes it, NAME, NAME/CONFIG or NAME/CONFIG:VERSION.
+        location: the name as `tfds.builder` takes it, NAME, NAME/CONFIG or NAME/CONFIG:VERSION.
         split: as TFDS takes it, also `"train[:80%]"`.
         data_dir: where the prepared data set is or will be; None for TFDS's own place.
         image_key, label_key: names of the features; None where only one of them can be meant. An image is an Image
             of 3 channels, a label a LabeledImage, an Image of 1 channel, or an integer Tensor (H, W) or (H, W, 1).
-        classes: list of class names; or
+        classes: list of class names, or a text file with one a line; or
         num_classes: int, where the label's feature does not say how many classes there are.
         colors, ignore_label, label_offset: as in `folder.read`. `oxford_iiit_pet`'s labels 1, 2, 3 need
             `label_offset=-1, num_classes=3`.
@@ -42,14 +52,22 @@ def read(
     Raises:
         ValueError: the data set's features don't say which are the image, the label and the classes; it lists them.
     """
+    import tensorflow_datasets as tfds
+
+    name = location
     if name.startswith("keras_deeplab_voc"):
-        from keras_deeplab.data import voc  # noqa: F401 - registers the builder
+        from keras_deeplab.data import tfds_voc  # noqa: F401 - registers the builder
     builder = tfds.builder(name, data_dir=data_dir)
     features = builder.info.features
     image_key = _key(name, features, image_key, "image", _is_image)
     label_key = _key(name, features, label_key, "label", _is_label)
-    classes = _classes(name, features[label_key], classes, num_classes)
-    labels_of = label_reader(len(classes), "auto", colors, ignore_label, label_offset)
+    if isinstance(classes, (str, os.PathLike)):
+        classes = names_in(Path(classes).expanduser())
+    names, count = _classes(name, features[label_key], classes, num_classes)
+    if isinstance(colors, (str, os.PathLike)):
+        colors = read_colors(colors, count)
+    shown = None if colors is None else colors_by_label(colors, count)
+    labels_of = label_reader(count, "auto", colors, ignore_label, label_offset)
     if download:
         builder.download_and_prepare()
     encoded = {
@@ -97,7 +115,9 @@ def read(
             )
         return image, label, record
 
-    return Source(f"tfds:{name} ({split})", classes, num_examples, examples, read_record)
+    return Source(
+        f"tfds:{name} ({split})", Classes(names, shown), num_examples, examples, read_record, num_classes=count
+    )
 
 
 def _is_image(feature):
@@ -105,6 +125,8 @@ def _is_image(feature):
 
 
 def _is_label(feature):
+    import tensorflow_datasets as tfds
+
     if isinstance(feature, tfds.features.LabeledImage):
         return True
     if _is_plain_image(feature):
@@ -118,6 +140,8 @@ def _is_label(feature):
 
 
 def _is_plain_image(feature):
+    import tensorflow_datasets as tfds
+
     return isinstance(feature, tfds.features.Image) and not isinstance(feature, tfds.features.LabeledImage)
 
 
@@ -138,13 +162,16 @@ def _key(name, features, key, role, fits):
 
 
 def _classes(name, feature, classes, num_classes):
+    """The names of the classes, None where nothing tells them, and how many there are."""
     if classes is not None:
         if num_classes not in (None, len(classes)):
             raise ValueError(f"num_classes={num_classes}, but classes= has {len(classes)}")
-        return list(classes)
+        return tuple(classes), len(classes)
     known = getattr(feature, "num_classes", None)
     if known and num_classes in (None, known):
-        return list(feature.names) if getattr(feature, "names", None) else [f"class {i}" for i in range(known)]
+        names = tuple(getattr(feature, "names", None) or ())
+        # Where a feature knows their number alone, TFDS names them by it.
+        return (None if names in ((), tuple(map(str, range(known)))) else names), known
     if num_classes is None:
         raise ValueError(f"{name} does not say how many classes its labels have; num_classes= or classes=[...] does")
-    return [f"class {label}" for label in range(num_classes)]
+    return None, num_classes

@@ -1,4 +1,4 @@
-"""Augmentation: pure functions on an image (H, W, 3) with its label (H, W), random by an explicit seed.
+"""Augmentation: pure functions on an image (H, W, channels) with its label (H, W), random by an explicit seed.
 
 A seed is a pair of integers, or an int32 or int64 tensor of two; the same seed gives the same result, on any machine
 and however tf.data runs things in parallel. Every label that leaves was in the label that came, or is 255 (padding).
@@ -44,14 +44,15 @@ def random_scaled_crop(image, label, crop_size, scale, seed):
     of it is taken and padded at the bottom and right, the image with 127.5 and the label with 255.
 
     Args:
-        image: uint8 or float (H, W, 3).
+        image: uint8 or float (H, W, channels).
         label: integer (H, W).
         crop_size: (height, width), ints.
         scale: scalar; 2 shows things twice as large.
         seed: pair of integers.
 
     Returns:
-        Image float32 (height, width, 3), bilinear; label (height, width), nearest, both sampled at the same points.
+        Image float32 (height, width, channels), bilinear; label (height, width), nearest; both sampled at the same
+        points.
     """
     image, label = tf.convert_to_tensor(image), tf.convert_to_tensor(label)
     drawn = tf.random.stateless_uniform([2], seed)
@@ -112,7 +113,7 @@ def pad(image, label, size):
 
 
 def random_colour(image, seed, brightness=0.0, contrast=0.0, saturation=0.0):
-    """Change an image's light and colours at random; labels stay true.
+    """Change an RGB image's light and colours at random; labels stay true.
 
     Args:
         image: float (H, W, 3), 0..255.
@@ -127,6 +128,8 @@ def random_colour(image, seed, brightness=0.0, contrast=0.0, saturation=0.0):
     for name, amount in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
         if not 0 <= amount <= 1:
             raise ValueError(f"{name}={amount}; it is a part of the whole, 0 (no change) to 1")
+    if image.shape[-1] not in (3, None):
+        raise ValueError(f"random_colour changes red, green and blue, and the image has {image.shape[-1]} channels")
     image = tf.cast(image, tf.float32)
     amounts = tf.constant([brightness, contrast, saturation], tf.float32)
     factors = 1 + amounts * tf.random.stateless_uniform([3], seed, -1.0, 1.0)

@@ -1,12 +1,24 @@
-"""PASCAL VOC segmentation: a devkit folder to a `Source`, or through TensorFlow Datasets as `keras_deeplab_voc`."""
+"""Data sets in PASCAL VOC's layout to a `Source`: VOC itself, and one's own classes as annotation tools write them."""
 
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import tensorflow_datasets as tfds
-
-from keras_deeplab.data.folder import files_by_name, listed_names, pair_files, pair_reader, refuse_repetitions
-from keras_deeplab.data.masks import label_reader
-from keras_deeplab.data.source import indexed
+from keras_deeplab.data.folder import (
+    Colors,
+    coded_label_reader,
+    colors_by_label,
+    files_by_name,
+    names_in,
+    pair_reader,
+    read_colors,
+    split_pairs,
+)
+from keras_deeplab.data.images import EXTENSIONS
+from keras_deeplab.data.source import Source, indexed
+from keras_deeplab.specs import IGNORED, Classes, Color, default_colors
 
 CLASSES = [
     "background",
@@ -32,96 +44,198 @@ CLASSES = [
     "tvmonitor",
 ]
 
+# Lists of classes that may stand beside the folders, the first goes before the others.
+LISTS = ("classes.txt", "class_names.txt", "labelmap.txt")
+_PHOTOGRAPH = re.compile(r"\d{6}|20\d\d_\d{6}")  # the official names: 000032 of VOC2007, 2007_000032 of those after it
+_LABEL = re.compile(r"(?P<name>[^:]+?)\s*(?::\s*(?P<color>\d+\s*,\s*\d+\s*,\s*\d+)?\s*(?::.*)?)?")
+_VOID = (224, 224, 192)  # the colour of VOC's ignored border
 
-def read(path, split="train", *, augmented=False):
-    """Map a VOC devkit to the `Source` of one of its segmentation splits, 21 classes.
+
+class _ClassList(NamedTuple):
+    """What a data set's files tell of its classes: names, a colour for each or None, and labels by colour or None."""
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...] | None
+    coded: dict[Color, int] | None
+
+
+def detect(name_or_path: str) -> bool:
+    """Whether it is a folder with `JPEGImages/` in it, or in a `VOC.../` or `VOCdevkit/.../` in it."""
+    return bool(_devkits(Path(name_or_path).expanduser()))
+
+
+def read(
+    location: str | os.PathLike,
+    split: str | None = "train",
+    *,
+    classes: Sequence[str] | str | os.PathLike | None = None,
+    num_classes: int | None = None,
+    mask_encoding: str = "auto",
+    colors: Colors | None = None,
+    ignore_label: int | Sequence[int] | None = None,
+    label_offset: int = 0,
+    augmented: bool | None = None,
+) -> Source:
+    """Map a folder in VOC's layout to the `Source` of one of its segmentation splits.
+
+    The folder holds `JPEGImages/NAME.jpg` (CVAT: .png and others too), `SegmentationClass/NAME.png` (labelme:
+    `SegmentationClassPNG`) and `ImageSets/Segmentation/SPLIT.txt`. Its classes are those of a list beside them:
+    `classes.txt` or `class_names.txt` (labelme), one a line; `labelmap.txt` (CVAT), `NAME:RED,GREEN,BLUE::` a line, by
+    whose colours the masks are read. Without one it is taken for PASCAL VOC only where it is a `VOC20xx` folder whose
+    photographs have VOC's names.
 
     Args:
-        path: the folder that holds `VOCdevkit`, or `VOCdevkit`, or its `VOC2012`.
-        split: name of a file in `ImageSets/Segmentation`, without `.txt`: train, val, trainval, trainaug, ...
+        location: the folder that holds `VOCdevkit`, or `VOCdevkit`, or its `VOC2012`.
+        split: name of a file in `ImageSets/Segmentation`, without `.txt`: train, val, trainval, trainaug, ...; or
+            `"all"` or None for every image there is.
+        classes, num_classes, mask_encoding, colors, ignore_label, label_offset: as in `folder.read`.
         augmented: whether to take the masks from `SegmentationClassAug` (the 10,582 of SBD), not from
-            `SegmentationClass`.
+            `SegmentationClass`; None for those of the split `"trainaug"`.
 
     Raises:
         FileNotFoundError: a folder, a list, or files that it names are missing; it names them.
+        ValueError: nothing tells the classes, or lists of them differ.
     """
-    pairs = _pairs(_devkit(path), split, augmented)
-    return indexed(f"{path} ({split})", CLASSES, len(pairs), pair_reader(pairs, label_reader(len(CLASSES))))
+    path = Path(location).expanduser()
+    root = devkit(path)
+    pairs = mask_pairs(root, split, split == "trainaug" if augmented is None else augmented)
+    told = _told(root, path)
+    if isinstance(classes, (str, os.PathLike)):
+        classes = names_in(Path(classes).expanduser())
+    if classes is None and told is None and num_classes is None:
+        if not is_pascal_voc(root, [name for name, _, _ in pairs]):
+            raise ValueError(
+                f"nothing tells the classes of {root}: write a classes.txt into it with one a line, label 0 first, or "
+                "give classes=[...] or num_classes=. (CVAT's labelmap.txt and labelme's class_names.txt are read too; "
+                "PASCAL VOC itself is known by a folder VOC20xx of photographs called 2007_000032.)"
+            )
+        told = _ClassList(tuple(CLASSES), default_colors(len(CLASSES)), None)
+    if classes is not None:
+        names = tuple(classes)
+        same = told is not None and told.coded is not None and set(told.names) == set(names)
+        told = _in_order(told, names) if same else _ClassList(names, None, None)
+    count = num_classes if told is None else len(told.names)
+    if told is not None and num_classes not in (None, count):
+        raise ValueError(f"num_classes={num_classes}, but {root} has {count} classes: {', '.join(told.names)}")
+    names, shown, coded = (None, None, None) if told is None else told
+    if isinstance(colors, (str, os.PathLike)):
+        colors = read_colors(colors, count)
+    if colors is not None:
+        shown = colors_by_label(colors, count)
+    elif mask_encoding in ("auto", "rgb"):
+        colors = coded
+    labels_of = coded_label_reader(count, mask_encoding, colors, None, ignore_label, label_offset)
+    record = Classes(names, shown)
+    return indexed(f"{path} ({split or 'all'})", record, len(pairs), pair_reader(pairs, labels_of), num_classes=count)
 
 
-class KerasDeeplabVoc(tfds.core.GeneratorBasedBuilder):
-    """PASCAL VOC's segmentation splits from a devkit that was downloaded by hand, images and labels 0..20 and 255."""
+def devkit(path: Path) -> Path:
+    """The folder with JPEGImages in it, whichever of its parents is given.
 
-    VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "manual_dir holds the unpacked devkit: VOCdevkit/VOC2012 with JPEGImages, SegmentationClass and "
-        "ImageSets/Segmentation, from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-    )
-    BUILDER_CONFIGS = (
-        tfds.core.BuilderConfig(name="official", description="masks of SegmentationClass"),
-        tfds.core.BuilderConfig(name="augmented", description="masks of SegmentationClassAug (SBD)"),
-    )
-
-    def _info(self):
-        return self.dataset_info_from_configs(
-            homepage="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
-            description="PASCAL VOC semantic segmentation, read from a devkit.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.LabeledImage(labels=CLASSES, shape=(None, None, 1)),
-                    "name": tfds.features.Text(),
-                }
-            ),
-        )
-
-    def _split_generators(self, dl_manager):
-        root = _devkit(Path(dl_manager.manual_dir))
-        lists = sorted(file.stem for file in (root / "ImageSets" / "Segmentation").glob("*.txt"))
-        # The test list's masks are not public.
-        return {split: self._generate_examples(root, split) for split in lists if split != "test"}
-
-    def _generate_examples(self, root, split):
-        pairs = _pairs(root, split, self.builder_config.name == "augmented")
-        read_pair = pair_reader(pairs, label_reader(len(CLASSES)))
-        for index, (name, image_file, _) in enumerate(pairs):
-            _, label, _ = read_pair(index)
-            # The photograph goes in as the file it is; the mask as numbers, as TFDS would expand its palette.
-            yield name, {"image": str(image_file), "label": label[..., None], "name": name}
-
-
-def _devkit(path):
-    """The folder with JPEGImages in it, whichever of its parents is given."""
-    path = Path(path).expanduser()
+    Raises:
+        FileNotFoundError: there is none, or there are several.
+    """
+    found = _devkits(path)
     for root in (path, path / "VOC2012", path / "VOCdevkit" / "VOC2012"):
-        if (root / "JPEGImages").is_dir():
+        if root in found:
             return root
-    others = sorted(folder.parent for folder in (*path.glob("VOC*/JPEGImages"), *path.glob("VOCdevkit/*/JPEGImages")))
-    if len(others) == 1:
-        return others[0]
+    if len(found) == 1:
+        return found[0]
     raise FileNotFoundError(
         f"{path} is no VOC devkit: there is no VOCdevkit/VOC2012/JPEGImages in it, nor a part of that path"
-        + (f"; give one of {', '.join(map(str, others))}" if others else "")
+        + (f"; give one of {', '.join(map(str, found))}" if found else "")
     )
 
 
-def _pairs(root, split, augmented):
-    masks = "SegmentationClassAug" if augmented else "SegmentationClass"
-    for folder in (masks, "ImageSets/Segmentation"):
-        if not (root / folder).is_dir():
-            raise FileNotFoundError(f"{root} has no folder {folder}/")
-    origin = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    if not origin.is_file():
-        lists = sorted(file.stem for file in origin.parent.glob("*.txt"))
-        raise FileNotFoundError(f"there is no {origin}; there are the splits {', '.join(lists) or '(none)'}")
-    # Some lists that go round give "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png" instead of NAME.
-    names = [Path(line.split()[0]).stem for line in listed_names(origin)]
-    refuse_repetitions(names, origin)
-    return pair_files(
-        root,
-        names,
-        files_by_name(root / "JPEGImages", (".jpg",)),
-        files_by_name(root / masks, (".png",)),
-        ("JPEGImages", masks),
-        origin,
-    )
+def mask_pairs(root: Path, split: str | None, augmented: bool = False) -> list[tuple[str, Path, Path]]:
+    """The (name, photograph, mask) of a split of the devkit `root`; raises as `folder.split_pairs`."""
+    folder = "SegmentationClassAug" if augmented else "SegmentationClass"
+    if not augmented and not any((root / folder).glob("*.png")) and (root / "SegmentationClassPNG").is_dir():
+        folder = "SegmentationClassPNG"  # labelme's; its SegmentationClass holds .npy files
+    if not (root / folder).is_dir():
+        raise FileNotFoundError(f"{root} has no folder {folder}/")
+    images = files_by_name(root / "JPEGImages", EXTENSIONS)
+    masks = files_by_name(root / folder, (".png",))
+    return split_pairs(root, split, images, masks, ("JPEGImages", folder), "ImageSets/Segmentation", _first_name)
+
+
+def _first_name(line: str) -> str:
+    # Some lists that go round give "/JPEGImages/NAME.jpg /SegmentationClassAug/NAME.png" or "NAME 1" instead of NAME.
+    return Path(line.split()[0]).stem
+
+
+def is_pascal_voc(root: Path, names: Sequence[str]) -> bool:
+    """Whether a devkit is PASCAL VOC's own: a folder of its name whose samples all have such names.
+
+    The folder's name alone would not do: people put data of their own into `VOCdevkit/VOC2007`.
+    """
+    return re.fullmatch(r"VOC20\d\d", root.name) is not None and all(map(_PHOTOGRAPH.fullmatch, names))
+
+
+def _devkits(path: Path) -> list[Path]:
+    places = (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/*")))
+    return [place for place in places if (place / "JPEGImages").is_dir()]
+
+
+def _told(root: Path, path: Path) -> _ClassList | None:
+    """What the lists beside the folders tell of the classes; None where there are none."""
+    files = [folder / name for name in LISTS for folder in dict.fromkeys((root, path)) if (folder / name).is_file()]
+    if not files:
+        return None
+    first = files[0]
+    lists = {
+        file: _label_map(file) if file.name == LISTS[2] else _ClassList(names_in(file), None, None) for file in files
+    }
+    for file, other in lists.items():
+        if len(other.names) != len(lists[first].names):
+            raise ValueError(
+                f"{first} has {len(lists[first].names)} classes and {file} has {len(other.names)}: remove the wrong "
+                "one, or give classes=[...]"
+            )
+    chosen = lists[first]
+    for file, other in lists.items():
+        if file == first or other.coded is None:
+            continue
+        # The colours of the label map, in the order of the list that goes before it.
+        if set(other.names) != set(chosen.names):
+            raise ValueError(
+                f"{first} has the classes {', '.join(chosen.names)}, and {file} has {', '.join(other.names)}: remove "
+                "the wrong one, or give classes=[...]"
+            )
+        return _in_order(other, chosen.names)
+    return chosen
+
+
+def _in_order(told: _ClassList, names: tuple[str, ...]) -> _ClassList:
+    """A label map's classes with the labels that the order of `names` gives them."""
+    order = [told.names.index(name) for name in names]
+    coded = {color: label if label == IGNORED else order.index(label) for color, label in told.coded.items()}
+    return _ClassList(names, tuple(told.colors[index] for index in order), coded)
+
+
+def _label_map(file: Path) -> _ClassList:
+    """The classes of CVAT's and Datumaro's labelmap.txt: `NAME:RED,GREEN,BLUE:PARTS:ACTIONS` a line."""
+    names, colors, void = [], [], {}
+    for number, line in enumerate(file.read_text("utf-8-sig").splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = _LABEL.fullmatch(line.strip())
+        if found is None:
+            raise ValueError(f"{file}, line {number}: {line.strip()!r} is not NAME:RED,GREEN,BLUE::")
+        color = found["color"] and tuple(int(part) for part in found["color"].split(","))
+        if found["name"] == "ignored" and color == _VOID:
+            void = {_VOID: IGNORED}  # as Datumaro writes VOC's own border
+            continue
+        names.append(found["name"])
+        colors.append(color)
+    if any(colors) and not all(colors):
+        raise ValueError(f"{file} gives no colour for {names[colors.index(None)]}; it needs one for each class or none")
+    try:
+        record = Classes(tuple(names), tuple(colors) if any(colors) else None)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    if record.colors is None:
+        return _ClassList(record.names, None, None)
+    if len(set(record.colors)) < len(names):
+        raise ValueError(f"{file} gives two classes one colour")
+    return _ClassList(record.names, record.colors, {color: label for label, color in enumerate(record.colors)} | void)

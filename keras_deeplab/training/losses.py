@@ -15,8 +15,12 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
     gradient. The weights don't enter the denominator, as in tensorflow/models research/deeplab `utils/train_utils.py`.
     A batch without any valid pixel gives 0 with zero gradients.
 
-    A label outside 0..C-1 that is not `ignore_label` makes the loss NaN, on every device and backend, where Keras's
-    own loss raises on the CPU and may return anything on a GPU. `keras_deeplab.train` then names the label.
+    One logit z (C = 1) is a binary model's and stands for the two (0, z) of labels 0 and 1, so that this is the binary
+    cross-entropy, and there are two `class_weights`.
+
+    A label outside 0..C-1 (0..1 for one logit) that is not `ignore_label` makes the loss NaN, on every device and
+    backend, where Keras's own loss raises on the CPU and may return anything on a GPU. `keras_deeplab.train` then names
+    the label.
 
     Args:
         ignore_label: the label that is neither learnt nor counted.
@@ -70,7 +74,8 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
     def call(self, y_true, y_pred):
         labels = ops.cast(y_true, "int32")
         logits = y_pred  # float32, for keras.losses.Loss brings what it is given to its own dtype
-        labels, num_classes = _matched(labels, logits)
+        labels, logits = _matched(labels, logits)
+        num_classes = logits.shape[-1]
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(
                 f"class_weights has {len(self.class_weights)} entries but the logits have {num_classes} classes: "
@@ -102,7 +107,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
 
 
 def _matched(labels, logits):
-    """Labels (B, H, W) or (B, H, W, 1) as (B, H, W), checked against logits (B, H, W, C), and C."""
+    """Labels (B, H, W) or (B, H, W, 1) as (B, H, W), and logits (B, H, W, C), both of the same size; C is 2 or more."""
     if len(logits.shape) != 4:
         raise ValueError(f"logits must have shape (B, H, W, classes), received {tuple(logits.shape)}")
     if len(labels.shape) == 4 and labels.shape[-1] == 1:
@@ -115,7 +120,9 @@ def _matched(labels, logits):
                 f"labels are {tuple(labels.shape[1:])} but logits are {tuple(logits.shape[1:3])} in height and "
                 "width: the model must return logits at the size of its input, which is the size of the label map"
             )
-    return labels, logits.shape[-1]
+    if logits.shape[-1] == 1:
+        logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+    return labels, logits
 
 
 def _count(mask):

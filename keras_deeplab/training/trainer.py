@@ -17,7 +17,7 @@ from keras_deeplab.data import pipeline
 from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import MeanIoU
-from keras_deeplab.specs.model import spec_of
+from keras_deeplab.training import objective as objectives
 from keras_deeplab.training.losses import SparseCategoricalCrossentropy
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.schedules import Poly
@@ -75,7 +75,9 @@ def train(
     model.
 
     Args:
-        model: functional `keras.Model`, images (B, H, W, 3) in 0..255 to logits (B, H, W, source.num_classes).
+        model: functional `keras.Model`, images (B, H, W, source.channels) in 0..255 to logits (B, H, W,
+            source.num_classes), or one logit for two classes; perhaps auxiliary ones behind them. The record of a model
+            of this package's builders (`model.spec`), and of the saved ones, gets the data's classes where it has none.
         source: a `keras_deeplab.data` source to learn from.
         run_dir: folder of the run; made if needed.
         steps: number of optimizer steps of the whole run.
@@ -159,6 +161,7 @@ def train(
     optimizer, decayed, decay = _make_optimizer(model, optimizer, settings)
     factors = _factors(model, learning_rate_multipliers)
     loss = SparseCategoricalCrossentropy(source.ignore_label, class_weights, top_k_fraction)
+    loss = objectives.Objective(loss)
     # Plain JSON values, so that a config read from a file compares equal.
     config = json.loads(json.dumps(settings | augmentation | _describe(model, source)))
 
@@ -196,6 +199,8 @@ class _Trainer:
 
     def __init__(self, model, optimizer, loss, source, decayed, decay, factors, jit_compile):
         self.model, self.optimizer = model, optimizer
+        # What is saved and loaded: the same layers, with a record of the data's classes.
+        self.saved = objectives.recorded(model, source)
         self.ignore_label, self.num_classes = source.ignore_label, source.num_classes
         self.metric = MeanIoU(source.num_classes, source.ignore_label)
         optimizer.build(model.trainable_variables)
@@ -212,8 +217,8 @@ class _Trainer:
         def step(images, labels):
             """One step: (loss, greatest label that is not ignored)."""
             with tf.GradientTape() as tape:
-                logits = model(images, training=True)
-                value = loss(labels, logits)
+                outputs = model(images, training=True)
+                value = loss(labels, outputs)
                 total = value + sum(model.losses)
                 if decay:
                     total += decay * tf.add_n([tf.nn.l2_loss(variable.value) for variable in decayed])
@@ -224,7 +229,7 @@ class _Trainer:
             # Scaling the update instead of the gradient holds for Adam too, whose update doesn't follow its size.
             for (variable, factor), old in zip(scaled_down, before, strict=True):
                 variable.assign(old + factor * (variable.value - old))
-            metric.update_state(labels, logits)
+            metric.update_state(labels, objectives.main_logits(outputs))
             labels = tf.cast(labels, tf.int32)
             return value, tf.reduce_max(tf.where(labels == ignore_label, -1, labels))
 
@@ -239,7 +244,7 @@ class _Trainer:
             return {"step": 0, "config": config, "history": [], "best": None, "scoring": None, "seconds": 0.0}
         path, state, arrays = found
         _compare(config, state["config"], run.path)
-        self.model.load_weights(path)
+        self.saved.load_weights(path)
         for prefix, variables in self._other_variables().items():
             for index, variable in enumerate(variables):
                 variable.assign(arrays[f"{prefix}{index}"])
@@ -261,7 +266,7 @@ class _Trainer:
             for prefix, variables in self._other_variables().items()
             for index, variable in enumerate(variables)
         }
-        run.save_checkpoint(self.model, state, arrays)
+        run.save_checkpoint(self.saved, state, arrays)
 
     def loop(self, run, state, batches, steps, validate, validation_every, checkpoint_every, progress, log):
         losses, began = [], time.monotonic()
@@ -299,7 +304,7 @@ class _Trainer:
                     best = state["best"]
                     score = record["validation_mean_iou"]
                     if score is not None and (best is None or score > best["mean_iou"]):
-                        run.save_best(self.model)
+                        run.save_best(self.saved)
                         state["best"] = {"step": step, "mean_iou": score}
                 state["step"] = step
                 state["seconds"] = earlier + time.monotonic() - began
@@ -353,21 +358,8 @@ def _check_arguments(model, source, validation, settings, validation_every, chec
     momentum = settings["batch_norm_momentum"]
     if momentum is not None and not 0.0 <= momentum < 1.0:
         raise ValueError(f"batch_norm_momentum must be at least 0 and less than 1, received {momentum}")
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 4:
-        raise ValueError(
-            f"the model must map one batch of images to one of logits (B, H, W, classes), but it maps "
-            f"{[tuple(tensor.shape) for tensor in model.inputs]} to {[tuple(tensor.shape) for tensor in model.outputs]}"
-        )
-    if spec_of(model).activation is not None:
-        raise ValueError(
-            "the model returns probabilities; training needs logits: build it with classifier_activation=None"
-        )
-    classes = model.outputs[0].shape[-1]
-    if classes != source.num_classes:
-        raise ValueError(
-            f"the model has {classes} classes but the data has {source.num_classes} ({', '.join(source.classes)}): "
-            f"build the model with num_classes={source.num_classes}"
-        )
+    for part in (source,) if validation is None else (source, validation):
+        objectives.check_model(model, part)
     if validation is not None and list(validation.classes) != list(source.classes):
         raise ValueError(
             f"the validation data has the classes {list(validation.classes)}, the training data {list(source.classes)}"

@@ -1,0 +1,136 @@
+"""What a training minimises, and whether a model can learn a data set: compared by their records."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_deeplab.data.source import Source
+from keras_deeplab.specs import AUXILIARY, LOGITS, Classes
+from keras_deeplab.specs.model import SegmentationModel, spec_of, with_spec
+
+# Of torchvision, whose heads ours are (references/segmentation/train.py); PSPNet has 0.4 (section 3.2).
+AUXILIARY_WEIGHT = 0.5
+
+
+class Objective:
+    """Label maps (B, H, W) and a model's outputs to one number: its loss, and that of auxiliary logits by a weight.
+
+    Args:
+        loss: function from labels and logits (B, H, W, C) to a number, such as
+            `losses.SparseCategoricalCrossentropy`.
+        auxiliary_weight: what the loss of the auxiliary logits is multiplied by.
+
+    Raises:
+        ValueError: the weight isn't a finite number of at least 0.
+
+    >>> objective = Objective(lambda labels, logits: logits, auxiliary_weight=0.25)
+    >>> objective(None, 3.0), objective(None, [3.0, 2.0])
+    (3.0, 3.5)
+    """
+
+    def __init__(self, loss: Callable[[Any, Any], Any], auxiliary_weight: float = AUXILIARY_WEIGHT) -> None:
+        if not 0.0 <= auxiliary_weight < float("inf"):
+            raise ValueError(f"auxiliary_weight must be a finite number of at least 0, received {auxiliary_weight!r}")
+        self.loss = loss
+        self.auxiliary_weight = float(auxiliary_weight)
+
+    def __call__(self, labels: Any, outputs: Any) -> Any:
+        if not isinstance(outputs, (list, tuple)):
+            return self.loss(labels, outputs)
+        logits, auxiliary = outputs
+        return self.loss(labels, logits) + self.auxiliary_weight * self.loss(labels, auxiliary)
+
+
+def main_logits(outputs: Any) -> Any:
+    """Of what a model returns, the logits that it is scored by."""
+    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+
+
+def check_model(model: keras.Model, source: Source) -> None:
+    """Refuses a model that can't learn the labels of a data set.
+
+    Raises:
+        ValueError: the model doesn't map images of the data's channels to logits of its classes, it returns
+            probabilities, it decides each class by itself, its second output isn't known to be auxiliary logits, or
+            its record names other classes than the data's.
+    """
+    spec = spec_of(model)
+    if spec.multi_label:
+        raise ValueError(
+            "the model decides each class by itself (multi-label), and label maps have one class a pixel: build it "
+            "with classifier_activation=None"
+        )
+    if spec.activation is not None:
+        raise ValueError(
+            "the model returns probabilities; training needs logits: build it with classifier_activation=None"
+        )
+    if spec.outputs not in ((LOGITS,), (LOGITS, AUXILIARY)):
+        raise ValueError(
+            f"the model has {len(spec.outputs)} outputs, and its record calls them {', '.join(spec.outputs)}: training "
+            f"takes logits, or logits and auxiliary ones, keras_deeplab.specs.model.with_spec(model, "
+            f"outputs={(LOGITS, AUXILIARY)})"
+        )
+    if spec.channels != source.channels:
+        raise ValueError(
+            f"the model takes images of {spec.channels} channels but the data has {source.channels}: load the data "
+            f"with channels={spec.channels}, or build the model with input_shape=(None, None, {source.channels})"
+        )
+    if source.num_classes < 2:
+        raise ValueError(
+            f"the data has one class ({', '.join(source.classes)}), so there is nothing to tell apart: name what is "
+            "not of it as a class too, such as background"
+        )
+    if spec.num_labels != source.num_classes:
+        names = ", ".join(source.classes)
+        if spec.binary:
+            raise ValueError(
+                f"the model has one logit, which tells 2 classes apart, but the data has {source.num_classes} "
+                f"({names}): build the model with num_classes={source.num_classes}"
+            )
+        raise ValueError(
+            f"the model has {spec.num_labels} classes but the data has {source.num_classes} ({names}): "
+            f"build the model with num_classes={source.num_classes}"
+        )
+    ours, theirs = spec.classes.names, source.classes_spec.names
+    if ours is not None and theirs is not None and ours != theirs:
+        order = ", though the names are the same: their order differs" if set(ours) == set(theirs) else ""
+        raise ValueError(
+            f"the model's classes are not the data's{order}. Model: {', '.join(ours)}. Data: {', '.join(theirs)}. "
+            "To teach it the data's, build or load it with those names (classes=source.classes_spec), or with none; "
+            "where only the names differ, give the data the model's (classes=[...])"
+        )
+
+
+def recorded(model: keras.Model, source: Source) -> SegmentationModel:
+    """The model with the data's classes, colours and ignored label in its record, where that doesn't tell its own.
+
+    A `SegmentationModel` is changed itself; any other keras.Model stays as it is, and one of the same layers is
+    returned, to be saved in its place.
+    """
+    record, told = spec_of(model).classes, source.classes_spec
+    merged = Classes(record.names or told.names, record.colors or told.colors, told.ignore_label)
+    return with_spec(model, classes=merged)
+
+
+def head_variables(model: keras.Model) -> Sequence[keras.Variable]:
+    """The variables of the layers behind a model's backbone, as its record tells them.
+
+    Raises:
+        ValueError: it has no record of them.
+    """
+    spec = spec_of(model)
+    if not spec.head:
+        raise ValueError(
+            f"the record of the model {model.name!r} doesn't tell which of its layers are the head; models of "
+            "keras_deeplab's builders have it, and with_spec(model, head=[paths of layers]) gives it to others"
+        )
+    head = set(spec.head)
+    found = [variable for variable in model.variables if variable.path.rpartition("/")[0] in head]
+    missing = head - {variable.path.rpartition("/")[0] for variable in found}
+    if missing:
+        raise ValueError(
+            f"the record of the model {model.name!r} names layers as its head that it doesn't have: "
+            f"{', '.join(sorted(missing)[:5])}"
+        )
+    return found
