@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 import keras_deeplab
-from keras_deeplab import data
+from keras_deeplab import data, quantize
 from keras_deeplab.export import compare, flatbuffer, graph, tflite
+from keras_deeplab.export.calibration import Calibration
 
 
 def quantized(source, target, recipe, images=None):
@@ -39,11 +40,11 @@ def main():
 
     model, size = keras_deeplab.load(options.model), (options.input_size,) * 2
     calibration = data.load(options.data, "train")
-    images = tflite.calibration_images(calibration, size, options.samples)
+    images = Calibration(calibration, options.samples).images(size)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         # What int8 is made of has other layers than a float file: see keras_deeplab.export.tflite.
-        prepared = graph.inference_model(model, size, replace=tflite._integer_layers(model, "labels", images))
+        prepared = quantize.fold(graph.inference_model(graph.network(model)[0], size))
         for name, source in (("float32", model), ("prepared", prepared)):
             tflite.export_tflite(source, folder / f"{name}.tflite", input_size=size)
         files = []

@@ -65,9 +65,9 @@ def test_dilated_convolutions_are_one_operator_each(path):
 def test_the_file_tells_its_classes_and_colours(path):
     needs("onnxruntime")
     segment = predictor(path)
-    assert segment.num_classes == NUM_CLASSES
-    assert segment.classes == ["none", "road", "car", "tree", "sky"]
-    assert segment.palette[-1].tolist() == [12, 13, 14]
+    assert segment.num_labels == NUM_CLASSES
+    assert segment.spec.labels == ("none", "road", "car", "tree", "sky")
+    assert segment.spec.classes.colors[-1] == (12, 13, 14)
 
 
 def test_a_fixed_size_and_bytes(model, tmp_path):

@@ -359,11 +359,10 @@ def test_a_file_tells_its_classes_colours_and_sizes(model, tmp_path):
     assert (spec.precision, spec.output, spec.input_sizes, spec.upsampled) == ("float32", "logits", (SIZE,), False)
     assert (spec.model.num_classes, spec.model.resize) == (5, "align_corners")
     segment = predictor(path)
-    assert segment.classes == names
-    np.testing.assert_array_equal(segment.palette, colours)
+    assert segment.spec == spec.model
     # Without names nothing takes their place, and the number of classes is known still.
     bare = predictor(export_tflite(model, tmp_path / "bare.tflite", input_size=SIZE).path)
-    assert (bare.classes, bare.num_classes) == (None, 5)
+    assert (bare.spec.classes.names, bare.num_labels) == (None, 5)
     assert _tflite_metadata.read_spec(tmp_path / "bare.tflite").model.classes == Classes()
 
 

@@ -13,6 +13,7 @@ from keras_deeplab import data, quantize
 from keras_deeplab.data import pipeline
 from keras_deeplab.data.images import read_image
 from keras_deeplab.data.transforms import size_within
+from keras_deeplab.inference.files import image_files
 
 # Images in a step of fine-tuning.
 _BATCH = 4
@@ -40,7 +41,7 @@ class Calibration:
             if data.kind_of(given) is not None:
                 self.source = data.load(given, split="train")
             else:
-                self._raw = _Folder(given, samples)
+                self._raw = _Folder(given, samples, channels)
         elif hasattr(given, "num_examples"):
             self.source = given
         else:
@@ -115,9 +116,8 @@ def fitted(image: Any, size: tuple[int, int] | None, channels: int = 3) -> np.nd
 class _Folder(Iterable):
     """At most `samples` images of a folder, evenly spaced in the order of their names, read when they are asked for."""
 
-    def __init__(self, path: str | os.PathLike, samples: int) -> None:
-        from keras_deeplab.inference.files import image_files
-
+    def __init__(self, path: str | os.PathLike, samples: int, channels: int) -> None:
+        self.channels = channels
         path = Path(path).expanduser()
         if not path.is_dir():
             raise FileNotFoundError(f"the calibration folder {path} does not exist")
@@ -126,4 +126,4 @@ class _Folder(Iterable):
         self.files = [files[index * len(files) // count] for index in range(count)]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (read_image(file) for file in self.files)
+        return (read_image(file, self.channels) for file in self.files)
