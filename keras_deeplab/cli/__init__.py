@@ -4,12 +4,12 @@ Importing this imports nothing heavy, so that help and mistakes are told at once
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from keras_deeplab._helpers.quiet import quiet_tensorflow
 from keras_deeplab._version import __version__
 from keras_deeplab.options import OptionError, Options, add_flags, in_flags, near, options
 from keras_deeplab.registry import Registry
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, traceback = given.pop("command"), given.pop("traceback")
     command = commands[name]
     flags = {key: entry.flag or entry.metavar or key for key, entry in options(command.Arguments).items()}
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow()
     try:
         try:
             settings = command.Arguments.parsed(given)
