@@ -159,7 +159,7 @@ def test_no_other_file_of_the_package_uses_private_names():
 
 
 def is_own(node):
-    """Whether a value is `self`, `cls` or `super()`."""
-    return (isinstance(node, ast.Name) and node.id in ("self", "cls")) or (
+    """Whether a value is `self`, `cls` or `super()`; or Python's `sys`, whose `_getframe` is documented."""
+    return (isinstance(node, ast.Name) and node.id in ("self", "cls", "sys")) or (
         isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
     )

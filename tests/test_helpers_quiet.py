@@ -137,3 +137,10 @@ def test_the_helper_process_needs_nothing_of_the_package():
     lines = "\n".join([*NOISE, *TOLD]).encode()
     result = subprocess.run([sys.executable, "-I", "-S", str(file)], input=lines, capture_output=True, check=True)
     assert result.stderr.decode().splitlines() == TOLD
+
+
+def test_a_command_tells_its_error_and_nothing_of_tensorflow():
+    code = "import sys\nfrom keras_deeplab.cli import main\nsys.exit(main(['evaluate', 'absent.keras', 'synthetic']))"
+    result = run(code, TF_CPP_MIN_LOG_LEVEL="")
+    assert result.returncode == 1
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["keras-deeplab evaluate"]

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_deeplab import layers
+from keras_deeplab._helpers.private import producer
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
 from keras_deeplab.specs.model import spec_of
 
@@ -111,7 +112,7 @@ def _without_resize(model, resize):
 
 
 def _layer_of(tensor):
-    return tensor._keras_history.operation
+    return producer(tensor)
 
 
 def _free_name(model, name):

@@ -66,7 +66,7 @@ def search_range(model, images):
     layer = classifier(model)
     images = images[:_RANGE_IMAGES]
     _, logits = _maps(model, layer, images)
-    resize = model.outputs[0]._keras_history.operation
+    resize = producer(model.outputs[0])
     resize = resize if isinstance(resize, layers.ResizeBilinear) else None
     size = images[0].shape[1:3] if resize else logits.shape[1:3]
     places = [pixels.inside(image, logits.shape[1:3])[0].numpy() for image in images]
