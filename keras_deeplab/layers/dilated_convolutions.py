@@ -1,0 +1,197 @@
+"""Dilated convolutions of stride 1 with the variables of the Keras layers they stand in for."""
+
+import keras
+from keras import ops
+
+from keras_deeplab.layers._backend import _TENSORFLOW, _register, _tensor, tf
+from keras_deeplab.layers.gradients import (
+    _native_convolution,
+    _native_depthwise_convolution,
+    _tensorflow_convolution,
+    _tensorflow_depthwise_convolution,
+)
+from keras_deeplab.layers.tracing import _export, _has_gpu, _takes_native_depthwise
+from keras_deeplab.layers.windows import (
+    _check_convolution,
+    _output_shape,
+    _padded,
+    _padding_config,
+    _simplified,
+    _standardize_padding,
+)
+
+
+def _convolution(inputs, kernel, padding, dilation_rate):
+    """Maps (B, H, W, C) and a (h, w, C / groups, F) kernel to (B, H', W', F)."""
+    padding, dilation_rate = _simplified(padding, kernel.shape[:2], dilation_rate)
+    inputs, padding = _padded(inputs, padding)
+    if not _TENSORFLOW or dilation_rate == (1, 1) or inputs.shape[-1] != kernel.shape[2]:
+        return ops.conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
+    if _export() or _has_gpu():
+        return _native_convolution(inputs, kernel, padding, dilation_rate)
+    return _tensorflow_convolution(inputs, kernel, padding, dilation_rate)
+
+
+def _depthwise_convolution(inputs, kernel, padding, dilation_rate):
+    """Maps (B, H, W, C) and a (h, w, C, M) kernel to (B, H', W', C * M)."""
+    padding, dilation_rate = _simplified(padding, kernel.shape[:2], dilation_rate)
+    inputs, padding = _padded(inputs, padding)
+    if not _TENSORFLOW or dilation_rate == (1, 1) or not _takes_native_depthwise(kernel.dtype.name):
+        return ops.depthwise_conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
+    if _export():
+        fastest = _export() == (None,)
+        outputs = _native_depthwise_convolution(inputs, kernel, padding, dilation_rate, fastest)
+        return tf.raw_ops.PreventGradient(input=outputs, message="This was traced for inference, in export_ops().")
+    return _tensorflow_depthwise_convolution(inputs, kernel, padding, dilation_rate)
+
+
+def _finish(layer, outputs):
+    if layer.use_bias:
+        outputs = ops.add(outputs, layer.bias)
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+@_register
+class DilatedConv2D(keras.layers.Conv2D):
+    """Maps (B, H, W, C) to (B, H', W', filters) by a dilated convolution of stride 1, with the variables of `Conv2D`.
+
+    Args:
+        padding: `"same"`, `"valid"` or explicit rows and columns of zeros, `((top, bottom), (left, right))`. Of an odd
+            total `"same"` puts the larger half at the bottom and right, as TensorFlow does.
+        strides: 1.
+        data_format: `"channels_last"`.
+
+    The other arguments are those of `keras.layers.Conv2D`.
+
+    Raises:
+        ValueError: stride, data format or padding is another, or the dilated kernel is larger than the padded map.
+
+    Example:
+
+    >>> layer = DilatedConv2D(4, 3, padding="same", dilation_rate=6)
+    >>> tuple(layer(keras.ops.ones((1, 9, 7, 2))).shape), [tuple(v.shape) for v in layer.weights]
+    ((1, 9, 7, 4), [(3, 3, 2, 4), (4,)])
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        data_format=None,
+        dilation_rate=(1, 1),
+        groups=1,
+        **kwargs,
+    ):
+        super().__init__(filters, kernel_size, 1, "valid", data_format, dilation_rate, groups, **kwargs)
+        _check_convolution(self, strides)
+        self.padding = _standardize_padding(padding, self.name)
+
+    def convolution_op(self, inputs, kernel):
+        return _convolution(inputs, _tensor(kernel), self.padding, self.dilation_rate)
+
+    def compute_output_shape(self, input_shape):
+        return _output_shape(self, input_shape, self.kernel_size, self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "padding": _padding_config(self.padding)}
+
+
+@_register
+class DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """Maps (B, H, W, C) to (B, H', W', C * depth_multiplier) by a dilated depthwise convolution of stride 1.
+
+    The variables are those of `DepthwiseConv2D`.
+
+    Args:
+        padding: `"same"`, `"valid"` or explicit rows and columns of zeros, `((top, bottom), (left, right))`. Of an odd
+            total `"same"` puts the larger half at the bottom and right, as TensorFlow does.
+        strides: 1.
+        data_format: `"channels_last"`.
+
+    The other arguments are those of `keras.layers.DepthwiseConv2D`.
+
+    Raises:
+        ValueError: stride, data format or padding is another, or the dilated kernel is larger than the padded map.
+
+    Example:
+
+    >>> layer = DilatedDepthwiseConv2D(3, padding=((4, 4), (4, 4)), dilation_rate=4)
+    >>> tuple(layer(keras.ops.ones((1, 9, 7, 2))).shape), [tuple(v.shape) for v in layer.weights]
+    ((1, 9, 7, 2), [(3, 3, 2, 1), (2,)])
+    """
+
+    def __init__(
+        self,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        depth_multiplier=1,
+        data_format=None,
+        dilation_rate=(1, 1),
+        **kwargs,
+    ):
+        super().__init__(kernel_size, 1, "valid", depth_multiplier, data_format, dilation_rate, **kwargs)
+        _check_convolution(self, strides)
+        self.padding = _standardize_padding(padding, self.name)
+
+    def call(self, inputs):
+        kernel = _tensor(self.kernel)
+        return _finish(self, _depthwise_convolution(inputs, kernel, self.padding, self.dilation_rate))
+
+    def compute_output_shape(self, input_shape):
+        return _output_shape(self, input_shape, self.kernel_size, input_shape[-1] * self.depth_multiplier)
+
+    def get_config(self):
+        return {**super().get_config(), "padding": _padding_config(self.padding)}
+
+
+@_register
+class DilatedSeparableConv2D(keras.layers.SeparableConv2D):
+    """Maps (B, H, W, C) to (B, H', W', filters): a dilated depthwise convolution of stride 1, then a 1x1 convolution.
+
+    The variables are those of `SeparableConv2D`.
+
+    Args:
+        padding: `"same"`, `"valid"` or explicit rows and columns of zeros, `((top, bottom), (left, right))`. Of an odd
+            total `"same"` puts the larger half at the bottom and right, as TensorFlow does.
+        strides: 1.
+        data_format: `"channels_last"`.
+
+    The other arguments are those of `keras.layers.SeparableConv2D`.
+
+    Raises:
+        ValueError: stride, data format or padding is another, or the dilated kernel is larger than the padded map.
+
+    Example:
+
+    >>> layer = DilatedSeparableConv2D(4, 3, padding="same", dilation_rate=6, use_bias=False)
+    >>> tuple(layer(keras.ops.ones((1, 9, 7, 2))).shape), [tuple(v.shape) for v in layer.weights]
+    ((1, 9, 7, 4), [(3, 3, 2, 1), (1, 1, 2, 4)])
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        data_format=None,
+        dilation_rate=(1, 1),
+        **kwargs,
+    ):
+        super().__init__(filters, kernel_size, 1, "valid", data_format, dilation_rate, **kwargs)
+        _check_convolution(self, strides)
+        self.padding = _standardize_padding(padding, self.name)
+
+    def call(self, inputs):
+        kernel = _tensor(self.depthwise_kernel)
+        outputs = _depthwise_convolution(inputs, kernel, self.padding, self.dilation_rate)
+        return _finish(self, ops.conv(outputs, self.pointwise_kernel, 1, "valid", "channels_last"))
+
+    def compute_output_shape(self, input_shape):
+        return _output_shape(self, input_shape, self.kernel_size, self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "padding": _padding_config(self.padding)}

@@ -1,0 +1,109 @@
+"""What convolutions and pools at stride 1 share: padding and rate as arguments, and the shapes that follow."""
+
+import contextlib
+
+from keras import ops
+
+
+def _standardize_padding(padding, layer_name):
+    """Maps a `padding` argument to "same", "valid" or ((top, bottom), (left, right)) of ints from 0 up."""
+    if isinstance(padding, str) and padding.lower() in ("same", "valid"):
+        return padding.lower()
+    with contextlib.suppress(TypeError, ValueError):
+        (top, bottom), (left, right) = padding
+        pads = ((int(top), int(bottom)), (int(left), int(right)))
+        if pads == ((top, bottom), (left, right)) and min(*pads[0], *pads[1]) >= 0:
+            return pads
+    raise ValueError(
+        f'{layer_name}: `padding` must be "same", "valid" or ((top, bottom), (left, right)) in whole numbers from 0 '
+        f"up. Received: padding={padding!r}"
+    )
+
+
+def _standardize_pair(value, argument, layer_name):
+    """Maps an int or a pair of ints to a pair, each at least 1."""
+    pair = (value, value) if isinstance(value, int) else value
+    with contextlib.suppress(TypeError, ValueError):
+        first, second = pair
+        if (int(first), int(second)) == (first, second) and min(first, second) >= 1:
+            return (int(first), int(second))
+    raise ValueError(
+        f"{layer_name}: `{argument}` must be one or two whole numbers from 1 up. Received: {argument}={value!r}"
+    )
+
+
+def _check_convolution(layer, strides):
+    """Raises ValueError unless the layer is asked for stride 1 and channels_last."""
+    name = type(layer).__name__
+    if strides not in (1, (1, 1), [1, 1]):
+        raise ValueError(
+            f"{layer.name}: {name} has stride 1 only. Received: strides={strides!r}. Use "
+            f"keras.layers.{name.removeprefix('Dilated')} for a strided convolution, or subsample this layer's output "
+            "(y[:, ::2, ::2])."
+        )
+    if layer.data_format != "channels_last":
+        raise ValueError(
+            f"{layer.name}: {name} takes (batch, height, width, channels) only. Received: "
+            f'data_format={layer.data_format!r}. Pass data_format="channels_last" and transpose the input to it.'
+        )
+
+
+def _extents(kernel_size, dilation_rate):
+    """How far each axis of the dilated kernel reaches from its first tap to its last."""
+    return tuple(rate * (size - 1) for size, rate in zip(kernel_size, dilation_rate, strict=True))
+
+
+def _pads(padding, kernel_size, dilation_rate):
+    """Maps a standardised padding to ((top, bottom), (left, right)); of an odd total "same" puts more at the end."""
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding == "same":
+        return tuple((extent // 2, extent - extent // 2) for extent in _extents(kernel_size, dilation_rate))
+    return padding
+
+
+def _output_shape(layer, input_shape, kernel_size, channels):
+    """Maps (B, H, W, C) to (B, H', W', channels); unknown sizes stay None, an empty map is a ValueError."""
+    if len(input_shape) != 4:
+        raise ValueError(
+            f"{layer.name}: the input must have the shape (batch, height, width, channels). "
+            f"Received: shape={tuple(input_shape)}"
+        )
+    extents = _extents(kernel_size, layer.dilation_rate)
+    pads = _pads(layer.padding, kernel_size, layer.dilation_rate)
+    height, width = (
+        None if size is None else size + sum(pair) - extent
+        for size, pair, extent in zip(input_shape[1:3], pads, extents, strict=True)
+    )
+    if any(size is not None and size < 1 for size in (height, width)):
+        raise ValueError(
+            f"{layer.name}: a window of {extents[0] + 1}x{extents[1] + 1} positions ({kernel_size[0]}x{kernel_size[1]} "
+            f"at dilation_rate={layer.dilation_rate}) does not fit a map of {input_shape[1]}x{input_shape[2]} with "
+            f'padding={layer.padding!r}. Use padding="same" or a larger map.'
+        )
+    return (input_shape[0], height, width, channels)
+
+
+def _padding_config(padding):
+    return padding if isinstance(padding, str) else [list(pair) for pair in padding]
+
+
+def _simplified(padding, kernel_size, dilation_rate):
+    """The same convolution in the plainest terms: no rate across a single tap, no pads where a word says it."""
+    rate = tuple(rate if size > 1 else 1 for size, rate in zip(kernel_size, dilation_rate, strict=True))
+    if not isinstance(padding, str):
+        for word in ("valid", "same"):
+            if padding == _pads(word, kernel_size, rate):
+                padding = word
+    return padding, rate
+
+
+def _padded(inputs, padding):
+    """The inputs with explicit pads written out, and the word that stands for what is left to pad.
+
+    TensorFlow's operators take explicit pads themselves, but oneDNN's dilated depthwise one ends the process on them
+    when it runs in a graph, and the dense one has no gradients with them.
+    """
+    if isinstance(padding, str):
+        return inputs, padding
+    return ops.pad(inputs, ((0, 0), *padding, (0, 0))), "valid"
