@@ -1,25 +1,41 @@
 """The convolution blocks that backbones and heads are written with: tensor in, tensor out."""
 
+from typing import Any, TypeAlias
+
 import keras
 
 from keras_deeplab import layers
+
+# (height, width, channels) of images; None for any.
+ImageShape: TypeAlias = tuple[int | None, int | None, int]
 
 # Training only. A window of about 30 steps, so that runs of a few hundred end with settled statistics; the official
 # configuration's 0.9997 (research/deeplab/core/feature_extractor.py) wants tens of thousands.
 BATCH_NORM_MOMENTUM = 0.97
 
 
-def batch_norm(x, name, activation=None, epsilon=1e-5):
+def batch_norm(
+    x: keras.KerasTensor, name: str, activation: str | None = None, epsilon: float = 1e-5
+) -> keras.KerasTensor:
     """Normalises `x` over the batch, then applies an activation by name (`"relu"`, `"relu6"` or None)."""
     x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=f"{name}_BN")(x)
     return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
 
 
 def conv_bn(
-    x, filters, kernel_size=1, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5, use_bias=False
-):
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int = 1,
+    *,
+    name: str,
+    strides: int = 1,
+    dilation_rate: int = 1,
+    activation: str | None = "relu",
+    epsilon: float = 1e-5,
+    use_bias: bool = False,
+) -> keras.KerasTensor:
     """Convolution, padded as `"same"`, then batch norm, then activation."""
-    settings = {"padding": "same", "use_bias": use_bias, "name": name}
+    settings: dict[str, Any] = {"padding": "same", "use_bias": use_bias, "name": name}
     if dilation_rate == 1:
         x = keras.layers.Conv2D(filters, kernel_size, strides, **settings)(x)
     else:
@@ -27,31 +43,50 @@ def conv_bn(
     return batch_norm(x, name, activation, epsilon)
 
 
-def depthwise_conv(x, kernel_size=3, *, name, strides=1, dilation_rate=1):
+def depthwise_conv(
+    x: keras.KerasTensor, kernel_size: int = 3, *, name: str, strides: int = 1, dilation_rate: int = 1
+) -> keras.KerasTensor:
     """Depthwise convolution without bias, padded as `"same"`."""
-    settings = {"padding": "same", "use_bias": False, "name": name}
+    settings: dict[str, Any] = {"padding": "same", "use_bias": False, "name": name}
     if dilation_rate == 1:
         return keras.layers.DepthwiseConv2D(kernel_size, strides, **settings)(x)
     return layers.DilatedDepthwiseConv2D(kernel_size, dilation_rate=dilation_rate, **settings)(x)
 
 
-def depthwise_bn(x, kernel_size=3, *, name, strides=1, dilation_rate=1, activation="relu", epsilon=1e-5):
+def depthwise_bn(
+    x: keras.KerasTensor,
+    kernel_size: int = 3,
+    *,
+    name: str,
+    strides: int = 1,
+    dilation_rate: int = 1,
+    activation: str | None = "relu",
+    epsilon: float = 1e-5,
+) -> keras.KerasTensor:
     """Depthwise convolution without bias, padded as `"same"`, then batch norm, then activation."""
     x = depthwise_conv(x, kernel_size, name=name, strides=strides, dilation_rate=dilation_rate)
     return batch_norm(x, name, activation, epsilon)
 
 
 def separable_conv_bn(
-    x, filters, kernel_size=3, *, name, dilation_rate=1, activation="relu", epsilon=1e-5, depthwise_norm=True
-):
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int = 3,
+    *,
+    name: str,
+    dilation_rate: int = 1,
+    activation: str | None = "relu",
+    epsilon: float = 1e-5,
+    depthwise_norm: bool = True,
+) -> keras.KerasTensor:
     """Atrous separable convolution of v3+: depthwise and pointwise, each with batch norm and activation.
 
     With `depthwise_norm=False` only the pointwise one has them.
 
     Source: DeepLab v3+, section 3.1; `split_separable_conv2d` in research/deeplab/model.py.
     """
-    settings = {"activation": activation, "epsilon": epsilon}
-    depthwise = {"dilation_rate": dilation_rate, "name": f"{name}_depthwise"}
+    settings: dict[str, Any] = {"activation": activation, "epsilon": epsilon}
+    depthwise: dict[str, Any] = {"dilation_rate": dilation_rate, "name": f"{name}_depthwise"}
     if depthwise_norm:
         x = depthwise_bn(x, kernel_size, **depthwise, **settings)
     else:

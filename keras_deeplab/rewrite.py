@@ -5,7 +5,9 @@ dilated by as much, so that the same weights compute the same features on a fine
 v3, figure 3b). One walk over the graph finds every tensor's place; Keras clones the model with the changed settings.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -13,15 +15,18 @@ import numpy as np
 from keras_deeplab import layers as dilated
 from keras_deeplab._helpers.private import calls, producer, rename
 
-_CONVOLUTIONS = {
+_CONVOLUTIONS: dict[Any, Any] = {
     keras.layers.Conv2D: dilated.DilatedConv2D,
     keras.layers.DepthwiseConv2D: dilated.DilatedDepthwiseConv2D,
     keras.layers.SeparableConv2D: dilated.DilatedSeparableConv2D,
 }
-_POOLINGS = {
+_POOLINGS: dict[Any, Any] = {
     keras.layers.MaxPooling2D: dilated.DilatedMaxPooling2D,
     keras.layers.AveragePooling2D: dilated.DilatedAveragePooling2D,
 }
+_CONVOLUTION: Any = tuple(_CONVOLUTIONS)
+_POOLING: Any = tuple(_POOLINGS)
+_DILATED_POOLING: Any = tuple(_POOLINGS.values())
 # Layers that look at one position only; all others are asked by experiment, which costs a few milliseconds each.
 _POINTWISE = (
     keras.layers.BatchNormalization,
@@ -47,14 +52,21 @@ class Grid:
 
     stride: int = 1
     rate: int = 1
-    pads: frozenset = frozenset()
+    pads: frozenset[int] = frozenset()
 
     @property
-    def natural_stride(self):
+    def natural_stride(self) -> int:
         return self.stride * self.rate
 
 
-def atrous(model, output_stride, multi_grid=None, strided_rate="old", contracted=(), multi_grid_from=None):
+def atrous(
+    model: keras.Model,
+    output_stride: int,
+    multi_grid: Sequence[int] | None = None,
+    strided_rate: str = "old",
+    contracted: Iterable[str] = (),
+    multi_grid_from: int | None = None,
+) -> keras.Model:
     """Maps a functional classifier to the same network whose deepest feature map has the given output stride.
 
     Strided convolutions and poolings that would pass `output_stride` get stride 1 and keep the dilation rate of
@@ -114,17 +126,17 @@ def atrous(model, output_stride, multi_grid=None, strided_rate="old", contracted
 
 
 def rewrite(
-    model,
-    output_stride,
+    model: keras.Model,
+    output_stride: int | None,
     *,
-    multi_grid=None,
-    strided_rate="old",
-    contracted=(),
-    multi_grid_from=None,
-    inputs=None,
-    entry=None,
-    fresh=False,
-):
+    multi_grid: Sequence[int] | None = None,
+    strided_rate: str = "old",
+    contracted: Iterable[str] = (),
+    multi_grid_from: int | None = None,
+    inputs: list[keras.KerasTensor] | None = None,
+    entry: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
+    fresh: bool = False,
+) -> keras.Model:
     """`atrous`, onto given `keras.Input` tensors, with `entry` (tensor to tensor, no weights) before the network.
 
     With `output_stride=None` the network stays as it is, whatever layers it has. With `fresh=True` the variables are
@@ -178,7 +190,7 @@ def rewrite(
     return dense
 
 
-def taps(model):
+def taps(model: keras.Model) -> dict[int, str]:
     """Maps a functional classifier to `{stride: name of the last layer whose output has that stride}`, in order.
 
     Feature maps only: no padded or cropped map that waits for its convolution, no pooled vector. The last entry is
@@ -198,7 +210,7 @@ def taps(model):
     return dict(sorted(last.items()))
 
 
-def layer_outputs(model, names):
+def layer_outputs(model: keras.Model, names: Iterable[str]) -> list[keras.KerasTensor]:
     """The Keras tensors that layers of these names put out inside a functional model.
 
     Raises:
@@ -212,7 +224,7 @@ def layer_outputs(model, names):
     return [outputs[name] for name in names]
 
 
-def _graph(model, function):
+def _graph(model: Any, function: str) -> keras.Model:
     if not _is_graph(model):
         raise ValueError(
             f"{function}() takes functional keras.Models; received {_describe(model)}. Build the network with "
@@ -221,13 +233,13 @@ def _graph(model, function):
     return model
 
 
-def _is_graph(layer):
+def _is_graph(layer: Any) -> bool:
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and hasattr(layer, "operations") and layer.inputs is not None
     )
 
 
-def _describe(thing):
+def _describe(thing: Any) -> str:
     return f"{type(thing).__name__} {thing.name!r}" if hasattr(thing, "name") else repr(thing)
 
 
@@ -238,19 +250,29 @@ class _Walk:
     of the spatial convolutions of the stages whose natural stride is `unit_rates_from` or larger.
     """
 
-    def __init__(self, model, output_stride, unit_rates=(1,), unit_rates_from=None, strided_rate="old", contracted=()):
+    def __init__(
+        self,
+        model: keras.Model,
+        output_stride: int | None,
+        unit_rates: tuple[int, ...] = (1,),
+        unit_rates_from: int | None = None,
+        strided_rate: str = "old",
+        contracted: Iterable[str] = (),
+    ) -> None:
         self.output_stride = output_stride
         self.unit_rates = unit_rates
         self.unit_rates_from = unit_rates_from
         self.strided_rate = strided_rate
         self.contracted = dict.fromkeys(contracted, False)  # whether the layer was met
-        self.units = []  # names of the convolutions that unit rates were given to
-        self.grids = {}
-        self.outputs = {}  # name of a layer of the outermost graph -> its first output tensor there
-        self.cropped = set()  # names of the layers among them whose maps are shifted copies
-        self.changes = {}
-        self.settled = {}  # id of a padding layer -> the padding that its consumer needs
-        self.paddings = {}  # id of a padding layer -> (layer, its input's grid)
+        self.units: list[str] = []  # names of the convolutions that unit rates were given to
+        self.grids: dict[int, Grid | None] = {}  # id of a tensor -> its place; None for no feature map
+        self.outputs: dict[
+            str, keras.KerasTensor
+        ] = {}  # name of a layer of the outermost graph -> its first output tensor there
+        self.cropped: set[str] = set()  # names of the layers among them whose maps are shifted copies
+        self.changes: dict[int, tuple[type, dict[str, Any]]] = {}  # id of a layer -> its new class and settings
+        self.settled: dict[int, Any] = {}  # id of a padding layer -> the padding that its consumer needs
+        self.paddings: dict[int, tuple[Any, Grid]] = {}  # id of a padding layer -> (layer, its input's grid)
         self.graph(model, [Grid()] * len(model.inputs))
         for key, (layer, grid) in self.paddings.items():
             padding = self.settled.get(key)
@@ -271,12 +293,12 @@ class _Walk:
                 "be a multiple."
             )
 
-    def graph(self, model, input_grids):
+    def graph(self, model: keras.Model, input_grids: list[Grid | None]) -> list[Grid | None]:
         """Walks a model whose inputs stand on `input_grids`; returns its outputs' grids."""
         if isinstance(model, keras.Sequential):
             (grid,) = input_grids
             self.grids[id(model.inputs[0])] = grid
-            level = {}
+            level: dict[str, keras.KerasTensor] = {}
             for layer in model.layers:
                 grid = self.step(layer, [grid])
                 self.grids[id(layer.output)] = grid
@@ -302,7 +324,7 @@ class _Walk:
         self.outputs = level
         return [self.grid_of(tensor) for tensor in model.outputs]
 
-    def connections(self, operation):
+    def connections(self, operation: Any) -> tuple[list[keras.KerasTensor], list[keras.KerasTensor]]:
         """The Keras tensors that go into an operation of the graph and those that come out, as two lists.
 
         The public `input` and `output` won't do: of a nested model they are its own ends, not where it is called,
@@ -313,15 +335,15 @@ class _Walk:
                 return node.input_tensors, node.outputs
         return self.refuse_reuse(operation)
 
-    def grid_of(self, tensor):
+    def grid_of(self, tensor: keras.KerasTensor) -> Grid | None:
         if id(tensor) not in self.grids:
             self.refuse_reuse(producer(tensor))
         return self.grids[id(tensor)]
 
-    def refuse_reuse(self, operation):
+    def refuse_reuse(self, operation: Any) -> NoReturn:
         self.refuse(operation, "it is used more than once, so its uses may stand on different grids")
 
-    def step(self, layer, grids):
+    def step(self, layer: Any, grids: list[Grid | None]) -> Grid | None:
         """The grid of `layer`'s output, given its inputs'. Notes what must change in the layer."""
         if isinstance(layer, keras.layers.InputLayer):
             return grids[0]
@@ -359,15 +381,17 @@ class _Walk:
                 self.changes[id(layer)] = (type(layer), {**layer.get_config(), "cropping": cropping})
             self.cropped.add(layer.name)
             return Grid(grid.stride, grid.rate)
-        if isinstance(layer, tuple(_CONVOLUTIONS)):
+        if isinstance(layer, _CONVOLUTION):
             return self.window(layer, grid, layer.kernel_size, layer.strides, layer.dilation_rate)
-        if isinstance(layer, tuple(_POOLINGS)):
+        if isinstance(layer, _POOLING):
             return self.window(layer, grid, layer.pool_size, layer.strides, (1, 1))
-        if isinstance(layer, tuple(_POOLINGS.values())):
+        if isinstance(layer, _DILATED_POOLING):
             return self.window(layer, grid, layer.pool_size, (1, 1), layer.dilation_rate)
         return self.unknown(layer, grid)
 
-    def window(self, layer, grid, kernel, strides, dilation):
+    def window(
+        self, layer: Any, grid: Grid, kernel: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int]
+    ) -> Grid:
         """A convolution or pooling: stride removed where it would pass the target, window spread by the rate."""
         if strides[0] != strides[1]:
             self.refuse(layer, f"its strides differ by axis: {tuple(strides)}")
@@ -379,7 +403,7 @@ class _Walk:
         pads = [self.paddings[key][0].padding for key in grid.pads]
         if any(pad != pads[0] for pad in pads):
             self.refuse(layer, "several different explicit paddings lead to it")
-        convolution = isinstance(layer, tuple(_CONVOLUTIONS)) and max(kernel) > 1
+        convolution = isinstance(layer, _CONVOLUTION) and max(kernel) > 1
         begins = convolution and self.strided_rate == "new"
         if removed and begins:
             rate = after.rate
@@ -410,7 +434,7 @@ class _Walk:
         self.change(layer, kernel, [rate * d for d in dilation], spans, dense, rate)
         return after
 
-    def natural_padding(self, layer, spans):
+    def natural_padding(self, layer: Any, spans: list[int]) -> list[list[int]]:
         """(before, behind) for each axis at stride 1; TensorFlow's "same" at the sizes where its grid is centred."""
         if layer.padding == "valid":
             return [[0, 0], [0, 0]]
@@ -418,14 +442,17 @@ class _Walk:
             return [[span // 2, span - span // 2] for span in spans]
         return [list(axis) for axis in layer.padding]
 
-    def change(self, layer, kernel, dilation, spans, padding, rate):
+    def change(
+        self, layer: Any, kernel: tuple[int, int], dilation: list[int], spans: list[int], padding: Any, rate: int
+    ) -> None:
+        """Notes the class and settings with which a window is spread by `dilation` and padded by `padding`."""
         if padding == [[0, 0], [0, 0]]:
             padding = "valid"
         elif all(axis == [rate * s // 2, rate * s - rate * s // 2] for axis, s in zip(padding, spans, strict=True)):
             padding = "same"
         if all(k == 1 for k in kernel):
             dilation = [1, 1]
-        pooling = isinstance(layer, (*_POOLINGS, *_POOLINGS.values()))
+        pooling = isinstance(layer, (*_POOLING, *_DILATED_POOLING))
         replacements = _POOLINGS if pooling else _CONVOLUTIONS
         cls, config = type(layer), layer.get_config()
         if cls in replacements and not (max(dilation) == 1 and isinstance(padding, str)):
@@ -441,7 +468,8 @@ class _Walk:
             self.refuse(layer, f"it would need the explicit padding {padding}, which {cls.__name__} doesn't take")
         self.changes[id(layer)] = (cls, config)
 
-    def settle(self, layer, grid, padding):
+    def settle(self, layer: Any, grid: Grid, padding: Any) -> None:
+        """Gives the paddings that wait before `layer` what it needs of them; None leaves them as they are."""
         for key in grid.pads:
             if self.settled.setdefault(key, padding) != padding:
                 self.refuse(
@@ -449,7 +477,7 @@ class _Walk:
                     f"it feeds {layer.name!r} and another layer, and they need different paddings",
                 )
 
-    def unknown(self, layer, grid):
+    def unknown(self, layer: Any, grid: Grid) -> Grid | None:
         """Any other layer or operation: asked by experiment how it moves information between positions."""
         if grid.rate == 1:
             ratio = _size_ratio(layer)
@@ -466,7 +494,7 @@ class _Walk:
                     f"it divides the size by {ratio}, and how to take that stride out of a "
                     f"{type(layer).__name__} is not known",
                 )
-            return Grid(grid.stride * ratio, 1, grid.pads if ratio == 1 else frozenset())
+            return Grid(int(grid.stride * ratio), 1, grid.pads if ratio == 1 else frozenset())
         reach = _reach(layer)
         if reach == "none":
             return None
@@ -475,7 +503,7 @@ class _Walk:
         self.refuse(layer, f"{reach}, and how to dilate a {type(layer).__name__} is not known")
         return None
 
-    def refuse(self, layer, why):
+    def refuse(self, layer: Any, why: str) -> NoReturn:
         raise ValueError(
             f"The layer {layer.name!r} ({type(layer).__name__}) can't be computed densely: {why}. Cut the network "
             "before it (keras.Model(model.input, earlier_layer.output); include_top=False for keras.applications), or "
@@ -483,12 +511,12 @@ class _Walk:
         )
 
 
-def _is_pointwise(convolution):
+def _is_pointwise(convolution: Any) -> bool:
     """Whether a convolution sees one position only and leaves every position where it is."""
     return max(convolution.kernel_size) == max(convolution.strides) == 1 and isinstance(convolution.padding, str)
 
 
-def _dense_padding(axis, span, stride, rate):
+def _dense_padding(axis: Sequence[int], span: int, stride: int, rate: int) -> list[int]:
     """The (before, behind) that a window of `span + 1` needs on the dense grid, from its natural (before, behind).
 
     A window that kept the size (rounded up or down, or up by one more as Caffe's poolings do) keeps it on the dense
@@ -499,7 +527,7 @@ def _dense_padding(axis, span, stride, rate):
     return [rate * before, rate * (span - before) if keeps_size else rate * behind]
 
 
-def _experiment(layer, size=64):
+def _experiment(layer: Any, size: int = 64) -> tuple[Any, list[list[int]]]:
     """(function, input shapes): the layer or operation alone, on inputs of its own shapes, `size` where free."""
     inputs = keras.tree.flatten(layer.input)
     free = [1] + [size] * 3
@@ -507,7 +535,7 @@ def _experiment(layer, size=64):
     return keras.Function(inputs, layer.output), shapes
 
 
-def _size_ratio(layer):
+def _size_ratio(layer: Any) -> float | None:
     """Input height / output height as an int or a fraction below 1; None where the output is no feature map."""
     outputs = keras.tree.flatten(layer.output)
     if any(len(t.shape) != 4 for t in outputs):
@@ -521,7 +549,7 @@ def _size_ratio(layer):
     return max(1, round(ratio)) if ratio > 0.75 else ratio
 
 
-def _reach(layer):
+def _reach(layer: Any) -> str:
     """Which positions of the output one position of the input changes: "point", "global", "none" or a sentence."""
     if any(len(t.shape) != 4 for t in keras.tree.flatten(layer.output)):
         return "it gives up the feature map's two dimensions"
@@ -553,7 +581,7 @@ def _reach(layer):
     return "it mixes neighbouring positions in a way of its own" if changed.any() else "point"
 
 
-def _unit_rates(multi_grid):
+def _unit_rates(multi_grid: Any) -> tuple[int, ...]:
     """`multi_grid` as a tuple; (1,) for None."""
     if multi_grid is None:
         return (1,)

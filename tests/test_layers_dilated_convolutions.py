@@ -77,7 +77,7 @@ def test_portable_operators_compute_the_same(mode):
 
 @pytest.mark.parametrize("native", [True, None])
 def test_exported_operators_compute_the_same(native):
-    if native and not tracing._onednn_runs("float32"):
+    if native and not tracing.onednn_runs("float32"):
         pytest.skip("this machine cannot run TensorFlow's dilated depthwise operator")
     for kernel, rate, padding, size in GEOMETRIES:
         for kind in ("dense", "depthwise"):

@@ -57,7 +57,7 @@ def test_saved_model_holds_one_native_operator(kind, size, switch, tmp_path):
     model, x = small_network(kind, size, rate=2), random(1, 13, 11, 8).astype("float32")
     with switch():
         model.export(tmp_path / "native", verbose=False)
-    if kind == "depthwise" and not tracing._onednn_runs("float32"):
+    if kind == "depthwise" and not tracing.onednn_runs("float32"):
         pytest.skip("this machine cannot run TensorFlow's dilated depthwise operator")
     operators = [name for name in saved_model_operators(tmp_path / "native") if "Conv" in name or "Space" in name]
     assert operators == [{"dense": "Conv2D", "depthwise": "DepthwiseConv2dNative"}[kind]]
@@ -94,13 +94,13 @@ def test_export_ops_holds_for_its_thread_and_its_block():
     seen = []
     with export_ops(native=False):
         with export_ops(native=True):
-            assert tracing._takes_native_depthwise("float16")
-        assert not tracing._takes_native_depthwise("float32")
-        thread = threading.Thread(target=lambda: seen.append(tracing._takes_native_depthwise("float32")))
+            assert tracing.takes_native_depthwise("float16")
+        assert not tracing.takes_native_depthwise("float32")
+        thread = threading.Thread(target=lambda: seen.append(tracing.takes_native_depthwise("float32")))
         thread.start()
         thread.join()
-    runs = tracing._onednn_runs("float32")
-    assert [*seen, tracing._takes_native_depthwise("float32")] == [runs, runs]
+    runs = tracing.onednn_runs("float32")
+    assert [*seen, tracing.takes_native_depthwise("float32")] == [runs, runs]
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
@@ -117,7 +117,7 @@ def test_export_ops_holds_for_its_thread_and_its_block():
     ],
 )
 def test_tflite_holds_one_operator(kind, rate, switch, size):
-    if kind == "depthwise" and switch is not export_ops and not tracing._onednn_runs("float32"):
+    if kind == "depthwise" and switch is not export_ops and not tracing.onednn_runs("float32"):
         pytest.skip("this machine cannot run TensorFlow's dilated depthwise operator")
     model, x = small_network(kind, size, rate), random(1, 13, 11, 8).astype("float32")
     with switch():

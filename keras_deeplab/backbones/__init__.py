@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import keras
 
@@ -70,6 +71,7 @@ from keras_deeplab.backbones.vgg import (
 from keras_deeplab.backbones.xception import xception_41, xception_65, xception_65_bonlime, xception_71
 from keras_deeplab.backbones.xception_jfzhang95 import xception_jfzhang95
 from keras_deeplab.backbones.xception_vainf import xception_vainf
+from keras_deeplab.blocks import ImageShape
 from keras_deeplab.registry import Registry
 from keras_deeplab.rewrite import taps
 
@@ -89,7 +91,7 @@ class Backbone:
     classifier; None for all others.
     """
 
-    build: Callable
+    build: Callable[..., keras.Model]
     low_level: str
     preprocessing: str | None
     v3_head: str = "aspp"
@@ -103,7 +105,7 @@ class Backbone:
 
 _XCEPTION_65 = Backbone(xception_65, "entry_flow_block2_separable_conv2_pointwise_BN", "tf", strided_rate="old")
 
-BACKBONES = Registry(
+BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     {
         # The official v3 models on MobileNetV2 have no atrous branches: 75.32 against 75.70 mIoU with, at half the
@@ -219,17 +221,19 @@ BACKBONES = Registry(
 )
 
 
-def registered(backbone):
+def registered(backbone: str | keras.Model) -> Backbone | None:
     """The `Backbone` row of a registry key or of a classifier that a row built; None for any other classifier."""
     if isinstance(backbone, str):
         return BACKBONES[backbone]
-    row = BACKBONES.get(getattr(backbone, "name", None))
+    row = BACKBONES.get(getattr(backbone, "name", ""))
     # keras.applications has networks of the same names ("xception") and other layers.
     layers = {operation.name for operation in getattr(backbone, "operations", [])}
     return row if row is not None and row.low_level in layers else None
 
 
-def resolve(backbone, input_shape, output_stride=None, **options):
+def resolve(
+    backbone: str | keras.Model, input_shape: ImageShape, output_stride: int | None = None, **options: Any
+) -> tuple[keras.Model, Backbone]:
     """A registry key or a functional classifier, to (classifier, its `Backbone` row).
 
     Args:

@@ -6,10 +6,13 @@ pooling and two stages of falling dilation at the end, which take away the grid 
 has plain convolutions there. Batch norm's epsilon is 1e-5.
 """
 
+from typing import Any
+
 import keras
 
 from keras_deeplab import blocks
 from keras_deeplab.backbones.resnet import basic_unit, bottleneck_unit, conv3x3, stem
+from keras_deeplab.blocks import ImageShape
 
 # filters, stride, dilation rate of layer1 to layer8 of C and D (figure 5 of the paper)
 LAYERS = [
@@ -45,7 +48,7 @@ TABLE_A_50 = [
 ]
 
 
-def drn_a_50(input_shape=(None, None, 3)):
+def drn_a_50(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 2048 feature maps at stride 8: a `keras.Model` `drn_a_50`.
 
     ResNet-50's variables at other rates than `atrous(resnet50(), 8)`: the first unit of each dilated stage has rate 1,
@@ -55,12 +58,12 @@ def drn_a_50(input_shape=(None, None, 3)):
     x = stem(inputs)
     for layer, (filters, units, stride, rate) in enumerate(TABLE_A_50, start=1):
         for unit in range(units):
-            settings = {"dilation_rate": rate} if unit else {"strides": stride}
+            settings: dict[str, Any] = {"dilation_rate": rate} if unit else {"strides": stride}
             x = bottleneck_unit(x, filters, name=f"layer{layer}_{unit}", **settings)
     return keras.Model(inputs, x, name="drn_a_50")
 
 
-def drn_c_26(input_shape=(None, None, 3)):
+def drn_c_26(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_c_26`.
 
     >>> from keras_deeplab.backbones.drn import drn_c_26
@@ -70,12 +73,12 @@ def drn_c_26(input_shape=(None, None, 3)):
     return _drn("drn_c_26", input_shape)
 
 
-def drn_c_42(input_shape=(None, None, 3)):
+def drn_c_42(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_c_42`."""
     return _drn("drn_c_42", input_shape)
 
 
-def drn_c_58(input_shape=(None, None, 3)):
+def drn_c_58(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_c_58`.
 
     Published checkpoints hold one convolution more, `layer7.0.downsample`: the source makes it for a shortcut and
@@ -84,42 +87,42 @@ def drn_c_58(input_shape=(None, None, 3)):
     return _drn("drn_c_58", input_shape)
 
 
-def drn_d_22(input_shape=(None, None, 3)):
+def drn_d_22(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_22`."""
     return _drn("drn_d_22", input_shape)
 
 
-def drn_d_24(input_shape=(None, None, 3)):
+def drn_d_24(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_24`."""
     return _drn("drn_d_24", input_shape)
 
 
-def drn_d_38(input_shape=(None, None, 3)):
+def drn_d_38(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_38`."""
     return _drn("drn_d_38", input_shape)
 
 
-def drn_d_40(input_shape=(None, None, 3)):
+def drn_d_40(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_40`."""
     return _drn("drn_d_40", input_shape)
 
 
-def drn_d_54(input_shape=(None, None, 3)):
+def drn_d_54(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_54`."""
     return _drn("drn_d_54", input_shape)
 
 
-def drn_d_56(input_shape=(None, None, 3)):
+def drn_d_56(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_56`."""
     return _drn("drn_d_56", input_shape)
 
 
-def drn_d_105(input_shape=(None, None, 3)):
+def drn_d_105(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_105`."""
     return _drn("drn_d_105", input_shape)
 
 
-def drn_d_107(input_shape=(None, None, 3)):
+def drn_d_107(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 8: a `keras.Model` `drn_d_107`."""
     return _drn("drn_d_107", input_shape)
 

@@ -10,7 +10,16 @@ import keras
 from keras_deeplab import blocks
 
 
-def conv_bn(x, filters, kernel_size=1, *, name, strides=1, activation="relu", epsilon=1e-5):
+def conv_bn(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int = 1,
+    *,
+    name: str,
+    strides: int = 1,
+    activation: str | None = "relu",
+    epsilon: float = 1e-5,
+) -> keras.KerasTensor:
     """`blocks.conv_bn`, padded by `kernel_size // 2` on all sides at every stride (odd kernels)."""
     if strides == 1 or kernel_size == 1:
         return blocks.conv_bn(
@@ -21,7 +30,15 @@ def conv_bn(x, filters, kernel_size=1, *, name, strides=1, activation="relu", ep
     return blocks.batch_norm(x, name, activation, epsilon)
 
 
-def depthwise_bn(x, kernel_size=3, *, name, strides=1, activation="relu", epsilon=1e-5):
+def depthwise_bn(
+    x: keras.KerasTensor,
+    kernel_size: int = 3,
+    *,
+    name: str,
+    strides: int = 1,
+    activation: str | None = "relu",
+    epsilon: float = 1e-5,
+) -> keras.KerasTensor:
     """`blocks.depthwise_bn`, padded by `kernel_size // 2` on all sides at every stride (odd kernels)."""
     if strides == 1:
         return blocks.depthwise_bn(x, kernel_size, name=name, activation=activation, epsilon=epsilon)

@@ -8,6 +8,7 @@ import keras
 
 from keras_deeplab.backbones.fixed_padding import conv_bn
 from keras_deeplab.backbones.resnet import basic_unit, bottleneck_unit
+from keras_deeplab.blocks import ImageShape
 from keras_deeplab.layers import ResizeBilinear, UpsampleNearest
 
 # stage, branches, modules (each of four basic blocks a branch and one exchange between all branches)
@@ -20,7 +21,7 @@ BOTTLENECKS = 4
 BASIC_BLOCKS = 4
 
 
-def hrnetv2_32(input_shape=(None, None, 3), output_stride=4):
+def hrnetv2_32(input_shape: ImageShape = (None, None, 3), output_stride: int = 4) -> keras.Model:
     """Normalised images, (B, H, W, C), to 480 feature maps at stride 4: HRNetV2 of width 32.
 
     Args:
@@ -37,7 +38,7 @@ def hrnetv2_32(input_shape=(None, None, 3), output_stride=4):
     return _hrnet(32, input_shape, output_stride, "hrnetv2_32")
 
 
-def hrnetv2_48(input_shape=(None, None, 3), output_stride=4):
+def hrnetv2_48(input_shape: ImageShape = (None, None, 3), output_stride: int = 4) -> keras.Model:
     """Normalised images, (B, H, W, C), to 720 feature maps at stride 4: HRNetV2 of width 48."""
     return _hrnet(48, input_shape, output_stride, "hrnetv2_48")
 

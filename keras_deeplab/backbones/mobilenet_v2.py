@@ -5,11 +5,13 @@ multiplier rounds, and in whether the classifier's last convolution takes part. 
 `keras.applications.MobileNetV2`, which has the weights of the first.
 """
 
+from typing import Any
+
 import keras
 
 from keras_deeplab import blocks
 from keras_deeplab.backbones import fixed_padding
-from keras_deeplab.blocks import batch_norm
+from keras_deeplab.blocks import ImageShape, batch_norm
 
 # expansion, filters, repeats, stride of the first repeat (MobileNetV2, table 2)
 TABLE = [
@@ -28,7 +30,7 @@ LAST_FILTERS = 1280
 JFZHANG95_CONTRACTED = tuple(f"block_{block}_depthwise" for block in (6, 7, 8, 9, 13, 14, 15))
 
 
-def mobilenet_v2(input_shape=(None, None, 3), alpha=1.0, divisible_by=8):
+def mobilenet_v2(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0, divisible_by: int = 8) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 320 feature maps at stride 32: MobileNetV2 without its last convolution.
 
     The form of Google's DeepLab (slim/nets/mobilenet/mobilenet_v2.py, `V2_DEF`): paddings are TensorFlow's "same" and
@@ -44,7 +46,7 @@ def mobilenet_v2(input_shape=(None, None, 3), alpha=1.0, divisible_by=8):
         A functional `keras.Model` named `mobilenet_v2`.
     """
     inputs = keras.Input(input_shape)
-    settings = {"activation": "relu6", "epsilon": 1e-3}
+    settings: dict[str, Any] = {"activation": "relu6", "epsilon": 1e-3}
     x = blocks.conv_bn(inputs, rounded(32 * alpha, divisible_by), 3, strides=2, name="Conv1", **settings)
 
     def expand_and_filter(x, name, expanded, stride):
@@ -55,7 +57,9 @@ def mobilenet_v2(input_shape=(None, None, 3), alpha=1.0, divisible_by=8):
     return keras.Model(inputs, x, name="mobilenet_v2")
 
 
-def mobilenet_v2_torchvision(input_shape=(None, None, 3), alpha=1.0, divisible_by=8):
+def mobilenet_v2_torchvision(
+    input_shape: ImageShape = (None, None, 3), alpha: float = 1.0, divisible_by: int = 8
+) -> keras.Model:
     """Normalised images (B, H, W, C) to 1280 feature maps at stride 32: torchvision's MobileNetV2, less its top.
 
     As segmentation_models.pytorch takes it for its encoder `mobilenet_v2`. One row or column of zeros stands on each
@@ -72,7 +76,7 @@ def mobilenet_v2_torchvision(input_shape=(None, None, 3), alpha=1.0, divisible_b
     Source: torchvision/models/mobilenetv2.py.
     """
     inputs = keras.Input(input_shape)
-    settings = {"activation": "relu6", "epsilon": 1e-5}
+    settings: dict[str, Any] = {"activation": "relu6", "epsilon": 1e-5}
     x = fixed_padding.conv_bn(inputs, rounded(32 * alpha, divisible_by), 3, strides=2, name="Conv1", **settings)
 
     def expand_and_filter(x, name, expanded, stride):
@@ -85,7 +89,7 @@ def mobilenet_v2_torchvision(input_shape=(None, None, 3), alpha=1.0, divisible_b
     return keras.Model(inputs, x, name="mobilenet_v2_torchvision")
 
 
-def mobilenet_v2_vainf(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v2_vainf(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Normalised images (B, H, W, C) to 320 feature maps: the MobileNetV2 of VainF/DeepLabV3Plus-Pytorch.
 
     The zeros of a block stand before its 1x1 expansion, which makes relu6 of its batch norm's shift of them, and the
@@ -101,14 +105,14 @@ def mobilenet_v2_vainf(input_shape=(None, None, 3), alpha=1.0):
     Source: network/backbone/mobilenetv2.py.
     """
     inputs = keras.Input(input_shape)
-    settings = {"activation": "relu6", "epsilon": 1e-5}
+    settings: dict[str, Any] = {"activation": "relu6", "epsilon": 1e-5}
     x = keras.layers.Conv2D(rounded(32 * alpha, 8), 3, strides=2, use_bias=False, name="Conv1")(inputs)
     x = batch_norm(x, "Conv1", **settings)
     x = _blocks(x, lambda filters: int(filters * alpha), _pad_first(settings), settings)
     return keras.Model(inputs, x, name="mobilenet_v2_vainf")
 
 
-def mobilenet_v2_jfzhang95(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v2_jfzhang95(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Normalised images (B, H, W, C) to 320 feature maps: the MobileNetV2 of jfzhang95/pytorch-deeplab-xception.
 
     Blocks pad as VainF's do, before their 1x1 expansion; the stem pads by one on each side.
@@ -123,7 +127,7 @@ def mobilenet_v2_jfzhang95(input_shape=(None, None, 3), alpha=1.0):
     Source: modeling/backbone/mobilenet.py.
     """
     inputs = keras.Input(input_shape)
-    settings = {"activation": "relu6", "epsilon": 1e-5}
+    settings: dict[str, Any] = {"activation": "relu6", "epsilon": 1e-5}
     x = fixed_padding.conv_bn(inputs, int(32 * alpha), 3, strides=2, name="Conv1", **settings)
     x = _blocks(x, lambda filters: int(filters * alpha), _pad_first(settings), settings)
     return keras.Model(inputs, x, name="mobilenet_v2_jfzhang95")
@@ -169,7 +173,7 @@ def _pad_first(settings):
     return expand_and_filter
 
 
-def rounded(filters, divisor):
+def rounded(filters: float, divisor: int) -> int:
     """The nearest multiple of `divisor`, or the next where that takes away more than a tenth."""
     nearest = max(divisor, int(filters + divisor / 2) // divisor * divisor)
     return nearest if nearest >= 0.9 * filters else nearest + divisor

@@ -10,6 +10,7 @@ import keras
 from keras_deeplab import blocks
 from keras_deeplab.backbones import fixed_padding
 from keras_deeplab.backbones.mobilenet_v2 import rounded
+from keras_deeplab.blocks import ImageShape
 
 # kernel, expanded channels, filters, squeeze and excitation, activation, stride (MobileNetV3, table 1)
 LARGE = [
@@ -89,7 +90,7 @@ def _slim_names(block, stage, unit, parts):
     return {"block": module, **names, "squeeze": f"{gate}_Conv", "excite": f"{gate}_Conv_1"}
 
 
-def mobilenet_v3_large(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v3_large(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Normalised images (B, H, W, C) to 960 feature maps at stride 32: torchvision's MobileNetV3 large, less its top.
 
     Args:
@@ -104,7 +105,7 @@ def mobilenet_v3_large(input_shape=(None, None, 3), alpha=1.0):
     return _torchvision("mobilenet_v3_large", LARGE, input_shape, alpha)
 
 
-def mobilenet_v3_small(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v3_small(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Normalised images (B, H, W, C) to 576 feature maps at stride 32: torchvision's MobileNetV3 small, less its top.
 
     Arguments are those of `mobilenet_v3_large`.
@@ -117,7 +118,7 @@ def mobilenet_v3_small(input_shape=(None, None, 3), alpha=1.0):
     return _torchvision("mobilenet_v3_small", SMALL, input_shape, alpha)
 
 
-def mobilenet_v3_large_timm(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v3_large_timm(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Normalised images (B, H, W, C) to 960 feature maps at stride 32: timm's `tf_mobilenetv3_large_100`, less its top.
 
     segmentation_models.pytorch has it as `timm-mobilenetv3_large_100`, and with `alpha=0.75` as `.._075`.
@@ -134,7 +135,7 @@ def mobilenet_v3_large_timm(input_shape=(None, None, 3), alpha=1.0):
     return _timm("mobilenet_v3_large_timm", LARGE, input_shape, alpha, last="blocks_6_0_conv")
 
 
-def mobilenet_v3_small_timm(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v3_small_timm(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Normalised images (B, H, W, C) to 576 feature maps at stride 32: timm's `tf_mobilenetv3_small_100`, less its top.
 
     Arguments and source are those of `mobilenet_v3_large_timm`.
@@ -145,7 +146,7 @@ def mobilenet_v3_small_timm(input_shape=(None, None, 3), alpha=1.0):
     return _timm("mobilenet_v3_small_timm", SMALL, input_shape, alpha, last="blocks_5_0_conv")
 
 
-def mobilenet_v3_large_seg(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v3_large_seg(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 480 feature maps at stride 32: the large one of Google's DeepLab.
 
     Args:
@@ -160,7 +161,7 @@ def mobilenet_v3_large_seg(input_shape=(None, None, 3), alpha=1.0):
     return _slim("mobilenet_v3_large_seg", LARGE_SEG, input_shape, alpha)
 
 
-def mobilenet_v3_small_seg(input_shape=(None, None, 3), alpha=1.0):
+def mobilenet_v3_small_seg(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 288 feature maps at stride 32: the small one of Google's DeepLab.
 
     Arguments and source are those of `mobilenet_v3_large_seg`.

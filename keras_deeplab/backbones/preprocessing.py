@@ -1,5 +1,7 @@
 """Pixels in 0..255 to what a network was trained on: the first layers of every model here."""
 
+from collections.abc import Callable
+
 import keras
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB
@@ -27,13 +29,13 @@ _APPLICATIONS = {
 }
 
 
-def applications_mode(name):
+def applications_mode(name: str) -> str | None:
     """The mode that a `keras.applications` network of this name expects; None for any other network."""
     fits = [prefix for prefix in _APPLICATIONS if name.startswith(prefix)]
     return _APPLICATIONS[max(fits, key=len)] if fits else None
 
 
-def normalise(mode):
+def normalise(mode: str | None) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     """A function from a Keras tensor of RGB pixels in 0..255 to a normalised one.
 
     Args:

@@ -9,6 +9,7 @@ import keras
 
 from keras_deeplab import blocks
 from keras_deeplab.backbones import fixed_padding
+from keras_deeplab.blocks import ImageShape
 
 # filters inside the stage's units, stride of its first unit
 STAGES = [
@@ -28,7 +29,7 @@ TABLE = {
 EXPANSION = 4  # filters out of a bottleneck for each inside
 
 
-def resnet18(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet18(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32: a `keras.Model` `resnet18`.
 
     Args:
@@ -51,27 +52,27 @@ def resnet18(input_shape=(None, None, 3), cascade_blocks=0):
     return _resnet(18, basic_unit, input_shape, cascade_blocks, "resnet18")
 
 
-def resnet34(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet34(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32; see `resnet18`."""
     return _resnet(34, basic_unit, input_shape, cascade_blocks, "resnet34")
 
 
-def resnet50(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet50(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 2048 feature maps at stride 32; see `resnet18`."""
     return _resnet(50, bottleneck_unit, input_shape, cascade_blocks, "resnet50")
 
 
-def resnet101(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet101(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 2048 feature maps at stride 32; see `resnet18`."""
     return _resnet(101, bottleneck_unit, input_shape, cascade_blocks, "resnet101")
 
 
-def resnet152(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet152(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 2048 feature maps at stride 32; see `resnet18`."""
     return _resnet(152, bottleneck_unit, input_shape, cascade_blocks, "resnet152")
 
 
-def resnet50_caffe(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet50_caffe(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"caffe_deeplab"`, (B, H, W, C), to 2048 feature maps at stride 32.
 
     The stride of a stage is in the first 1x1 convolution of its first unit, and the pooling rounds sizes up: 128 input
@@ -93,17 +94,17 @@ def resnet50_caffe(input_shape=(None, None, 3), cascade_blocks=0):
     return _resnet(50, bottleneck_unit, input_shape, cascade_blocks, "resnet50_caffe", caffe=True)
 
 
-def resnet101_caffe(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet101_caffe(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"caffe_deeplab"`, (B, H, W, C), to 2048 feature maps at stride 32; see `resnet50_caffe`."""
     return _resnet(101, bottleneck_unit, input_shape, cascade_blocks, "resnet101_caffe", caffe=True)
 
 
-def resnet152_caffe(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet152_caffe(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images normalised as `"caffe_deeplab"`, (B, H, W, C), to 2048 feature maps at stride 32; see `resnet50_caffe`."""
     return _resnet(152, bottleneck_unit, input_shape, cascade_blocks, "resnet152_caffe", caffe=True)
 
 
-def stem(inputs, ceil_pooling=False):
+def stem(inputs: keras.KerasTensor, ceil_pooling: bool = False) -> keras.KerasTensor:
     """Images to 64 feature maps at stride 4: a 7x7 convolution, batch norm, ReLU and a 3x3 max pooling.
 
     Zeros may pad the pooling because ReLU precedes it.
@@ -115,14 +116,24 @@ def stem(inputs, ceil_pooling=False):
     return keras.layers.MaxPooling2D(3, 2, name="maxpool")(x)
 
 
-def conv3x3(x, filters, *, name, strides=1, dilation_rate=1, activation="relu"):
+def conv3x3(
+    x: keras.KerasTensor,
+    filters: int,
+    *,
+    name: str,
+    strides: int = 1,
+    dilation_rate: int = 1,
+    activation: str | None = "relu",
+) -> keras.KerasTensor:
     """3x3 convolution, padded alike on all sides, then batch norm, then activation: strided or dilated, not both."""
     if strides > 1:
         return fixed_padding.conv_bn(x, filters, 3, strides=strides, activation=activation, name=name)
     return blocks.conv_bn(x, filters, 3, dilation_rate=dilation_rate, activation=activation, name=name)
 
 
-def basic_unit(x, filters, *, name, strides=1, dilation_rate=1):
+def basic_unit(
+    x: keras.KerasTensor, filters: int, *, name: str, strides: int = 1, dilation_rate: int = 1
+) -> keras.KerasTensor:
     """Two 3x3 convolutions beside a shortcut, (B, H, W, any) to (B, H / strides, W / strides, filters)."""
     shortcut = _shortcut(x, filters, strides, name)
     x = conv3x3(x, filters, strides=strides, dilation_rate=dilation_rate, name=f"{name}_conv1")
@@ -130,7 +141,15 @@ def basic_unit(x, filters, *, name, strides=1, dilation_rate=1):
     return _join(x, shortcut, name)
 
 
-def bottleneck_unit(x, filters, *, name, strides=1, dilation_rate=1, stride_first=False):
+def bottleneck_unit(
+    x: keras.KerasTensor,
+    filters: int,
+    *,
+    name: str,
+    strides: int = 1,
+    dilation_rate: int = 1,
+    stride_first: bool = False,
+) -> keras.KerasTensor:
     """1x1, 3x3 and 1x1 convolutions beside a shortcut, to four times `filters`.
 
     The stride is in the 3x3 convolution, with `stride_first` in the 1x1 before it.
@@ -144,7 +163,7 @@ def bottleneck_unit(x, filters, *, name, strides=1, dilation_rate=1, stride_firs
     return _join(x, shortcut, name)
 
 
-def check_cascade_blocks(cascade_blocks):
+def check_cascade_blocks(cascade_blocks: int) -> None:
     """Raises ValueError for anything but 0, 1, 2 or 3 blocks behind the last."""
     if type(cascade_blocks) is not int or not 0 <= cascade_blocks <= 3:
         raise ValueError(

@@ -8,6 +8,7 @@ import keras
 
 from keras_deeplab.backbones.fixed_padding import conv_bn
 from keras_deeplab.backbones.resnet import check_cascade_blocks
+from keras_deeplab.blocks import ImageShape
 
 # filters inside the block's units, out of them, number of units, stride of the last unit
 TABLE_50 = [
@@ -24,7 +25,7 @@ TABLE_101 = [
 ]
 
 
-def resnet_v1_50_beta(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet_v1_50_beta(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 2048 feature maps at stride 32: a `keras.Model` `resnet_v1_50_beta`.
 
     Args:
@@ -41,7 +42,7 @@ def resnet_v1_50_beta(input_shape=(None, None, 3), cascade_blocks=0):
     return _resnet(TABLE_50, input_shape, cascade_blocks, "resnet_v1_50_beta")
 
 
-def resnet_v1_101_beta(input_shape=(None, None, 3), cascade_blocks=0):
+def resnet_v1_101_beta(input_shape: ImageShape = (None, None, 3), cascade_blocks: int = 0) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 2048 feature maps at stride 32; see `resnet_v1_50_beta`."""
     return _resnet(TABLE_101, input_shape, cascade_blocks, "resnet_v1_101_beta")
 

@@ -8,6 +8,7 @@ the same: 3x3, all with a bias, also before batch norm.
 import keras
 
 from keras_deeplab import blocks
+from keras_deeplab.blocks import ImageShape
 
 # filters of the convolutions of each stage; a pooling of stride 2 ends every stage
 FILTERS = (64, 128, 256, 512, 512)
@@ -27,17 +28,17 @@ POOLINGS = {
 }
 
 
-def vgg11(input_shape=(None, None, 3)):
+def vgg11(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16`."""
     return _vgg(11, input_shape, "vgg11")
 
 
-def vgg13(input_shape=(None, None, 3)):
+def vgg13(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16`."""
     return _vgg(13, input_shape, "vgg13")
 
 
-def vgg16(input_shape=(None, None, 3)):
+def vgg16(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32: a `keras.Model` `vgg16`.
 
     Args:
@@ -55,42 +56,42 @@ def vgg16(input_shape=(None, None, 3)):
     return _vgg(16, input_shape, "vgg16")
 
 
-def vgg19(input_shape=(None, None, 3)):
+def vgg19(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16`."""
     return _vgg(19, input_shape, "vgg19")
 
 
-def vgg11_bn(input_shape=(None, None, 3)):
+def vgg11_bn(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16_bn`."""
     return _vgg(11, input_shape, "vgg11_bn", norm=True)
 
 
-def vgg13_bn(input_shape=(None, None, 3)):
+def vgg13_bn(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16_bn`."""
     return _vgg(13, input_shape, "vgg13_bn", norm=True)
 
 
-def vgg16_bn(input_shape=(None, None, 3)):
+def vgg16_bn(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32: `vgg16` with batch norm."""
     return _vgg(16, input_shape, "vgg16_bn", norm=True)
 
 
-def vgg19_bn(input_shape=(None, None, 3)):
+def vgg19_bn(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16_bn`."""
     return _vgg(19, input_shape, "vgg19_bn", norm=True)
 
 
-def vgg11_caffe(input_shape=(None, None, 3)):
+def vgg11_caffe(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"caffe_deeplab"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16_caffe`."""
     return _vgg(11, input_shape, "vgg11_caffe", pooling="3x3_ceil")
 
 
-def vgg13_caffe(input_shape=(None, None, 3)):
+def vgg13_caffe(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"caffe_deeplab"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16_caffe`."""
     return _vgg(13, input_shape, "vgg13_caffe", pooling="3x3_ceil")
 
 
-def vgg16_caffe(input_shape=(None, None, 3)):
+def vgg16_caffe(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"caffe_deeplab"`, (B, H, W, C), to 512 feature maps at stride 32, as DeepLab v1 has it.
 
     Its poolings are 3x3 and round sizes up: 64 input pixels become 33, 17, 9, 5 and 3. In the dense network DeepLab's
@@ -107,12 +108,12 @@ def vgg16_caffe(input_shape=(None, None, 3)):
     return _vgg(16, input_shape, "vgg16_caffe", pooling="3x3_ceil")
 
 
-def vgg19_caffe(input_shape=(None, None, 3)):
+def vgg19_caffe(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"caffe_deeplab"`, (B, H, W, C), to 512 feature maps at stride 32; see `vgg16_caffe`."""
     return _vgg(19, input_shape, "vgg19_caffe", pooling="3x3_ceil")
 
 
-def vgg16_coincheung(input_shape=(None, None, 3)):
+def vgg16_coincheung(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 512 feature maps at stride 32: 3x3 poolings that round down.
 
     Source: lib/model.py of CoinCheung/Deeplab-Large-FOV. It differs from `vgg16_caffe` at even sizes only.

@@ -8,6 +8,7 @@ import keras
 
 from keras_deeplab import blocks, layers
 from keras_deeplab.backbones.fixed_padding import conv_bn, depthwise_bn
+from keras_deeplab.blocks import ImageShape
 
 # block, filters of its three separable convolutions, shortcut, stride of the last of them
 _EXIT = [
@@ -41,12 +42,12 @@ EPSILON = 1e-3
 _CLIP = (-6.0, 6.0)
 
 
-def xception_41(input_shape=(None, None, 3), bounded=False):
+def xception_41(input_shape: ImageShape = (None, None, 3), bounded: bool = False) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 2048 feature maps at stride 32: modified aligned Xception, 41 layers."""
     return _xception(TABLE_41, input_shape, bounded, "xception_41")
 
 
-def xception_65(input_shape=(None, None, 3), bounded=False):
+def xception_65(input_shape: ImageShape = (None, None, 3), bounded: bool = False) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 2048 feature maps at stride 32: modified aligned Xception, 65 layers.
 
     Args:
@@ -62,7 +63,7 @@ def xception_65(input_shape=(None, None, 3), bounded=False):
     return _xception(TABLE_65, input_shape, bounded, "xception_65")
 
 
-def xception_65_bonlime(input_shape=(None, None, 3)):
+def xception_65_bonlime(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """`xception_65` as bonlime's keras-deeplab-v3-plus has it (model.py): its first convolution is padded as `"same"`.
 
     So it is the same network at odd sizes, and at even ones its input stands a pixel elsewhere.
@@ -73,7 +74,7 @@ def xception_65_bonlime(input_shape=(None, None, 3)):
     return _xception(TABLE_65, input_shape, False, "xception_65_bonlime", stem=blocks.conv_bn)
 
 
-def xception_71(input_shape=(None, None, 3), bounded=False):
+def xception_71(input_shape: ImageShape = (None, None, 3), bounded: bool = False) -> keras.Model:
     """Images in [-1, 1], (B, H, W, C), to 2048 feature maps at stride 32: modified aligned Xception, 71 layers."""
     return _xception(TABLE_71, input_shape, bounded, "xception_71")
 

@@ -12,6 +12,7 @@ At output stride 8 or 16 the source's `block20` runs its last convolution, whose
 import keras
 
 from keras_deeplab.backbones.fixed_padding import conv_bn, depthwise_bn
+from keras_deeplab.blocks import ImageShape
 
 # block, filters of its separable convolutions, place of the first of them in the source's `rep`, shortcut, stride of
 # the last of them
@@ -25,7 +26,7 @@ TABLE = [
 EXIT = [("conv3", 1536), ("conv4", 1536), ("conv5", 2048)]
 
 
-def xception_jfzhang95(input_shape=(None, None, 3)):
+def xception_jfzhang95(input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     """Normalised images, (B, H, W, C), to 2048 feature maps at stride 32: jfzhang95's Xception.
 
     The source itself has output strides 8 and 16 only.

@@ -10,7 +10,7 @@ norm. This is no network at a coarser stride computed densely, so `keras_deeplab
 import keras
 
 from keras_deeplab import layers
-from keras_deeplab.blocks import batch_norm, conv_bn, depthwise_conv
+from keras_deeplab.blocks import ImageShape, batch_norm, conv_bn, depthwise_conv
 
 # block, filters of its separable convolutions, place of the first of them in the source's `rep`, stride
 TABLE = [
@@ -23,7 +23,7 @@ TABLE = [
 OUTPUT_STRIDES = (8, 16)
 
 
-def xception_vainf(input_shape=(None, None, 3), output_stride=16):
+def xception_vainf(input_shape: ImageShape = (None, None, 3), output_stride: int = 16) -> keras.Model:
     """Normalised images, (B, H, W, C), to 2048 linear feature maps at stride 8 or 16: VainF's Xception.
 
     Args:

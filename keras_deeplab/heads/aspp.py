@@ -4,13 +4,17 @@ Layer names, concatenation order and batch norm's epsilon are those of research/
 sources with another order are permuted when they are loaded.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_deeplab.blocks import conv_bn, separable_conv_bn
+from keras_deeplab.heads.flavours import Flavour
 from keras_deeplab.layers import ResizeBilinear
 
 
-def atrous_rates(output_stride):
+def atrous_rates(output_stride: int) -> tuple[int, ...]:
     """The ASPP rates that go with an output stride: (6, 12, 18) at 16, twice that at 8 (v3, section 3.3).
 
     At 4, where only HRNet is, those of 8, as in VainF's network/modeling.py.
@@ -18,7 +22,9 @@ def atrous_rates(output_stride):
     return tuple(round(96 / max(output_stride, 8) * factor) for factor in (1, 2, 3))
 
 
-def head_conv(x, filters, flavour, *, name, dilation_rate=1, separable=False):
+def head_conv(
+    x: keras.KerasTensor, filters: int, flavour: Flavour, *, name: str, dilation_rate: int = 1, separable: bool = False
+) -> keras.KerasTensor:
     """A head's 3x3 convolution with batch norm and activation, dense or separable, as the flavour has it."""
     if separable:
         return separable_conv_bn(
@@ -40,7 +46,16 @@ def head_conv(x, filters, flavour, *, name, dilation_rate=1, separable=False):
     )
 
 
-def aspp(x, *, rates, flavour, filters=256, separable=False, image_pooling=True, dropout=0.1):
+def aspp(
+    x: keras.KerasTensor,
+    *,
+    rates: Sequence[int],
+    flavour: Flavour,
+    filters: int = 256,
+    separable: bool = False,
+    image_pooling: bool = True,
+    dropout: float = 0.1,
+) -> keras.KerasTensor:
     """Features (B, h, w, C) to (B, h, w, filters): parallel convolutions at several rates and the image's mean.
 
     Args:
@@ -51,7 +66,7 @@ def aspp(x, *, rates, flavour, filters=256, separable=False, image_pooling=True,
 
     Source: DeepLab v3, figure 5; the branches are concatenated as in research/deeplab/model.py, image pooling first.
     """
-    settings = {"activation": flavour.activation, "use_bias": flavour.use_bias}
+    settings: dict[str, Any] = {"activation": flavour.activation, "use_bias": flavour.use_bias}
     branches = []
     if image_pooling:
         pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
@@ -67,14 +82,14 @@ def aspp(x, *, rates, flavour, filters=256, separable=False, image_pooling=True,
     return keras.layers.Dropout(dropout, name="concat_projection_dropout")(x)
 
 
-def classifier(x, num_classes, name="logits"):
+def classifier(x: keras.KerasTensor, num_classes: int, name: str = "logits") -> keras.KerasTensor:
     """Features to float32 logits (B, h, w, num_classes) by a 1x1 convolution with bias."""
     initializer = keras.initializers.TruncatedNormal(stddev=0.01)
     layer = keras.layers.Conv2D(num_classes, 1, kernel_initializer=initializer, dtype="float32", name=name)
     return layer(x)
 
 
-def auxiliary(x, num_classes):
+def auxiliary(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
     """An inner feature map (B, h, w, C) to float32 logits (B, h, w, num_classes), for a second loss in training.
 
     Source: `FCNHead` of torchvision/models/segmentation/fcn.py: a 3x3 convolution to C / 4 channels, dropout,

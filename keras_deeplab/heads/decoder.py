@@ -4,10 +4,19 @@ import keras
 
 from keras_deeplab.blocks import conv_bn
 from keras_deeplab.heads.aspp import head_conv
+from keras_deeplab.heads.flavours import Flavour
 from keras_deeplab.layers import ResizeBilinear
 
 
-def decoder(x, low_level, *, flavour, low_level_filters=48, filters=256, separable=True):
+def decoder(
+    x: keras.KerasTensor,
+    low_level: keras.KerasTensor,
+    *,
+    flavour: Flavour,
+    low_level_filters: int = 48,
+    filters: int = 256,
+    separable: bool = True,
+) -> keras.KerasTensor:
     """ASPP features and a finer map (B, 4h, 4w, C) to (B, 4h, 4w, filters): v3+, section 3.1 and figure 2.
 
     The finer map is projected to `low_level_filters`, the coarse one resized to it; 3x3 convolutions refine both.

@@ -35,7 +35,7 @@ class Flavour:
 
 _TF = Flavour(align_corners=True, separable=True)
 
-FLAVOURS = Registry(
+FLAVOURS: Registry[Flavour] = Registry(
     "flavour",
     {
         # research/deeplab/model.py; "tf_bounded" with --use_bounded_activation.

@@ -3,7 +3,9 @@
 Layer names are those of the authors' Caffe networks, with `logits` for the layer that is named after the data there.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from keras_deeplab.registry import Registry
 # DeepLab v1, table 2 (the ways to turn fc6 into a convolution): kernel, rate at output stride 8, filters of fc6 and
 # fc7, whether the release has the average pooling pool5a before fc6. Zeros all around, (kernel - 1) * rate / 2 of
 # them, keep the map's size.
-VARIANTS = Registry(
+VARIANTS: Registry[tuple[int, int, int, bool]] = Registry(
     "variant of fc6",
     {
         "7x7": (7, 4, 4096, False),
@@ -36,7 +38,7 @@ BRANCHES = [
 BRANCH_FILTERS = 128
 
 
-def scale_rate(rate, output_stride):
+def scale_rate(rate: int, output_stride: int) -> int:
     """The rate at `output_stride` that spans as many pixels as `rate` does at 8: 12 is 6 at 16."""
     scaled = Fraction(8 * rate, output_stride)
     if scaled.denominator != 1:
@@ -47,7 +49,9 @@ def scale_rate(rate, output_stride):
     return scaled.numerator
 
 
-def fully_connected(x, *, kernel_size, dilation_rate, filters, dropout=0.5, suffix=""):
+def fully_connected(
+    x: keras.KerasTensor, *, kernel_size: int, dilation_rate: int, filters: int, dropout: float = 0.5, suffix: str = ""
+) -> keras.KerasTensor:
     """Features (B, h, w, C) to (B, h, w, filters): fc6 as a dilated convolution, fc7 as a 1x1 one, both with ReLU.
 
     Args:
@@ -62,15 +66,29 @@ def fully_connected(x, *, kernel_size, dilation_rate, filters, dropout=0.5, suff
     return keras.layers.Dropout(dropout, name=f"fc7{suffix}_dropout")(x)
 
 
-def scores(x, num_classes, *, name="logits", dilation_rate=None):
+def scores(
+    x: keras.KerasTensor, num_classes: int, *, name: str = "logits", dilation_rate: int | None = None
+) -> keras.KerasTensor:
     """Features to float32 scores (B, h, w, num_classes): a 1x1 convolution, or a 3x3 one where a rate is given."""
-    settings = {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.01), "dtype": "float32", "name": name}
+    settings: dict[str, Any] = {
+        "kernel_initializer": keras.initializers.RandomNormal(stddev=0.01),
+        "dtype": "float32",
+        "name": name,
+    }
     if dilation_rate is None:
         return keras.layers.Conv2D(num_classes, 1, **settings)(x)
     return DilatedConv2D(num_classes, 3, dilation_rate=dilation_rate, padding="same", **settings)(x)
 
 
-def large_fov(x, num_classes, *, variant, output_stride, filters=None, dropout=0.5):
+def large_fov(
+    x: keras.KerasTensor,
+    num_classes: int,
+    *,
+    variant: str | None,
+    output_stride: int,
+    filters: int | None = None,
+    dropout: float = 0.5,
+) -> keras.KerasTensor:
     """DeepLab v1's head: features (B, h, w, C) to float32 scores (B, h, w, num_classes).
 
     Args:
@@ -96,7 +114,16 @@ def large_fov(x, num_classes, *, variant, output_stride, filters=None, dropout=0
     return scores(x, num_classes)
 
 
-def multi_scale_scores(x, logits, num_classes, *, name, strides, align_corners=True, dropout=0.5):
+def multi_scale_scores(
+    x: keras.KerasTensor,
+    logits: keras.KerasTensor,
+    num_classes: int,
+    *,
+    name: str,
+    strides: int,
+    align_corners: bool = True,
+    dropout: float = 0.5,
+) -> keras.KerasTensor:
     """One of DeepLab v1's multi-scale branches: an early map (B, H, W, any) to scores like `logits`.
 
     Two layers of 128 filters, 3x3 and 1x1, see the map; their scores are resized to `logits`. The paper concatenates
@@ -123,7 +150,9 @@ def multi_scale_scores(x, logits, num_classes, *, name, strides, align_corners=T
     return ResizeBilinear(align_corners, dtype="float32", name=f"{name}_ms_resize")([x, logits])
 
 
-def summed_pyramid(x, num_classes, *, rates, filters=None, dropout=0.5):
+def summed_pyramid(
+    x: keras.KerasTensor, num_classes: int, *, rates: Sequence[int], filters: int | None = None, dropout: float = 0.5
+) -> keras.KerasTensor:
     """DeepLab v2's pyramid: features (B, h, w, C) to float32 scores (B, h, w, num_classes), the sum of its branches'.
 
     Args:

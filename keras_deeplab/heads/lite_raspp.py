@@ -20,7 +20,7 @@ POOLING_CROP_SIZE, POOLING_STRIDES = 769, (4, 5)
 QUANTIZED_SIXTH = 0.16667
 
 
-def low_level_layer(classifier):
+def low_level_layer(classifier: keras.Model) -> str:
     """The layer of a classifier whose map, at stride 8, the head's decoder takes: the published one, or the last.
 
     >>> from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
@@ -39,7 +39,7 @@ def low_level_layer(classifier):
     return last[8]
 
 
-def crop_window(output_stride, crop_size=POOLING_CROP_SIZE):
+def crop_window(output_stride: int, crop_size: int = POOLING_CROP_SIZE) -> int:
     """Side of the pooling window that spans a crop: 25 at output stride 32 and 49 at 16, for crops of 769 pixels.
 
     >>> crop_window(32), crop_window(16)
@@ -49,16 +49,16 @@ def crop_window(output_stride, crop_size=POOLING_CROP_SIZE):
 
 
 def lite_raspp(
-    x,
-    low_level,
-    num_classes,
+    x: keras.KerasTensor,
+    low_level: keras.KerasTensor,
+    num_classes: int,
     *,
-    filters=128,
-    pooling_window=None,
-    pooling_strides=POOLING_STRIDES,
-    quantized_sigmoid=True,
-    align_corners=True,
-):
+    filters: int = 128,
+    pooling_window: int | tuple[int, int] | None = None,
+    pooling_strides: tuple[int, int] = POOLING_STRIDES,
+    quantized_sigmoid: bool = True,
+    align_corners: bool = True,
+) -> keras.KerasTensor:
     """Features (B, h, w, C) and a finer map (B, H, W, D) to float32 logits (B, H, W, num_classes).
 
     One 1x1 convolution sees the features; a gate made of large windows' means weighs its channels. Both it and the

@@ -1,14 +1,16 @@
 """Numbers held in an interval."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_deeplab.layers._backend import _register
+from keras_deeplab.layers.backend import Tensor, register
+from keras_deeplab.layers.windows import Shape
 
 
-@_register
+@register
 class Clip(keras.layers.Layer):
     """Maps numbers to the nearest of a closed interval, shape and dtype unchanged.
 
@@ -25,7 +27,7 @@ class Clip(keras.layers.Layer):
     [-6.0, 1.5, 6.0]
     """
 
-    def __init__(self, low, high, **kwargs):
+    def __init__(self, low: float, high: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not -math.inf < low <= high < math.inf:
             raise ValueError(
@@ -33,14 +35,14 @@ class Clip(keras.layers.Layer):
             )
         self.low, self.high = float(low), float(high)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return ops.clip(inputs, self.low, self.high)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "low": self.low, "high": self.high}

@@ -1,57 +1,62 @@
 """Dilated convolutions of stride 1 with the variables of the Keras layers they stand in for."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_deeplab.layers._backend import _TENSORFLOW, _register, _tensor, tf
+from keras_deeplab.layers.backend import TENSORFLOW, Tensor, register, tensor_of, tf
 from keras_deeplab.layers.gradients import (
-    _native_convolution,
-    _native_depthwise_convolution,
-    _tensorflow_convolution,
-    _tensorflow_depthwise_convolution,
+    native_convolution,
+    native_depthwise_convolution,
+    tensorflow_convolution,
+    tensorflow_depthwise_convolution,
 )
-from keras_deeplab.layers.tracing import _export, _has_gpu, _takes_native_depthwise
+from keras_deeplab.layers.tracing import export_choice, has_gpu, takes_native_depthwise
 from keras_deeplab.layers.windows import (
-    _check_convolution,
-    _output_shape,
-    _padded,
-    _padding_config,
-    _simplified,
-    _standardize_padding,
+    Padding,
+    Pair,
+    Shape,
+    check_convolution,
+    output_shape,
+    padded,
+    padding_config,
+    simplified,
+    standardize_padding,
 )
 
 
-def _convolution(inputs, kernel, padding, dilation_rate):
+def _convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate: Pair) -> Tensor:
     """Maps (B, H, W, C) and a (h, w, C / groups, F) kernel to (B, H', W', F)."""
-    padding, dilation_rate = _simplified(padding, kernel.shape[:2], dilation_rate)
-    inputs, padding = _padded(inputs, padding)
-    if not _TENSORFLOW or dilation_rate == (1, 1) or inputs.shape[-1] != kernel.shape[2]:
+    padding, dilation_rate = simplified(padding, kernel.shape[:2], dilation_rate)
+    inputs, padding = padded(inputs, padding)
+    if not TENSORFLOW or dilation_rate == (1, 1) or inputs.shape[-1] != kernel.shape[2]:
         return ops.conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
-    if _export() or _has_gpu():
-        return _native_convolution(inputs, kernel, padding, dilation_rate)
-    return _tensorflow_convolution(inputs, kernel, padding, dilation_rate)
+    if export_choice() or has_gpu():
+        return native_convolution(inputs, kernel, padding, dilation_rate)
+    return tensorflow_convolution(inputs, kernel, padding, dilation_rate)
 
 
-def _depthwise_convolution(inputs, kernel, padding, dilation_rate):
+def _depthwise_convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate: Pair) -> Tensor:
     """Maps (B, H, W, C) and a (h, w, C, M) kernel to (B, H', W', C * M)."""
-    padding, dilation_rate = _simplified(padding, kernel.shape[:2], dilation_rate)
-    inputs, padding = _padded(inputs, padding)
-    if not _TENSORFLOW or dilation_rate == (1, 1) or not _takes_native_depthwise(kernel.dtype.name):
+    padding, dilation_rate = simplified(padding, kernel.shape[:2], dilation_rate)
+    inputs, padding = padded(inputs, padding)
+    if not TENSORFLOW or dilation_rate == (1, 1) or not takes_native_depthwise(kernel.dtype.name):
         return ops.depthwise_conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
-    if _export():
-        fastest = _export() == (None,)
-        outputs = _native_depthwise_convolution(inputs, kernel, padding, dilation_rate, fastest)
+    if export_choice():
+        fastest = export_choice() == (None,)
+        outputs = native_depthwise_convolution(inputs, kernel, padding, dilation_rate, fastest)
         return tf.raw_ops.PreventGradient(input=outputs, message="This was traced for inference, in export_ops().")
-    return _tensorflow_depthwise_convolution(inputs, kernel, padding, dilation_rate)
+    return tensorflow_depthwise_convolution(inputs, kernel, padding, dilation_rate)
 
 
-def _finish(layer, outputs):
+def _finish(layer: Any, outputs: Tensor) -> Tensor:
     if layer.use_bias:
         outputs = ops.add(outputs, layer.bias)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-@_register
+@register
 class DilatedConv2D(keras.layers.Conv2D):
     """Maps (B, H, W, C) to (B, H', W', filters) by a dilated convolution of stride 1, with the variables of `Conv2D`.
 
@@ -75,30 +80,30 @@ class DilatedConv2D(keras.layers.Conv2D):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        groups=1,
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: int | Pair,
+        strides: int | Pair = (1, 1),
+        padding: Padding = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Pair = (1, 1),
+        groups: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(filters, kernel_size, 1, "valid", data_format, dilation_rate, groups, **kwargs)
-        _check_convolution(self, strides)
-        self.padding = _standardize_padding(padding, self.name)
+        check_convolution(self, strides)
+        self.padding = standardize_padding(padding, self.name)
 
-    def convolution_op(self, inputs, kernel):
-        return _convolution(inputs, _tensor(kernel), self.padding, self.dilation_rate)
+    def convolution_op(self, inputs: Tensor, kernel: Any) -> Tensor:
+        return _convolution(inputs, tensor_of(kernel), self.padding, self.dilation_rate)
 
-    def compute_output_shape(self, input_shape):
-        return _output_shape(self, input_shape, self.kernel_size, self.filters)
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return output_shape(self, input_shape, self.kernel_size, self.filters)
 
-    def get_config(self):
-        return {**super().get_config(), "padding": _padding_config(self.padding)}
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": padding_config(self.padding)}
 
 
-@_register
+@register
 class DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Maps (B, H, W, C) to (B, H', W', C * depth_multiplier) by a dilated depthwise convolution of stride 1.
 
@@ -124,30 +129,30 @@ class DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     def __init__(
         self,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        depth_multiplier=1,
-        data_format=None,
-        dilation_rate=(1, 1),
-        **kwargs,
-    ):
+        kernel_size: int | Pair,
+        strides: int | Pair = (1, 1),
+        padding: Padding = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: int | Pair = (1, 1),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(kernel_size, 1, "valid", depth_multiplier, data_format, dilation_rate, **kwargs)
-        _check_convolution(self, strides)
-        self.padding = _standardize_padding(padding, self.name)
+        check_convolution(self, strides)
+        self.padding = standardize_padding(padding, self.name)
 
-    def call(self, inputs):
-        kernel = _tensor(self.kernel)
+    def call(self, inputs: Tensor) -> Tensor:
+        kernel = tensor_of(self.kernel)
         return _finish(self, _depthwise_convolution(inputs, kernel, self.padding, self.dilation_rate))
 
-    def compute_output_shape(self, input_shape):
-        return _output_shape(self, input_shape, self.kernel_size, input_shape[-1] * self.depth_multiplier)
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return output_shape(self, input_shape, self.kernel_size, input_shape[-1] * self.depth_multiplier)
 
-    def get_config(self):
-        return {**super().get_config(), "padding": _padding_config(self.padding)}
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": padding_config(self.padding)}
 
 
-@_register
+@register
 class DilatedSeparableConv2D(keras.layers.SeparableConv2D):
     """Maps (B, H, W, C) to (B, H', W', filters): a dilated depthwise convolution of stride 1, then a 1x1 convolution.
 
@@ -173,25 +178,25 @@ class DilatedSeparableConv2D(keras.layers.SeparableConv2D):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: int | Pair,
+        strides: int | Pair = (1, 1),
+        padding: Padding = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Pair = (1, 1),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(filters, kernel_size, 1, "valid", data_format, dilation_rate, **kwargs)
-        _check_convolution(self, strides)
-        self.padding = _standardize_padding(padding, self.name)
+        check_convolution(self, strides)
+        self.padding = standardize_padding(padding, self.name)
 
-    def call(self, inputs):
-        kernel = _tensor(self.depthwise_kernel)
+    def call(self, inputs: Tensor) -> Tensor:
+        kernel = tensor_of(self.depthwise_kernel)
         outputs = _depthwise_convolution(inputs, kernel, self.padding, self.dilation_rate)
         return _finish(self, ops.conv(outputs, self.pointwise_kernel, 1, "valid", "channels_last"))
 
-    def compute_output_shape(self, input_shape):
-        return _output_shape(self, input_shape, self.kernel_size, self.filters)
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return output_shape(self, input_shape, self.kernel_size, self.filters)
 
-    def get_config(self):
-        return {**super().get_config(), "padding": _padding_config(self.padding)}
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": padding_config(self.padding)}

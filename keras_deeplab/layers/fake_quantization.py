@@ -1,12 +1,15 @@
 """Numbers rounded to the steps of an int8 range while they stay numbers."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from keras_deeplab.layers._backend import _TENSORFLOW, _register, _tensor, tf
+from keras_deeplab.layers.backend import TENSORFLOW, Tensor, register, tensor_of, tf
+from keras_deeplab.layers.windows import Shape
 
 
-@_register
+@register
 class FakeQuantization(keras.layers.Layer):
     """Maps numbers to the nearest of the 256 steps of an int8 range, as numbers.
 
@@ -24,39 +27,39 @@ class FakeQuantization(keras.layers.Layer):
     [0.0, 2.0, 255.0]
     """
 
-    def __init__(self, low=0.0, high=6.0, **kwargs):
+    def __init__(self, low: float = 0.0, high: float = 6.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._check(low, high)
         self.low, self.high = float(low), float(high)
 
     @staticmethod
-    def _check(low, high):
+    def _check(low: float, high: float) -> None:
         if not low <= 0 <= high or low == high:
             raise ValueError(f"a range of int8 must hold 0 and more; received low={low}, high={high}")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for name, value in (("low", self.low), ("high", self.high)):
             variable = self.add_weight(shape=(), initializer=keras.initializers.Constant(value), name=name)
             setattr(self, f"{name}_end", variable)
 
-    def set_range(self, low, high):
+    def set_range(self, low: float, high: float) -> None:
         """Gives the layer another range."""
         self._check(low, high)
         self.low, self.high = float(low), float(high)
         self.low_end.assign(self.low)
         self.high_end.assign(self.high)
 
-    def call(self, inputs):
-        low, high = _tensor(self.low_end), _tensor(self.high_end)
-        if _TENSORFLOW:
+    def call(self, inputs: Tensor) -> Tensor:
+        low, high = tensor_of(self.low_end), tensor_of(self.high_end)
+        if TENSORFLOW:
             return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
         scale = (high - low) / 255
         zero = ops.clip(ops.round(-low / scale), 0, 255)
         inside = ops.clip(inputs, -zero * scale, (255 - zero) * scale)
         return inside + ops.stop_gradient(ops.round(inside / scale) * scale - inside)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "low": self.low, "high": self.high}

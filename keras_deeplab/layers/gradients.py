@@ -1,17 +1,20 @@
 """TensorFlow's native dilated operators, with the gradients that its CPU lacks or gets wrong."""
 
 import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from keras_deeplab.layers._backend import tf
-from keras_deeplab.layers.tracing import _onednn_runs
-from keras_deeplab.layers.windows import _extents, _padded, _pads, _simplified
+from keras_deeplab.layers.backend import Tensor, tf
+from keras_deeplab.layers.tracing import onednn_runs
+from keras_deeplab.layers.windows import Padding, Pair, extents_of, padded, pads_of, simplified
 
 
-def _native_attributes(padding, dilation_rate):
+def _native_attributes(padding: str, dilation_rate: Pair) -> dict[str, Any]:
     return {"strides": [1, 1, 1, 1], "dilations": [1, *dilation_rate, 1], "padding": padding.upper()}
 
 
-def _native_convolution(inputs, kernel, padding, dilation_rate):
+def native_convolution(inputs: Tensor, kernel: Tensor, padding: str, dilation_rate: Pair) -> Tensor:
+    """TensorFlow's one operator, which has no gradient of its own in some types on a CPU."""
     return tf.raw_ops.Conv2D(input=inputs, filter=kernel, **_native_attributes(padding, dilation_rate))
 
 
@@ -20,11 +23,14 @@ def _native_convolution(inputs, kernel, padding, dilation_rate):
 _WIDEST_PAD = 4
 
 
-def _native_depthwise_convolution(inputs, kernel, padding, dilation_rate, fastest=True):
+def native_depthwise_convolution(
+    inputs: Tensor, kernel: Tensor, padding: str, dilation_rate: Pair, fastest: bool = True
+) -> Tensor:
+    """TensorFlow's one operator, whose own gradient is wrong; `fastest` pads the map first where oneDNN is slow."""
     if fastest:
-        pads = _pads(padding, kernel.shape[:2], dilation_rate)
+        pads = pads_of(padding, kernel.shape[:2], dilation_rate)
         if max(pads[1]) > _WIDEST_PAD:
-            inputs, padding = _padded(inputs, pads)
+            inputs, padding = padded(inputs, pads)
     attributes = _native_attributes(padding, dilation_rate)
     return tf.raw_ops.DepthwiseConv2dNative(input=inputs, filter=kernel, **attributes)
 
@@ -33,21 +39,22 @@ def _native_depthwise_convolution(inputs, kernel, padding, dilation_rate, fastes
 _SPARSE = 4
 
 
-def _sizes(tensor):
+def _sizes(tensor: Tensor) -> tuple[Any, Any]:
     """Height and width, ints where known and scalar tensors where not."""
     dynamic = tf.shape(tensor)
-    return tuple(dynamic[axis] if tensor.shape[axis] is None else tensor.shape[axis] for axis in (1, 2))
+    height, width = (dynamic[axis] if tensor.shape[axis] is None else tensor.shape[axis] for axis in (1, 2))
+    return height, width
 
 
-def _least(a, b):
+def _least(a: Any, b: Any) -> Any:
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else tf.minimum(a, b)
 
 
-def _most(a, b):
+def _most(a: Any, b: Any) -> Any:
     return max(a, b) if isinstance(a, int) and isinstance(b, int) else tf.maximum(a, b)
 
 
-def _windows(taps, rate, pad, input_size, output_size):
+def _windows(taps: int, rate: int, pad: int, input_size: Any, output_size: Any) -> Iterator[tuple[Any, Any, Any]]:
     """For each tap along one axis: the first output position that reads inside the map, the input position it reads,
     and how many such positions follow one another (0 where the tap only ever reads padding)."""
     for tap in range(taps):
@@ -57,10 +64,12 @@ def _windows(taps, rate, pad, input_size, output_size):
         yield start, _least(_most(0, start + offset), input_size), length
 
 
-def _tap_regions(inputs, gradients, kernel_size, padding, dilation_rate):
+def _tap_regions(
+    inputs: Tensor, gradients: Tensor, kernel_size: Pair, padding: Padding, dilation_rate: Pair
+) -> Iterator[tuple[Any, Any, Any] | None]:
     """Yields, tap by tap in the kernel's order, the two windows that the tap ties together, or None for no positions:
     ((top, left) in the gradients, (top, left) in the inputs, (height, width))."""
-    pads = _pads(padding, kernel_size, dilation_rate)
+    pads = pads_of(padding, kernel_size, dilation_rate)
     rows, columns = (
         tuple(_windows(taps, rate, pair[0], input_size, output_size))
         for taps, rate, pair, input_size, output_size in zip(
@@ -73,21 +82,21 @@ def _tap_regions(inputs, gradients, kernel_size, padding, dilation_rate):
             yield None if is_empty else ((top, left), (input_top, input_left), (height, width))
 
 
-def _crop(tensor, corner, size):
+def _crop(tensor: Tensor, corner: tuple[Any, Any], size: tuple[Any, Any]) -> Tensor:
     (top, left), (height, width) = corner, size
     return tensor[:, top : top + height, left : left + width]
 
 
-def _in_turn(steps):
+def _in_turn(steps: list[Callable[[], Tensor]]) -> list[Tensor]:
     """Runs the callables one after another and returns their results: at once, each would hold a copy of the map."""
-    results = []
+    results: list[Tensor] = []
     for step in steps:
         with tf.control_dependencies(results[-1:]):
             results.append(step())
     return results
 
 
-def _tensorflow_convolution(inputs, kernel, padding, dilation_rate):
+def tensorflow_convolution(inputs: Tensor, kernel: Tensor, padding: str, dilation_rate: Pair) -> Tensor:
     """The native operator with a gradient that multiplies only where a tap falls inside the map."""
     kernel_size, channels, filters = kernel.shape[:2], kernel.shape[2], kernel.shape[3]
 
@@ -127,7 +136,7 @@ def _tensorflow_convolution(inputs, kernel, padding, dilation_rate):
     @tf.custom_gradient
     def convolution(inputs, kernel):
         def gradient(gradients):
-            if _onednn_runs(kernel.dtype.name):
+            if onednn_runs(kernel.dtype.name):
                 inputs_gradient = tf.raw_ops.Conv2DBackpropInput(
                     input_sizes=tf.shape(inputs),
                     filter=kernel,
@@ -138,26 +147,26 @@ def _tensorflow_convolution(inputs, kernel, padding, dilation_rate):
                 inputs_gradient = input_gradient(inputs, kernel, gradients)
             return inputs_gradient, kernel_gradient(inputs, gradients)
 
-        return _native_convolution(inputs, kernel, padding, dilation_rate), gradient
+        return native_convolution(inputs, kernel, padding, dilation_rate), gradient
 
     return convolution(inputs, kernel)
 
 
-def _tensorflow_depthwise_convolution(inputs, kernel, padding, dilation_rate):
+def tensorflow_depthwise_convolution(inputs: Tensor, kernel: Tensor, padding: str, dilation_rate: Pair) -> Tensor:
     """The native operator with a right gradient: the registered one ignores the rate and says nothing."""
     kernel_size, channels, multiplier = kernel.shape[:2], kernel.shape[2], kernel.shape[3]
-    extents, pads = _extents(kernel_size, dilation_rate), _pads(padding, kernel_size, dilation_rate)
+    extents, pads = extents_of(kernel_size, dilation_rate), pads_of(padding, kernel_size, dilation_rate)
 
     def input_gradient(kernel, gradients):
         # A correlation with the kernel turned round, padded by what the forward pass left of the kernel's reach.
         turned_pads = tuple(
             (extent - before, extent - after) for extent, (before, after) in zip(extents, pads, strict=True)
         )
-        turned_padding, _ = _simplified(turned_pads, kernel_size, dilation_rate)
-        gradients, turned_padding = _padded(gradients, turned_padding)
+        turned_padding, _ = simplified(turned_pads, kernel_size, dilation_rate)
+        gradients, turned_padding = padded(gradients, turned_padding)
         turned = tf.reverse(kernel, [0, 1])
         parts = [
-            _tensorflow_depthwise_convolution(
+            tensorflow_depthwise_convolution(
                 gradients[..., m::multiplier], turned[..., m : m + 1], turned_padding, dilation_rate
             )
             for m in range(multiplier)
@@ -198,6 +207,6 @@ def _tensorflow_depthwise_convolution(inputs, kernel, padding, dilation_rate):
         def gradient(gradients):
             return input_gradient(kernel, gradients), kernel_gradient(inputs, gradients)
 
-        return _native_depthwise_convolution(inputs, kernel, padding, dilation_rate), gradient
+        return native_depthwise_convolution(inputs, kernel, padding, dilation_rate), gradient
 
     return convolution(inputs, kernel)

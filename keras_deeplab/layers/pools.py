@@ -1,47 +1,60 @@
 """Pools that Keras lacks: dilated ones of stride 1, and means of windows that lie inside the map."""
 
 import functools
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import ml_dtypes
 import numpy as np
 from keras import ops
 
-from keras_deeplab.layers._backend import _register
-from keras_deeplab.layers.windows import _output_shape, _padding_config, _pads, _standardize_padding, _standardize_pair
+from keras_deeplab.layers.backend import Tensor, register
+from keras_deeplab.layers.windows import (
+    Padding,
+    Pair,
+    Shape,
+    output_shape,
+    padding_config,
+    pads_of,
+    standardize_padding,
+    standardize_pair,
+)
 
 
 class _DilatedPooling2D(keras.layers.Layer):
-    def __init__(self, pool_size, dilation_rate=1, padding="valid", **kwargs):
+    def __init__(
+        self, pool_size: int | Pair, dilation_rate: int | Pair = 1, padding: Padding = "valid", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.pool_size = _standardize_pair(pool_size, "pool_size", self.name)
-        self.dilation_rate = _standardize_pair(dilation_rate, "dilation_rate", self.name)
-        self.padding = _standardize_padding(padding, self.name)
+        self.pool_size = standardize_pair(pool_size, "pool_size", self.name)
+        self.dilation_rate = standardize_pair(dilation_rate, "dilation_rate", self.name)
+        self.padding = standardize_padding(padding, self.name)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def _axes(self):
+    def _axes(self) -> Iterator[tuple[int, list[int], int]]:
         """Yields axis, tap positions relative to the output's, and the output's size less the input's."""
-        pads = _pads(self.padding, self.pool_size, self.dilation_rate)
+        pads = pads_of(self.padding, self.pool_size, self.dilation_rate)
         for axis, taps, rate, pair in zip((1, 2), self.pool_size, self.dilation_rate, pads, strict=True):
             yield axis, [tap * rate - pair[0] for tap in range(taps)], sum(pair) - rate * (taps - 1)
 
-    def compute_output_shape(self, input_shape):
-        return _output_shape(self, input_shape, self.pool_size, input_shape[-1])
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return output_shape(self, input_shape, self.pool_size, input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "pool_size": list(self.pool_size),
             "dilation_rate": list(self.dilation_rate),
-            "padding": _padding_config(self.padding),
+            "padding": padding_config(self.padding),
         }
 
 
-def _cut(tensor, axis, start, stop):
+def _cut(tensor: Tensor, axis: int, start: Any, stop: Any) -> Tensor:
     return tensor[:, start:stop] if axis == 1 else tensor[:, :, start:stop]
 
 
-def _taps(inputs, axis, offsets, growth, fill):
+def _taps(inputs: Tensor, axis: int, offsets: list[int], growth: int, fill: float) -> list[Tensor]:
     """The inputs shifted by each offset along `axis` and cut to the output's size, `fill` where there is no input."""
     size = ops.shape(inputs)[axis]
     before, after = max(0, -offsets[0]), max(0, offsets[-1] + growth)
@@ -51,7 +64,7 @@ def _taps(inputs, axis, offsets, growth, fill):
     return [_cut(inputs, axis, before + offset, before + offset + size + growth) for offset in offsets]
 
 
-@_register
+@register
 class DilatedMaxPooling2D(_DilatedPooling2D):
     """Maps (B, H, W, C) to the maxima over dilated windows at stride 1, (B, H', W', C).
 
@@ -72,7 +85,7 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
     [2.0, 3.0, 4.0, 5.0, 4.0, 5.0]
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         self.compute_output_shape(inputs.shape)
         if self.dilation_rate == (1, 1) and isinstance(self.padding, str):
             return ops.max_pool(inputs, self.pool_size, 1, self.padding, "channels_last")
@@ -81,7 +94,7 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
         return inputs
 
 
-def _maxima(inputs, axis, offsets, growth):
+def _maxima(inputs: Tensor, axis: int, offsets: list[int], growth: int) -> Tensor:
     if growth or 0 not in offsets:
         lowest = float(ml_dtypes.finfo(keras.backend.standardize_dtype(inputs.dtype)).min)
         return functools.reduce(ops.maximum, _taps(inputs, axis, offsets, growth, lowest))
@@ -102,7 +115,7 @@ def _maxima(inputs, axis, offsets, growth):
     return outputs
 
 
-@_register
+@register
 class DilatedAveragePooling2D(_DilatedPooling2D):
     """Maps (B, H, W, C) to the means over dilated windows at stride 1, (B, H', W', C).
 
@@ -123,7 +136,7 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     [1.0, 2.0, 2.0, 3.0, 3.0, 4.0]
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         self.compute_output_shape(inputs.shape)
         for axis, offsets, growth in self._axes():
             size = ops.shape(inputs)[axis]
@@ -138,13 +151,13 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
         return inputs
 
 
-def _inside(positions, offsets, size):
+def _inside(positions: Any, offsets: list[int], size: Any) -> Any:
     """(output positions, taps): whether the tap falls inside the map."""
     positions = positions[:, None] + np.asarray(offsets, "int32")
     return (positions >= 0) & (positions < size)
 
 
-@_register
+@register
 class WindowedAveragePooling2D(keras.layers.Layer):
     """Maps (B, H, W, C) to the means of its windows, (B, P, Q, C): only windows that lie wholly inside.
 
@@ -165,13 +178,13 @@ class WindowedAveragePooling2D(keras.layers.Layer):
     [2.5]
     """
 
-    def __init__(self, pool_size, strides=1, **kwargs):
+    def __init__(self, pool_size: int | Pair, strides: int | Pair = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.pool_size = _standardize_pair(pool_size, "pool_size", self.name)
-        self.strides = _standardize_pair(strides, "strides", self.name)
+        self.pool_size = standardize_pair(pool_size, "pool_size", self.name)
+        self.strides = standardize_pair(strides, "strides", self.name)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         sizes = ops.shape(inputs)[1:3]
         if all(isinstance(size, int) for size in sizes):
             window = tuple(min(pool, size) for pool, size in zip(self.pool_size, sizes, strict=True))
@@ -181,18 +194,18 @@ class WindowedAveragePooling2D(keras.layers.Layer):
         )
         return ops.einsum("ph,qw,bhwc->bpqc", rows, columns, inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         sizes = [
             None if size is None else (size - min(pool, size)) // stride + 1
             for size, pool, stride in zip(input_shape[1:3], self.pool_size, self.strides, strict=True)
         ]
         return (input_shape[0], *sizes, input_shape[3])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "pool_size": list(self.pool_size), "strides": list(self.strides)}
 
 
-def _window_weights(size, pool, stride, dtype):
+def _window_weights(size: Any, pool: int, stride: int, dtype: str) -> Tensor:
     """The (windows, size) matrix that takes the mean of each window along an axis."""
     pool = ops.minimum(pool, size)
     first = ops.arange((size - pool) // stride + 1)[:, None] * stride

@@ -1,15 +1,18 @@
 """Resizes: bilinear to another map's size or by a factor, in both conventions, and repetition of positions."""
 
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_deeplab.layers._backend import _TENSORFLOW, _register, tf
+from keras_deeplab.layers.backend import TENSORFLOW, Tensor, register, tf
+from keras_deeplab.layers.windows import Shape
 
 
-@_register
+@register
 class ResizeBilinear(keras.layers.Layer):
     """Maps `[x, reference]`, (B, h, w, C) and (B, H, W, D), to `x` resized bilinearly to (B, H, W, C).
 
@@ -30,24 +33,24 @@ class ResizeBilinear(keras.layers.Layer):
     [0.0, 2.0, 4.0, 6.0, 8.0]
     """
 
-    def __init__(self, align_corners=True, **kwargs):
+    def __init__(self, align_corners: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.align_corners = bool(align_corners)
 
-    def _check(self, inputs):
+    def _check(self, inputs: Any) -> None:
         if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
             received = f"{len(inputs)} of them" if isinstance(inputs, (list, tuple)) else type(inputs).__name__
             raise ValueError(f"{self.name}: call it on two maps, layer([x, reference]). Received: {received}")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         self._check(input_shape)
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         self._check(inputs)
         x, reference = inputs
         size = ops.shape(reference)[1:3]
-        if _TENSORFLOW and self.compute_dtype != "float64":
+        if TENSORFLOW and self.compute_dtype != "float64":
             resized = tf.raw_ops.ResizeBilinear(
                 images=tf.cast(x, "float32"),
                 size=size,
@@ -62,15 +65,15 @@ class ResizeBilinear(keras.layers.Layer):
         )
         return ops.cast(ops.einsum("ph,qw,bhwc->bpqc", rows, columns, ops.cast(x, dtype)), self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         x, reference = input_shape
         return (x[0], reference[1], reference[2], x[3])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "align_corners": self.align_corners}
 
 
-def _interpolation(size, new_size, align_corners, dtype):
+def _interpolation(size: Any, new_size: Any, align_corners: bool, dtype: str) -> Tensor:
     """The (new_size, size) matrix of bilinear weights."""
     # Before the sizes become tensors: under JAX's jit an arange needs plain ones.
     positions, sources = ops.arange(new_size, dtype=dtype), ops.arange(size, dtype=dtype)
@@ -84,7 +87,7 @@ def _interpolation(size, new_size, align_corners, dtype):
     return ops.maximum(1 - distances, 0)
 
 
-@_register
+@register
 class ScaleBilinear(keras.layers.Layer):
     """Maps (B, H, W, C) to the map scaled bilinearly by a factor, whatever H and W are, both unknown perhaps.
 
@@ -110,7 +113,7 @@ class ScaleBilinear(keras.layers.Layer):
     [0.5, 2.5]
     """
 
-    def __init__(self, scale, align_corners=True, **kwargs):
+    def __init__(self, scale: float, align_corners: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not 1e-3 <= scale < float("inf"):
             raise ValueError(f"{self.name}: `scale` must be a number of 0.001 or more. Received: scale={scale!r}")
@@ -118,7 +121,7 @@ class ScaleBilinear(keras.layers.Layer):
         self.align_corners = bool(align_corners)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         self.compute_output_shape(inputs.shape)
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         outputs = ops.cast(inputs, dtype)
@@ -130,14 +133,14 @@ class ScaleBilinear(keras.layers.Layer):
             outputs = near + (far - near) * weight
         return ops.cast(outputs, self.compute_dtype)
 
-    def _fraction(self):
+    def _fraction(self) -> tuple[int, int]:
         return Fraction(self.scale).limit_denominator(1000).as_integer_ratio()
 
-    def _size(self, size):
+    def _size(self, size: Any) -> Any:
         numerator, denominator = self._fraction()
         return (size - 1) * numerator // denominator + 1 if self.align_corners else size * numerator // denominator
 
-    def _neighbours(self, size):
+    def _neighbours(self, size: Any) -> tuple[Any, Any, Any]:
         """For each position of the result: the one at or before it, the next one, and the weight of the next.
 
         In whole numbers as far as possible: float32 has no room for both the position and what is left over.
@@ -155,7 +158,7 @@ class ScaleBilinear(keras.layers.Layer):
         weight = (positions - before * step) / step
         return before, behind, weight
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         height, width = (None if size is None else self._size(size) for size in input_shape[1:3])
         if 0 in (height, width):
             raise ValueError(
@@ -163,11 +166,11 @@ class ScaleBilinear(keras.layers.Layer):
             )
         return (input_shape[0], height, width, input_shape[3])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale, "align_corners": self.align_corners}
 
 
-@_register
+@register
 class UpsampleNearest(keras.layers.Layer):
     """Maps `[x, reference]`, (B, h, w, C) and (B, H, W, D), to `x` with every position repeated, cut to (B, H, W, C).
 
@@ -188,31 +191,31 @@ class UpsampleNearest(keras.layers.Layer):
     [0.0, 0.0, 1.0]
     """
 
-    def __init__(self, factor, **kwargs):
+    def __init__(self, factor: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
             raise ValueError(f"{self.name}: `factor` must be a whole number from 1 up. Received: factor={factor!r}")
         self.factor = factor
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[Shape]) -> None:
         self.compute_output_shape(input_shape)
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         x, reference = inputs
         height, width = ops.shape(reference)[1:3]
         x = ops.repeat(ops.repeat(x, self.factor, 1), self.factor, 2)
         return x[:, :height, :width]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         x, reference = input_shape
         for size, new_size in zip(x[1:3], reference[1:3], strict=True):
-            if None not in (size, new_size) and size * self.factor < new_size:
+            if size is not None and new_size is not None and size * self.factor < new_size:
                 raise ValueError(
                     f"{self.name}: a map of {x[1]}x{x[2]} repeated {self.factor} times doesn't reach "
                     f"{reference[1]}x{reference[2]}. Use a larger factor or a smaller reference."
                 )
         return (x[0], reference[1], reference[2], x[3])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}

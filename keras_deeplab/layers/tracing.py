@@ -3,14 +3,15 @@
 import contextlib
 import functools
 import threading
+from collections.abc import Iterator
 
-from keras_deeplab.layers._backend import tf
+from keras_deeplab.layers.backend import tf
 
 _tracing = threading.local()
 
 
 @contextlib.contextmanager
-def export_ops(native=True):
+def export_ops(native: bool | None = True) -> Iterator[None]:
     """Has dilated convolutions traced for inference alone, in this thread, on TensorFlow; `native` says to what.
 
     Left alone, a layer takes the native operator where this machine can run it, pads the map first where oneDNN is
@@ -35,7 +36,7 @@ def export_ops(native=True):
     >>> tuple(y.shape)
     (1, 5, 5, 8)
     """
-    previous = _export()
+    previous = export_choice()
     _tracing.export = (native,)
     try:
         yield
@@ -43,20 +44,21 @@ def export_ops(native=True):
         _tracing.export = previous
 
 
-def _export():
+def export_choice() -> tuple[()] | tuple[bool | None]:
     """Outside of `export_ops` (), inside (native,)."""
     return getattr(_tracing, "export", ())
 
 
 @functools.cache
-def _has_gpu():
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 @functools.cache
-def _onednn_runs(dtype):
+def onednn_runs(dtype: str) -> bool:
     """Whether oneDNN serves dilated convolutions of `dtype` in this process, found out by running a depthwise one."""
-    if _has_gpu():
+    if has_gpu():
         return False
     with tf.init_scope():
         try:
@@ -72,6 +74,7 @@ def _onednn_runs(dtype):
         return [float(value) for value in tf.reshape(outputs, [-1])] == [3.0, 5.0, 7.0, 9.0, 11.0, 13.0]
 
 
-def _takes_native_depthwise(dtype):
-    (native,) = _export() or (None,)
-    return _onednn_runs(dtype) if native is None else native
+def takes_native_depthwise(dtype: str) -> bool:
+    """Whether a dilated depthwise convolution in `dtype` is traced to TensorFlow's native operator here and now."""
+    (native,) = export_choice() or (None,)
+    return onednn_runs(dtype) if native is None else native

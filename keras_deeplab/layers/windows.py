@@ -1,11 +1,19 @@
 """What convolutions and pools at stride 1 share: padding and rate as arguments, and the shapes that follow."""
 
 import contextlib
+from typing import Any, TypeAlias
 
 from keras import ops
 
+from keras_deeplab.layers.backend import Tensor
 
-def _standardize_padding(padding, layer_name):
+Pair: TypeAlias = tuple[int, int]
+# "same", "valid" or ((top, bottom), (left, right)).
+Padding: TypeAlias = str | tuple[Pair, Pair]
+Shape: TypeAlias = tuple[int | None, ...]
+
+
+def standardize_padding(padding: Any, layer_name: str) -> Padding:
     """Maps a `padding` argument to "same", "valid" or ((top, bottom), (left, right)) of ints from 0 up."""
     if isinstance(padding, str) and padding.lower() in ("same", "valid"):
         return padding.lower()
@@ -20,7 +28,7 @@ def _standardize_padding(padding, layer_name):
     )
 
 
-def _standardize_pair(value, argument, layer_name):
+def standardize_pair(value: Any, argument: str, layer_name: str) -> Pair:
     """Maps an int or a pair of ints to a pair, each at least 1."""
     pair = (value, value) if isinstance(value, int) else value
     with contextlib.suppress(TypeError, ValueError):
@@ -32,7 +40,7 @@ def _standardize_pair(value, argument, layer_name):
     )
 
 
-def _check_convolution(layer, strides):
+def check_convolution(layer: Any, strides: Any) -> None:
     """Raises ValueError unless the layer is asked for stride 1 and channels_last."""
     name = type(layer).__name__
     if strides not in (1, (1, 1), [1, 1]):
@@ -48,29 +56,30 @@ def _check_convolution(layer, strides):
         )
 
 
-def _extents(kernel_size, dilation_rate):
+def extents_of(kernel_size: Pair, dilation_rate: Pair) -> Pair:
     """How far each axis of the dilated kernel reaches from its first tap to its last."""
-    return tuple(rate * (size - 1) for size, rate in zip(kernel_size, dilation_rate, strict=True))
+    return (dilation_rate[0] * (kernel_size[0] - 1), dilation_rate[1] * (kernel_size[1] - 1))
 
 
-def _pads(padding, kernel_size, dilation_rate):
+def pads_of(padding: Padding, kernel_size: Pair, dilation_rate: Pair) -> tuple[Pair, Pair]:
     """Maps a standardised padding to ((top, bottom), (left, right)); of an odd total "same" puts more at the end."""
+    if not isinstance(padding, str):
+        return padding
     if padding == "valid":
         return ((0, 0), (0, 0))
-    if padding == "same":
-        return tuple((extent // 2, extent - extent // 2) for extent in _extents(kernel_size, dilation_rate))
-    return padding
+    rows, columns = extents_of(kernel_size, dilation_rate)
+    return ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
 
 
-def _output_shape(layer, input_shape, kernel_size, channels):
+def output_shape(layer: Any, input_shape: Shape, kernel_size: Pair, channels: int | None) -> Shape:
     """Maps (B, H, W, C) to (B, H', W', channels); unknown sizes stay None, an empty map is a ValueError."""
     if len(input_shape) != 4:
         raise ValueError(
             f"{layer.name}: the input must have the shape (batch, height, width, channels). "
             f"Received: shape={tuple(input_shape)}"
         )
-    extents = _extents(kernel_size, layer.dilation_rate)
-    pads = _pads(layer.padding, kernel_size, layer.dilation_rate)
+    extents = extents_of(kernel_size, layer.dilation_rate)
+    pads = pads_of(layer.padding, kernel_size, layer.dilation_rate)
     height, width = (
         None if size is None else size + sum(pair) - extent
         for size, pair, extent in zip(input_shape[1:3], pads, extents, strict=True)
@@ -84,21 +93,22 @@ def _output_shape(layer, input_shape, kernel_size, channels):
     return (input_shape[0], height, width, channels)
 
 
-def _padding_config(padding):
+def padding_config(padding: Padding) -> str | list[list[int]]:
+    """A standardised padding as JSON holds it."""
     return padding if isinstance(padding, str) else [list(pair) for pair in padding]
 
 
-def _simplified(padding, kernel_size, dilation_rate):
+def simplified(padding: Padding, kernel_size: Pair, dilation_rate: Pair) -> tuple[Padding, Pair]:
     """The same convolution in the plainest terms: no rate across a single tap, no pads where a word says it."""
-    rate = tuple(rate if size > 1 else 1 for size, rate in zip(kernel_size, dilation_rate, strict=True))
+    rate = (dilation_rate[0] if kernel_size[0] > 1 else 1, dilation_rate[1] if kernel_size[1] > 1 else 1)
     if not isinstance(padding, str):
         for word in ("valid", "same"):
-            if padding == _pads(word, kernel_size, rate):
+            if padding == pads_of(word, kernel_size, rate):
                 padding = word
     return padding, rate
 
 
-def _padded(inputs, padding):
+def padded(inputs: Tensor, padding: Padding) -> tuple[Tensor, str]:
     """The inputs with explicit pads written out, and the word that stands for what is left to pad.
 
     TensorFlow's operators take explicit pads themselves, but oneDNN's dilated depthwise one ends the process on them

@@ -1,5 +1,6 @@
 """A Keras model with its record: the class that every builder returns, and the record of any other model."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -115,9 +116,10 @@ def _check(model: keras.Model, spec: ModelSpec) -> None:
         raise ValueError(f"the record of {model.name!r} is not its own: {'; '.join(wrong)}")
 
 
-def _ends(model: keras.Model) -> tuple[tuple, list[tuple]]:
+def _ends(model: keras.Model) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
     """The shapes of a model's images and of its outputs."""
-    inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ()
+    inputs: list[Any] = getattr(model, "inputs", None) or []
+    outputs: list[Any] = getattr(model, "outputs", None) or []
     if len(inputs) != 1 or not outputs:
         raise ValueError(
             f"the model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; expected a functional "
@@ -132,7 +134,7 @@ def _ends(model: keras.Model) -> tuple[tuple, list[tuple]]:
     return images, scores
 
 
-def _layers(model: keras.Model):
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
