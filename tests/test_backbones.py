@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 import pytest
+from lanes import slow_except
 from randomise import randomise
 
 import keras_deeplab
@@ -46,7 +47,7 @@ def relative_error(dense, natural, step):
     return np.abs(subsampled - natural).max() / np.abs(natural).max()
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", slow_except(DISTINCT, "vgg11", "mobilenet_v2", "xception_vainf"))
 def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_4(name):
     row = BACKBONES[name]
     x = images(65, 97)
@@ -69,6 +70,7 @@ def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_
     assert relative_error(call(atrous(model, stride // step), x), natural, step) < 1e-5
 
 
+@pytest.mark.slow
 def test_padding_in_front_as_behind_keeps_the_law_at_every_size(classifiers):
     model = classifiers("xception_41")
     dense = atrous(model, 8)
@@ -77,6 +79,7 @@ def test_padding_in_front_as_behind_keeps_the_law_at_every_size(classifiers):
         assert relative_error(call(dense, x), call(model, x), 4) < 1e-5
 
 
+@pytest.mark.slow
 def test_bounded_activations_stay_within_six_and_keep_the_law():
     from keras_deeplab.backbones.xception import xception_41
 
@@ -116,6 +119,7 @@ def xception_rates(block3, middle, exit1, exit2):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output_stride", "multi_grid", "expected"),
     [
@@ -135,6 +139,7 @@ def test_xception_has_the_rates_of_its_sheet(classifiers, output_stride, multi_g
     assert len(strided) == 1 + 2 * {8: 2, 16: 3, 32: 4}[output_stride]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output_stride", "block2", "block3", "block4"),
     [(32, [1] * 4, [1] * 6, [1, 2, 4]), (16, [1] * 4, [1] * 6, [2, 4, 8]), (8, [1] * 4, [2] * 6, [4, 8, 16])],
@@ -152,6 +157,7 @@ def test_mobilenet_v2_has_the_rates_of_its_sheet(classifiers, output_stride, exp
     assert [layer.dilation_rate[0] for layer in dense.layers if layer.name.endswith("_depthwise")] == expected
 
 
+@pytest.mark.slow
 def test_the_networks_take_the_multi_grid_of_their_backbone():
     def last_rates(**settings):
         model = keras_deeplab.DeepLabV3("resnet_v1_50_beta", num_classes=2, **settings)
@@ -189,6 +195,7 @@ def test_unit_rates_that_are_none_are_refused(classifiers, multi_grid):
         atrous(classifiers("mobilenet_v2"), 16, multi_grid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "output_stride", "family"), PUBLISHED)
 def test_parameters_and_multiply_adds_are_the_published_ones(backbone, output_stride, family):
     build = getattr(keras_deeplab, family)
@@ -204,12 +211,14 @@ def extra(backbone, family):
     return {"separable": False} if family == "DeepLabV3" else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mobilenet_v2", "xception_41", "resnet_v1_50_beta"])
 def test_output_stride_32_builds(backbone):
     model = keras_deeplab.DeepLabV3Plus(backbone, output_stride=32, upsample_logits=False)
     assert model(images(97, 129)).shape == (1, 25, 33, 21)
 
 
+@pytest.mark.slow
 def test_xception_is_xception_65(classifiers):
     assert BACKBONES["xception"] is BACKBONES["xception_65"]
     assert classifiers("xception_65").name == "xception_65"
@@ -237,6 +246,7 @@ def test_an_unknown_backbone_is_refused_with_the_nearest_name():
         keras_deeplab.DeepLabV3(7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "channels"), [(0.35, 112), (0.5, 160), (0.75, 240), (1.0, 320), (1.4, 448)])
 def test_mobilenet_v2_has_the_widths_of_keras_applications(alpha, channels):
     from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2

@@ -44,6 +44,7 @@ def dense(classifiers, name, output_stride):
     return atrous(classifiers(name), output_stride, strided_rate=row.strided_rate or "old", contracted=row.contracted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_those_of_the_source(classifiers, name):
     model = classifiers(name)
@@ -65,6 +66,7 @@ RATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RATES)
 def test_the_dense_network_has_the_rates_of_its_source(classifiers, name):
     for output_stride, expected in zip((16, 8), RATES[name], strict=True):
@@ -72,6 +74,7 @@ def test_the_dense_network_has_the_rates_of_its_source(classifiers, name):
         assert [layer.dilation_rate[0] for layer in found] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", V2_RATES)
 def test_the_dense_network_has_a_map_of_its_stride_at_even_and_odd_sizes(classifiers, name):
     """Which fails where a padding and the convolution it belongs to are given different rates."""
@@ -83,6 +86,7 @@ def test_the_dense_network_has_a_map_of_its_stride_at_even_and_odd_sizes(classif
             assert model(images(*size)).shape[1:3] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["mobilenet_v2_vainf", "mobilenet_v2_jfzhang95", "mobilenet_v2_torchvision", "mobilenet_v3_large"]
 )
@@ -101,6 +105,7 @@ def test_vainf_loses_a_pixel_in_the_stem():
     assert sizes == {256, 128, 64, 32, 16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "border"),
     [("mobilenet_v2", 0.0), ("mobilenet_v2_torchvision", 0.0), ("mobilenet_v2_vainf", 2.5)],
@@ -120,6 +125,7 @@ def test_a_border_of_zeros_passes_the_expansion_where_the_source_pads_before_it(
     assert (found[:, 0] == border).all()
 
 
+@pytest.mark.slow
 def test_torchvision_and_slim_agree_where_their_paddings_do(classifiers):
     """At sizes 32 n + 1, epsilon moved into the variance; at even ones TensorFlow pads at the other side."""
     ours = classifiers("mobilenet_v2")
@@ -132,6 +138,7 @@ def test_torchvision_and_slim_agree_where_their_paddings_do(classifiers):
     assert difference(call(theirs, images(96, 64)), call(ours, images(96, 64))) > 1e-2
 
 
+@pytest.mark.slow
 def test_torchvision_rounds_widths_as_slim_and_keeps_its_last_filters():
     for alpha, last in [(0.35, 1280), (1.4, 1792)]:
         ours, slim = (
@@ -143,6 +150,7 @@ def test_torchvision_rounds_widths_as_slim_and_keeps_its_last_filters():
         assert ours.output_shape[-1] == last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "alpha", "expected"),
     [
@@ -158,6 +166,7 @@ def test_depthwise_convolutions_have_the_channels_of_the_source(name, alpha, exp
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "theirs", "alpha"),
     [
@@ -173,6 +182,7 @@ def test_timm_is_the_network_of_keras_applications(name, theirs, alpha):
     assert difference(call(ours, x), call(theirs, x)) < 1e-5
 
 
+@pytest.mark.slow
 def test_torchvision_and_timm_agree_where_their_paddings_do(classifiers):
     ours = classifiers("mobilenet_v3_small")
     theirs = BACKBONES["mobilenet_v3_small_timm"].build()

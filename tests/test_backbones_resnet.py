@@ -108,6 +108,7 @@ def rates(model):
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_classifier_has_the_published_number_of_parameters(outlines, name):
     model = outlines[name]
@@ -115,6 +116,7 @@ def test_the_classifier_has_the_published_number_of_parameters(outlines, name):
     assert parameters(model) + top == PARAMETERS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TAPPED)
 def test_the_maps_have_the_strides_and_channels_of_the_table(outlines, name):
     model, row = outlines[name], BACKBONES[name]
@@ -134,6 +136,7 @@ def test_the_maps_have_the_strides_and_channels_of_the_table(outlines, name):
     assert row.auxiliary == (last[16] if torchvision else None)
 
 
+@pytest.mark.slow
 def test_torchvision_strides_in_the_3x3_convolution_and_caffe_in_the_1x1_before(outlines):
     def strides(name):
         return [outlines[name].get_layer(f"layer3_0_{part}").strides[0] for part in ("conv1", "conv2", "downsample")]
@@ -166,6 +169,7 @@ def test_caffe_pooling_rounds_up(height, width):
     np.testing.assert_array_equal(call(torch, x), expected[:, :rows, :columns])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_caffe"])
 def test_the_dense_network_subsampled_is_the_classifier_at_any_size(narrow, name):
     model = randomise(narrow[name]())
@@ -178,6 +182,7 @@ def test_the_dense_network_subsampled_is_the_classifier_at_any_size(narrow, name
         assert np.abs(subsampled - natural).max() < 1e-5 * np.abs(natural).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "resnet_v1_50_beta"])
 def test_the_cascade_halves_the_map_with_each_block_and_keeps_the_law(narrow, name):
     model = randomise(narrow[name](cascade_blocks=2))
@@ -189,6 +194,7 @@ def test_the_cascade_halves_the_map_with_each_block_and_keeps_the_law(narrow, na
     assert np.abs(subsampled - natural).max() < 1e-5 * np.abs(natural).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "block", "strided_rate"),
     [("resnet_v1_50_beta", "block", "old"), ("resnet50_caffe", "layer", "old"), ("resnet50", "layer", "new")],
@@ -205,6 +211,7 @@ def test_the_cascade_has_the_rates_of_the_paper(narrow, name, block, strided_rat
         assert all(rate == 1 for index in (1, 2, 3) for rate in dense[f"{block}{index}"])
 
 
+@pytest.mark.slow
 def test_resnet50_has_the_rates_of_its_sources(narrow):
     model = narrow["resnet50"]()
     for output_stride, strided_rate, multi_grid, layer3, layer4 in [
@@ -217,6 +224,7 @@ def test_resnet50_has_the_rates_of_its_sources(narrow):
         assert dense == {"conv1": [1], "layer1": [1] * 3, "layer2": [1] * 4, "layer3": layer3, "layer4": layer4}
 
 
+@pytest.mark.slow
 def test_blocks_of_the_cascade_are_replicas_of_the_last(outlines):
     def added(name, blocks):
         build = BACKBONES[name].build
@@ -235,6 +243,7 @@ def test_a_wrong_number_of_cascade_blocks_is_refused(name, cascade_blocks):
         BACKBONES[name].build((None, None, 3), cascade_blocks=cascade_blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -251,6 +260,7 @@ def test_drn_has_the_rates_of_its_source(outlines, name, expected):
     assert len(found) == len(expected) + 1
 
 
+@pytest.mark.slow
 def test_drn_drops_the_shortcuts_where_the_dilation_falls(outlines):
     def added(name):
         return [layer.name.split("_")[0] for layer in outlines[name].layers if isinstance(layer, keras.layers.Add)]
@@ -260,6 +270,7 @@ def test_drn_drops_the_shortcuts_where_the_dilation_falls(outlines):
     assert added("drn_d_22") == residual
 
 
+@pytest.mark.slow
 def test_drn_takes_its_own_output_stride_alone(outlines):
     with pytest.raises(ValueError, match=r"'drn_d_22' can't have output stride 16: .* strides 1, 2, 4, 8"):
         atrous(outlines["drn_d_22"], 16)

@@ -46,6 +46,7 @@ def call(model, x):
     return keras.ops.convert_to_numpy(model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_those_of_the_source(outlines, name):
     trainable = sum(int(np.prod(v.shape)) for v in outlines[name].trainable_weights)
@@ -80,6 +81,7 @@ def test_the_poolings_round_as_their_source_does(outlines, name, sizes):
         assert [shape[1] for shape in pooled.compute_output_shape((1, size, size, 3))] == expected
 
 
+@pytest.mark.slow
 def test_the_poolings_of_torch_are_computed():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
@@ -124,6 +126,7 @@ def test_rounding_up_keeps_the_law_where_its_windows_are_whole(vgg11_caffe, size
     assert np.abs(dense - natural).max() < 1e-5 * np.abs(natural).max()
 
 
+@pytest.mark.slow
 def test_an_extra_row_of_rounding_up_is_all_that_the_dense_network_lacks(vgg11_caffe):
     """At 72 pixels the map at stride 8 has 10 rows: the classifier's sixth row at stride 16 lies outside of it."""
     x = images(80, 65)
@@ -137,6 +140,7 @@ def test_an_extra_row_of_rounding_up_is_all_that_the_dense_network_lacks(vgg11_c
     np.testing.assert_allclose(dense[:, ::2, ::2], natural[:, :5], atol=1e-5 * np.abs(natural).max())
 
 
+@pytest.mark.slow
 def test_the_contracted_pool5_sees_neighbours_of_what_the_law_gives(vgg11_caffe):
     x = images(65, 65)
     dense = atrous(vgg11_caffe, 8, contracted=("pool5",))

@@ -15,6 +15,8 @@ from keras_deeplab.layers import UpsampleNearest
 from keras_deeplab.rewrite import atrous, taps
 from keras_deeplab.summary import multiply_adds
 
+pytestmark = pytest.mark.slow
+
 # backbone, output stride, input size -> parameters and multiply-adds of v3+ on it with 21 classes, counted on the
 # source's own code (None: rounded there, to 10^6), its decoder's convolutions; channels, channels of the tap, rows of
 # the features and of the tap

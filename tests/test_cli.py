@@ -50,6 +50,7 @@ def train_arguments(folder, run, *more):
     return ["train", str(folder), "--run-dir", str(run), "--optimizer", "adam", *sizes, *more]
 
 
+@pytest.mark.slow
 def test_train_evaluate_predict_export(trained, folder, tmp_path, capsys):
     assert {"last.keras", "best.keras", "history.jsonl", "config.json"} <= {p.name for p in trained.iterdir()}
     model = str(trained / "last.keras")
@@ -83,6 +84,7 @@ def test_train_evaluate_predict_export(trained, folder, tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "served"), str(folder)]) == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_loses_too_much_is_refused(trained, folder, tmp_path, capsys):
     target = tmp_path / "model.tflite"
     arguments = ["export-tflite", str(trained / "last.keras"), str(target), "--input-size", "49x65"]
@@ -94,6 +96,7 @@ def test_a_file_that_loses_too_much_is_refused(trained, folder, tmp_path, capsys
     assert refused([*arguments, "--max-miou-drop", "0.1"], capsys) == f"keras-deeplab export-tflite: error: {message}"
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_and_says_when_it_is_finished(trained, folder, capsys):
     before = (trained / "last.keras").stat().st_mtime_ns
     assert main(train_arguments(folder, trained)) == 0
@@ -103,6 +106,7 @@ def test_the_same_command_continues_and_says_when_it_is_finished(trained, folder
     assert "learning_rate" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_file_at_its_own_output_stride(folder, tmp_path, capsys):
     model = keras_deeplab.DeepLabV3("mobilenet_v2_dm05", num_classes=6, output_stride=8)
     model.save(tmp_path / "eight.keras")
@@ -118,6 +122,7 @@ def test_training_goes_on_from_a_file_at_its_own_output_stride(folder, tmp_path,
 TRAIN = ["train", "FOLDER", "--run-dir", "RUN", "--steps", "1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -180,6 +185,7 @@ def test_errors_are_one_message_and_status_1(arguments, message, folder, trained
     assert not (tmp_path / "out.tflite").exists()
 
 
+@pytest.mark.slow
 def test_an_unreadable_photograph_fails_alone(trained, folder, tmp_path, capsys):
     good = next((folder / "images").iterdir())
     (tmp_path / "broken.jpg").write_bytes(good.read_bytes()[:40])
@@ -289,6 +295,7 @@ def test_help_imports_nothing_heavy(name):
     assert result.stdout.startswith(f"usage: keras-deeplab {name} [-h]")
 
 
+@pytest.mark.slow
 def test_quickstart_leaves_what_it_says(tmp_path, capsys):
     """With a handful of steps: the model is poor, every file is there."""
     assert main(["quickstart", "--output", str(tmp_path), "--steps", "4"]) == 0

@@ -19,6 +19,8 @@ from keras_deeplab.weights import readers, writers
 from keras_deeplab.weights.describe import describe
 from keras_deeplab.weights.own import stride_of_head
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def vainf(tmp_path_factory):

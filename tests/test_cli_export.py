@@ -49,6 +49,7 @@ def rows(out):
     return {line[0]: line[1:] for line in lines}
 
 
+@pytest.mark.slow
 def test_several_precisions_print_a_table(folder, tmp_path, capsys):
     arguments = ["export-tflite", str(folder / "model.keras"), str(tmp_path / "m.tflite"), "--input-size", "49x65"]
     arguments += ["--precision", "float32,int8", "--calibration", str(folder / "data"), "--rounds", "1"]
@@ -80,6 +81,7 @@ def test_several_precisions_print_a_table(folder, tmp_path, capsys):
     assert decode_label_png(content)[0].shape == (40, 56)
 
 
+@pytest.mark.slow
 def test_sizes_outputs_and_refusals(folder, tmp_path, capsys):
     model, target = str(folder / "model.keras"), tmp_path / "m.tflite"
     base = ["export-tflite", model, str(target), "--rounds", "1"]
@@ -124,6 +126,7 @@ def test_sizes_outputs_and_refusals(folder, tmp_path, capsys):
     assert not [path for path in tmp_path.iterdir() if "unverified" in path.name]
 
 
+@pytest.mark.slow
 def test_onnx(folder, tmp_path, capsys):
     for package in ("tf2onnx", "onnxruntime"):
         pytest.importorskip(package)

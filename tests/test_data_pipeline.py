@@ -31,6 +31,7 @@ def assert_same(some, others):
         np.testing.assert_array_equal(labels, other_labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 4, 10])
 def test_every_sample_comes_once_an_epoch_and_batches_are_whole(count):
     seen = []
@@ -78,6 +79,7 @@ def test_the_number_of_threads_does_not_matter():
     assert_same(alone, batches(6, source, batch_size=3, crop_size=16, seed=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_step", [1, 2, 5, 9])
 def test_starting_later_gives_what_would_have_come(start_step):
     source = data.load("synthetic", num_examples=7, size=(20, 24))
@@ -85,6 +87,7 @@ def test_starting_later_gives_what_would_have_come(start_step):
     assert_same(batches(12 - start_step, source, seed=3, start_step=start_step), whole[start_step:])
 
 
+@pytest.mark.slow
 def test_starting_later_reads_nothing_that_is_skipped():
     read_indices = []
 

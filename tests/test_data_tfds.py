@@ -158,6 +158,7 @@ def test_epochs_are_shuffled_by_seed_and_number(tmp_path):
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_training_resumes_where_it_was(tmp_path):
     source = data.load(prepared(tmp_path, *MASKS["image"]), split="train[:5]", data_dir=tmp_path, num_classes=4)
     assert len(source) == 5

@@ -16,6 +16,7 @@ def picture(height, width, seed=0):
     return np.repeat(10 * label[..., None], 3, -1), label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale_range", "step", "expected"),
     [
@@ -110,6 +111,7 @@ def test_a_crop_is_a_part_of_the_picture_or_padding(size, crop, scale):
     assert (near < 1e-4).mean() > 0.3 or near.size < 16
 
 
+@pytest.mark.slow
 def test_every_place_is_cropped_alike():
     places = np.arange(30, dtype=np.uint8)
     label = np.broadcast_to(places, (4, 30))

@@ -31,6 +31,8 @@ from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metadata import tflite as _tflite_metadata
 from keras_deeplab.specs import Classes, FileSpec, ModelSpec
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = b'// core\nimport { createWasmLib } from "@litertjs/wasm-utils";\n'
 

@@ -40,6 +40,7 @@ def files(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_several_files_are_scored_in_one_pass(files):
     source = data.load("synthetic", split="val", num_examples=3, size=(60, 70))
     pair = [files["exact"], files["coarse"]]
@@ -50,6 +51,7 @@ def test_several_files_are_scored_in_one_pass(files):
     assert together[0].bytes == files["exact"].stat().st_size
 
 
+@pytest.mark.slow
 def test_files_of_different_sizes_are_not_compared_together(files):
     source = data.load("synthetic", split="val", num_examples=1, size=(60, 70))
     pair = [files["exact"], files["large"]]
@@ -59,6 +61,7 @@ def test_files_of_different_sizes_are_not_compared_together(files):
         compare.verify_all(pair, files["model"], source, input_size=SIZE, progress=False)
 
 
+@pytest.mark.slow
 def test_a_file_of_several_sizes_is_scored_at_each(files):
     source = data.load("synthetic", split="val", num_examples=2, size=(60, 76))
     sizes = [SMALL, SIZE]
@@ -76,12 +79,14 @@ def test_a_file_of_several_sizes_is_scored_at_each(files):
     assert small.equal_labels >= 0.9999
 
 
+@pytest.mark.slow
 def test_an_image_that_no_size_holds_is_refused(files):
     source = data.load("synthetic", split="val", num_examples=1, size=(66, 58))
     with pytest.raises(ValueError, match=r"66x58 .* larger than the input size"):
         compare.verify_sizes([files["several"]], files["model"], source, [SMALL, SIZE], progress=False)
 
 
+@pytest.mark.slow
 def test_latencies_are_measured_in_turns(files):
     small, large = compare.latencies([files["exact"], files["large"]], rounds=3, num_threads=1)
     assert 0 < small < large / 10
@@ -89,6 +94,7 @@ def test_latencies_are_measured_in_turns(files):
     assert 0 < small < large / 10
 
 
+@pytest.mark.slow
 def test_a_larger_image_takes_more_memory(files):
     small, large = (compare.peak_memory(files[name], 1) for name in ("exact", "large"))
     if small is None:
@@ -99,6 +105,7 @@ def test_a_larger_image_takes_more_memory(files):
     assert large - small > 12e6
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_run_is_named(tmp_path):
     (tmp_path / "bad.tflite").write_bytes(b"nothing")
     with pytest.raises(RuntimeError, match=r"bad.tflite could not be run in a process of its own"):
@@ -149,6 +156,7 @@ def test_a_score_that_is_no_number_never_passes():
     assert not compare.Verification(0, np.nan, np.nan, 1.0, 0, 0.5).passed
 
 
+@pytest.mark.slow
 def test_data_of_other_classes_is_refused_or_paired_by_name(files):
     source = data.load("synthetic", split="val", num_examples=2, size=(60, 70))
     names = tuple(reversed(source.classes))
@@ -163,6 +171,7 @@ def test_data_of_other_classes_is_refused_or_paired_by_name(files):
     assert paired.model_miou != other.model_miou
 
 
+@pytest.mark.slow
 def test_binary_models_of_any_channels_are_compared(tmp_path):
     images = keras.Input((None, None, 4))
     logits = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="glorot_normal")(images)

@@ -34,6 +34,7 @@ def path(model, tmp_path_factory):
     return export_onnx(model, target, classes=names, palette=colours).path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_labels_are_the_models_at_any_size(runtime, path, model):
     needs(runtime)
@@ -47,6 +48,7 @@ def test_labels_are_the_models_at_any_size(runtime, path, model):
         assert np.mean(labels == expected(pictures)) >= 0.9999
 
 
+@pytest.mark.slow
 def test_dilated_convolutions_are_one_operator_each(path):
     import onnx
 
@@ -62,6 +64,7 @@ def test_dilated_convolutions_are_one_operator_each(path):
     assert sorted((entry["dilations"], entry["pads"]) for entry in dilated) == [([2, 2], [2] * 4), ([3, 3], [3] * 4)]
 
 
+@pytest.mark.slow
 def test_the_file_tells_its_classes_and_colours(path):
     needs("onnxruntime")
     segment = predictor(path)
@@ -70,6 +73,7 @@ def test_the_file_tells_its_classes_and_colours(path):
     assert segment.spec.classes.colors[-1] == (12, 13, 14)
 
 
+@pytest.mark.slow
 def test_a_fixed_size_and_bytes(model, tmp_path):
     needs("tf2onnx", "onnxruntime")
     written = export_onnx(model, tmp_path / "model.onnx", input_size=(65, 81), input_type="uint8")
@@ -83,6 +87,7 @@ def test_a_fixed_size_and_bytes(model, tmp_path):
         segment(photograph(66, 81))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_logits_at_the_stride_of_the_head_leave_the_resize_to_the_caller(align_corners, tmp_path):
     needs("tf2onnx", "onnxruntime")
@@ -95,6 +100,7 @@ def test_logits_at_the_stride_of_the_head_leave_the_resize_to_the_caller(align_c
     assert np.mean(predictor(written.path)(picture) == predictor(model)(picture)) >= 0.9999
 
 
+@pytest.mark.slow
 def test_probabilities_add_up_to_one(model, tmp_path):
     needs("tf2onnx", "onnxruntime")
     import onnxruntime
@@ -106,6 +112,7 @@ def test_probabilities_add_up_to_one(model, tmp_path):
     np.testing.assert_allclose(found, keras.ops.softmax(model(picture), axis=-1), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_comparison_keeps_no_bad_file(model, tmp_path, monkeypatch):
     needs("tf2onnx", "onnxruntime")
     monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads, input_size: 5_000_000)
@@ -126,6 +133,7 @@ def test_the_comparison_keeps_no_bad_file(model, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_operators_that_cannot_be_converted_are_named(tmp_path):
     needs("tf2onnx")
 

@@ -56,6 +56,7 @@ def test_tensor_signatures_agree_with_the_model_at_any_size_and_batch(model, exp
     assert len(seen) >= 3  # else the comparison would say little
 
 
+@pytest.mark.slow
 def test_encoded_images_of_all_kinds_give_label_pngs_of_their_sizes(model, exported):
     colour, grey = photograph(40, 53, 1), photograph(37, 64, 2)[..., :1]
     alpha = np.concatenate([photograph(33, 31, 3), np.full((33, 31, 1), 7, np.uint8)], -1)
@@ -70,6 +71,7 @@ def test_encoded_images_of_all_kinds_give_label_pngs_of_their_sizes(model, expor
         assert np.mean(labels[..., 0] == keras_labels(model, image[None])[0]) >= 0.9999
 
 
+@pytest.mark.slow
 def test_encoded_images_to_class_ids_padded_to_the_largest(model, exported):
     images = [photograph(40, 53, 1), photograph(37, 64, 2), photograph(1, 1, 3)]
     signature = tf.saved_model.load(str(exported)).signatures["encoded_labels"]
@@ -105,6 +107,7 @@ def limited(model, tmp_path_factory):
     return export_saved_model(model, path, max_pixels=400, warmup_size=(20, 20), batch_requests=6)
 
 
+@pytest.mark.slow
 def test_max_pixels_holds_for_files_tensors_and_padded_batches(limited):
     signatures = tf.saved_model.load(str(limited)).signatures
     square, tall, wide = (png(np.zeros((*size, 3), np.uint8)) for size in [(20, 20), (200, 2), (2, 200)])
@@ -123,6 +126,7 @@ def test_max_pixels_holds_for_files_tensors_and_padded_batches(limited):
             signatures[name](images=tf.zeros((1, 0, 10, 3), tf.uint8))
 
 
+@pytest.mark.slow
 def test_all_signatures_share_one_copy_of_the_weights(tmp_path):
     wide = keras.layers.Conv2D(256, 3, padding="same", name="wide")  # 24 channels in: 55,296 weights
     path = export_saved_model(small_model(extra=wide), tmp_path / "1")
@@ -130,6 +134,7 @@ def test_all_signatures_share_one_copy_of_the_weights(tmp_path):
     assert weights < (path / "saved_model.pb").stat().st_size < 2.4 * weights
 
 
+@pytest.mark.slow
 def test_warm_up_requests_are_read_by_the_servers_own_messages(exported):
     apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     signatures = tf.saved_model.load(str(exported)).signatures
@@ -150,6 +155,7 @@ def test_warm_up_requests_are_read_by_the_servers_own_messages(exported):
     assert seen == set(signatures)
 
 
+@pytest.mark.slow
 def test_batch_requests_writes_the_servers_parameters(limited):
     lines = (limited / "batching_params.pbtxt").read_text().splitlines()
     assert "max_batch_size { value: 6 }" in lines
@@ -172,6 +178,7 @@ def test_numbers_that_cannot_be_are_refused(model, tmp_path, settings, complaint
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_process_with_tensorflow_alone_runs_it(model, exported, tmp_path):
     image = photograph(50, 60, 5)
     np.save(tmp_path / "image.npy", image)
@@ -193,6 +200,7 @@ np.save(sys.argv[3], model.signatures["serving_default"](images=tf.constant(imag
     assert np.mean(np.load(tmp_path / "labels.npy") == keras_labels(model, image[None])) >= 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [False, True])
 def test_dilated_convolutions_are_single_operators(exported, tmp_path, plain):
     path = export_saved_model(small_model(plain=True), tmp_path / "1") if plain else exported
@@ -202,6 +210,7 @@ def test_dilated_convolutions_are_single_operators(exported, tmp_path, plain):
     assert sorted(dilated) == ["Conv2D", "DepthwiseConv2dNative"]
 
 
+@pytest.mark.slow
 def test_portable_takes_the_native_depthwise_apart_and_agrees(model, tmp_path):
     path = export_saved_model(model, tmp_path / "1", portable=True)
     dilated = [node for node in operators(path) if max(node.attr["dilations"].list.i or [1]) > 1]
@@ -211,6 +220,7 @@ def test_portable_takes_the_native_depthwise_apart_and_agrees(model, tmp_path):
     assert np.mean(labels.numpy() == keras_labels(model, images)) >= 0.9999
 
 
+@pytest.mark.slow
 def test_logits_that_the_model_leaves_small_are_resized(tmp_path):
     path = export_saved_model(small_model(upsample=False), tmp_path / "1")
     images = photograph(66, 57)[None]
@@ -218,6 +228,7 @@ def test_logits_that_the_model_leaves_small_are_resized(tmp_path):
     assert np.mean(labels.numpy() == keras_labels(small_model(), images)) >= 0.9999
 
 
+@pytest.mark.slow
 def test_half_precision_models_are_exported_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -231,6 +242,7 @@ def test_half_precision_models_are_exported_in_float32(tmp_path):
     assert np.mean(labels.numpy() == keras_labels(small_model(), images)) >= 0.9999
 
 
+@pytest.mark.slow
 def test_a_model_of_one_size_pads_encoded_images_and_refuses_larger_ones(tmp_path):
     model = small_model(64)
     path = export_saved_model(model, tmp_path / "1")
@@ -273,6 +285,7 @@ def test_existing_things_are_refused_and_only_a_saved_model_is_overwritten(model
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "thesis"]
 
 
+@pytest.mark.slow
 def test_overwriting_replaces_the_whole_folder(tmp_path):
     target = tmp_path / "7"
     target.mkdir()  # an empty folder is no obstacle
@@ -285,6 +298,7 @@ def test_overwriting_replaces_the_whole_folder(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["7"]
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_the_old_version_and_no_rubbish(model, exported, tmp_path, monkeypatch):
     target = tmp_path / "1"
     export_saved_model(model, target)
@@ -303,6 +317,7 @@ def test_a_failure_leaves_the_old_version_and_no_rubbish(model, exported, tmp_pa
     assert (target / "saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_if_the_new_version_cannot_take_its_place_the_old_one_stays(model, tmp_path, monkeypatch):
     target = tmp_path / "1"
     export_saved_model(small_model(seed=1), target)

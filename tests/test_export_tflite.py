@@ -76,6 +76,7 @@ def integer_file(model, photographs, tmp_path_factory):
 # What the files compute -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [small_model, lambda: small_model(64), lambda: small_model(upsample=False), lambda: small_model(plain=True)],
@@ -99,6 +100,7 @@ def test_logits_are_those_of_the_model(model, tmp_path):
     np.testing.assert_allclose(run(written.path, picture), keras_logits(model, picture), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "least", "types"),
     [
@@ -113,6 +115,7 @@ def test_smaller_weights_agree_nearly(precision, least, types, model, tmp_path):
     assert {d["dtype"] for d in interpreter(written.path).get_tensor_details() if len(d["shape"]) == 4} == types
 
 
+@pytest.mark.slow
 def test_photographs_round_the_kernels_of_int8_weights_better(model, photographs, tmp_path):
     def error(calibration, precision):
         options = {"input_size": SIZE, "output": "logits", "calibration": calibration}
@@ -125,6 +128,7 @@ def test_photographs_round_the_kernels_of_int8_weights_better(model, photographs
     assert 0 < error(photographs, "dynamic") < 1.1 * error(None, "dynamic")
 
 
+@pytest.mark.slow
 def test_int8_weights_have_a_scale_for_each_channel_and_spare_small_kernels(model, tmp_path):
     written = export_tflite(model, tmp_path / "model.tflite", input_size=SIZE, precision="int8_weights")
     loaded = interpreter(written.path)
@@ -142,6 +146,7 @@ def test_int8_weights_have_a_scale_for_each_channel_and_spare_small_kernels(mode
     assert np.abs(restored - folded).max() <= 0.51 * quantization["scales"].max()
 
 
+@pytest.mark.slow
 def test_int16_activations_compute_in_integers_throughout(model, photographs, tmp_path):
     options = {"precision": "int16x8", "input_size": SIZE, "calibration": photographs[:8]}
     written = export_tflite(model, tmp_path / "model.tflite", **options)
@@ -163,6 +168,7 @@ def test_int16_activations_compute_in_integers_throughout(model, photographs, tm
     np.testing.assert_array_equal(run(as_bytes.path, picture), run(written.path, picture))
 
 
+@pytest.mark.slow
 def test_equal_biases_keep_their_values_in_int16(tmp_path):
     """The converter holds them once, at the scale of one of their operators."""
     inputs = keras.Input((16, 16, 3))
@@ -180,6 +186,7 @@ def test_equal_biases_keep_their_values_in_int16(tmp_path):
 # Sizes ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "least"), [("float32", 0.9999), ("float16", 0.998), ("int8", 0.95)])
 def test_a_file_for_any_size_keeps_dilated_operators(precision, least, model, photographs, tmp_path):
     options = {"calibration": photographs[:8]} if precision == "int8" else {}
@@ -201,6 +208,7 @@ def test_a_file_for_any_size_keeps_dilated_operators(precision, least, model, ph
         assert written.float_operators == ()
 
 
+@pytest.mark.slow
 def test_one_file_for_several_sizes_shares_its_weights(photographs, tmp_path):
     # The 3x3 convolution behind has 14,400 weights, so that sharing shows.
     wide = small_model(extra=keras.layers.Conv2D(100, 3, padding="same"))
@@ -231,6 +239,7 @@ def test_one_file_for_several_sizes_shares_its_weights(photographs, tmp_path):
         predictor(two.path, 513)
 
 
+@pytest.mark.slow
 def test_several_sizes_of_int8_agree_and_share_kernels(model, photographs, tmp_path):
     options = {"precision": "int8", "calibration": photographs}
     both = export_tflite(model, tmp_path / "two.tflite", input_size=[SIZE, 97], **options)
@@ -246,6 +255,7 @@ def test_several_sizes_of_int8_agree_and_share_kernels(model, photographs, tmp_p
     assert np.mean(run(both.path, picture) == keras_logits(model, picture).argmax(-1)) >= 0.95
 
 
+@pytest.mark.slow
 def test_a_fixed_model_is_quantised_for_another_size_with_the_same_kernels(photographs, tmp_path):
     fixed = keras.models.clone_model(small_model(), input_tensors=keras.Input((*SIZE, 3)))
     fixed.set_weights(small_model().get_weights())
@@ -270,6 +280,7 @@ def kernels(path):
     ]
 
 
+@pytest.mark.slow
 def test_constants_lie_at_multiples_of_16(integer_file):
     from keras_deeplab._helpers.private import schema
 
@@ -288,6 +299,7 @@ def test_constants_lie_at_multiples_of_16(integer_file):
 # What the files return --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_logits_at_the_stride_of_the_head_leave_the_resize_to_the_caller(align_corners, tmp_path):
     coarse = small_model(upsample=False)
@@ -308,6 +320,7 @@ def test_logits_at_the_stride_of_the_head_leave_the_resize_to_the_caller(align_c
     np.testing.assert_array_equal(run(same.path, picture), logits)
 
 
+@pytest.mark.slow
 def test_a_model_of_full_size_without_a_last_resize_has_none_to_leave(tmp_path):
     inputs = keras.Input((None, None, 3))
     plain = keras.Model(inputs, keras.layers.Conv2D(4, 3, padding="same")(inputs))
@@ -316,6 +329,7 @@ def test_a_model_of_full_size_without_a_last_resize_has_none_to_leave(tmp_path):
     assert export_tflite(plain, tmp_path / "model.tflite", input_size=8).operators["ARG_MAX"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upsample", [True, False])
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_probabilities_are_those_of_the_model(activation, upsample, model, tmp_path):
@@ -331,6 +345,7 @@ def test_probabilities_are_those_of_the_model(activation, upsample, model, tmp_p
     np.testing.assert_allclose(run(written.path, picture), softmax, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_type", ["uint8", "float32", None])
 def test_int8_files_return_the_type_asked_for(output_type, model, photographs, tmp_path):
     options = {"precision": "int8", "input_size": SIZE, "calibration": photographs[:8], "output": "probabilities"}
@@ -349,6 +364,7 @@ def test_int8_files_return_the_type_asked_for(output_type, model, photographs, t
 # Metadata ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_tells_its_classes_colours_and_sizes(model, tmp_path):
     names, colours = ["none", "road", "car", "tree", "sky"], np.arange(15, dtype=np.uint8).reshape(5, 3)
     options = {"input_size": SIZE, "output": "logits", "upsample": False}
@@ -383,6 +399,7 @@ def test_metadata_that_does_not_fit_is_refused(options, message, model, tmp_path
 # Errors of layers -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_error_of_each_layer_is_told(model, photographs, tmp_path):
     options = {"precision": "int8", "input_size": SIZE, "calibration": photographs[:8], "layer_errors": 2}
     errors = export_tflite(model, tmp_path / "model.tflite", **options).layer_errors
@@ -407,6 +424,7 @@ def test_the_error_of_each_layer_is_told(model, photographs, tmp_path):
         export_tflite(model, tmp_path / "plain.tflite", input_size=SIZE, layer_errors=1)
 
 
+@pytest.mark.slow
 def test_half_precision_models_become_float32_files(model, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -417,6 +435,7 @@ def test_half_precision_models_become_float32_files(model, tmp_path):
     assert agreement(written.path, model) >= 0.9999
 
 
+@pytest.mark.slow
 def test_int8_is_integer_from_end_to_end(integer_file, model):
     assert integer_file.float_operators == ()
     assert integer_file.bytes == integer_file.path.stat().st_size
@@ -428,12 +447,14 @@ def test_int8_is_integer_from_end_to_end(integer_file, model):
     assert agreement(integer_file.path, model) >= 0.95
 
 
+@pytest.mark.slow
 def test_int8_takes_the_pixels_themselves(integer_file):
     (source,) = interpreter(integer_file.path).get_input_details()
     assert source["dtype"] == np.uint8
     assert source["quantization"] == (1.0, 0)
 
 
+@pytest.mark.slow
 def test_files_have_a_signature_and_short_unique_names(integer_file, model):
     loaded = interpreter(integer_file.path)
     assert loaded.get_signature_list() == {"serving_default": {"inputs": ["images"], "outputs": ["labels"]}}
@@ -445,6 +466,7 @@ def test_files_have_a_signature_and_short_unique_names(integer_file, model):
     assert not [name for name in names if ";" in name or model.name in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("input_type", "shift"), [("int8", -128), ("float32", 0)])
 def test_int8_files_with_other_inputs_give_the_same_labels(
     input_type, shift, integer_file, model, photographs, tmp_path
@@ -456,6 +478,7 @@ def test_int8_files_with_other_inputs_give_the_same_labels(
     np.testing.assert_array_equal(run(written.path, picture.astype(np.int16) + shift), run(integer_file.path, picture))
 
 
+@pytest.mark.slow
 def test_int8_logits_come_with_their_scale(model, photographs, tmp_path):
     options = {"precision": "int8", "input_size": SIZE, "calibration": photographs, "output": "logits"}
     written = export_tflite(model, tmp_path / "model.tflite", **options)
@@ -468,6 +491,7 @@ def test_int8_logits_come_with_their_scale(model, photographs, tmp_path):
     assert np.abs(logits - expected).mean() < 0.03 * np.ptp(expected)
 
 
+@pytest.mark.slow
 def test_a_model_inside_the_model_is_quantised_as_if_it_were_not(model, photographs, tmp_path):
     inputs = keras.Input((None, None, 3))
     options = {"precision": "int8", "input_size": SIZE, "calibration": photographs}
@@ -478,6 +502,7 @@ def test_a_model_inside_the_model_is_quantised_as_if_it_were_not(model, photogra
     np.testing.assert_array_equal(run(one.path, picture), run(other.path, picture))
 
 
+@pytest.mark.slow
 def test_only_int8_files_are_fine_tuned_or_keep_float_tensors(model, photographs, tmp_path):
     path = tmp_path / "model.tflite"
     for option in ("fine_tune_steps", "float_tensors"):
@@ -497,6 +522,7 @@ def _cosine(x):
     return keras.ops.cos(x)
 
 
+@pytest.mark.slow
 def test_operators_that_stay_in_floating_point_are_refused(photographs, tmp_path):
     path = tmp_path / "model.tflite"
     odd = small_model(extra=keras.layers.Activation(_cosine))
@@ -532,6 +558,7 @@ def test_a_folder_of_images_is_sampled_evenly(tmp_path):
     assert shades(calibration_images(str(tmp_path / "photos"), (8, 9), 100)) == list(range(20))
 
 
+@pytest.mark.slow
 def test_a_data_set_gives_its_training_split_only(tmp_path):
     write_images(tmp_path / "set" / "images", 20)
     (tmp_path / "set" / "masks").mkdir()
@@ -608,6 +635,7 @@ def test_arguments_that_do_not_fit_are_refused(options, message, model, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_models_of_one_size_need_no_input_size_and_nested_ones_allow_no_other(tmp_path):
     nested = keras.Sequential([keras.Input((40, 48, 3)), keras.models.clone_model(small_model()), keras.layers.ReLU()])
     assert export_tflite(nested, tmp_path / "model.tflite").input_size == (40, 48)
@@ -639,6 +667,7 @@ def synthetic_model(source):
     return model
 
 
+@pytest.mark.slow
 def test_verification_scores_both_on_the_same_images(synthetic_model, source, tmp_path):
     path = export_tflite(synthetic_model, tmp_path / "model.tflite", input_size=SIZE).path
     result = verify(path, synthetic_model, source, limit=3, max_miou_drop=0.0, progress=False)
@@ -653,6 +682,7 @@ def test_verification_scores_both_on_the_same_images(synthetic_model, source, tm
     assert f"Keras model {result.model_miou:.4f}, exported file {result.file_miou:.4f}" in str(result)
 
 
+@pytest.mark.slow
 def test_a_file_that_lost_too_much_is_not_kept_under_its_name(synthetic_model, source, tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(b"what was here before")
@@ -669,6 +699,7 @@ def test_a_file_that_lost_too_much_is_not_kept_under_its_name(synthetic_model, s
     assert path.stat().st_size == written.bytes == result.bytes
 
 
+@pytest.mark.slow
 def test_several_precisions_are_written_and_compared(synthetic_model, source, tmp_path, monkeypatch):
     # No processes here: what they measure is tested with the rest of that module.
     monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads, input_size: 1_000_000)
@@ -686,6 +717,7 @@ def test_several_precisions_are_written_and_compared(synthetic_model, source, tm
     assert exact.equal_labels > small.equal_labels
 
 
+@pytest.mark.slow
 def test_of_several_precisions_only_those_that_lost_too_much_are_refused(
     synthetic_model, source, tmp_path, monkeypatch
 ):
@@ -700,6 +732,7 @@ def test_of_several_precisions_only_those_that_lost_too_much_are_refused(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_file_that_lost_too_much_at_one_of_its_sizes_is_refused(synthetic_model, source, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "peak_memory", lambda file, num_threads, input_size: None)
     small = (SIZE[0] - 8, SIZE[1] - 8)
@@ -718,6 +751,7 @@ def test_a_file_that_lost_too_much_at_one_of_its_sizes_is_refused(synthetic_mode
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.rejected.tflite"]
 
 
+@pytest.mark.slow
 def test_an_error_while_verifying_leaves_no_file(synthetic_model, source, tmp_path):
     with pytest.raises(ValueError, match=r"larger than the input size"):
         export_verified(synthetic_model, tmp_path / "model.tflite", source, progress=False, input_size=32)
@@ -735,6 +769,7 @@ def test_a_score_that_is_no_number_never_passes():
 # What the documentation promises ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_script_in_the_readme_runs_a_file(integer_file, model, tmp_path):
     pytest.importorskip("ai_edge_litert")
     page = pathlib.Path(__file__).parents[1] / "README.md"

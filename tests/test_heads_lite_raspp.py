@@ -88,6 +88,7 @@ def test_logits_are_float32_under_a_half_precision_policy():
     assert logits.shape == (1, 17, 21, 3)
 
 
+@pytest.mark.slow
 def test_a_saved_head_reloads_in_another_process_without_custom_objects(tmp_path):
     model = build(pooling_window=25)
     model.save(tmp_path / "head.keras")
@@ -108,6 +109,7 @@ np.testing.assert_allclose(model([arrays["arr_0"], arrays["arr_1"]]), arrays["ex
 PUBLISHED = {"mobilenet_v3_large_seg": (1_507_198, 120), "mobilenet_v3_small_seg": (468_830, 88)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_networks_have_their_size_and_tap_stride_8(name):
     parameters, channels = PUBLISHED[name]

@@ -186,6 +186,7 @@ def calibration():
         yield [photograph(20, 18, seed)[None].astype(np.float32)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "int8"])
 def test_tflite_of_logits_float_and_quantised(tmp_path, dtype):
     model, image = network(size=(20, 18)), photograph()
@@ -282,6 +283,7 @@ def tf_interpreter(path):
     return interpreter
 
 
+@pytest.mark.slow
 def test_tensorflows_interpreter_serves_where_litert_is_not_installed(tmp_path, monkeypatch):
     import sys
 

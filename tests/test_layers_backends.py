@@ -14,6 +14,8 @@ from layer_reference import GEOMETRIES, POOLS, make, random, set_random_weights
 from keras_deeplab import layers
 from keras_deeplab.layers import DilatedAveragePooling2D, DilatedMaxPooling2D, ResizeBilinear
 
+pytestmark = pytest.mark.slow
+
 OTHER_BACKEND = """
 import sys
 try:

@@ -28,6 +28,7 @@ def test_pool_ignores_padding(kind, geometry):
         assert_close([np.asarray(call(tf.constant(x, "float32")))], [expected])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DilatedMaxPooling2D, DilatedAveragePooling2D])
 @pytest.mark.parametrize("geometry", POOLS, ids=str)
 def test_pool_gradient(kind, geometry):

@@ -50,6 +50,7 @@ def tflite_operators_and_outputs(content, x):
     return operators, interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", [export_ops, fastest_ops, contextlib.nullcontext])
 @pytest.mark.parametrize("size", [(13, 11), (None, None)], ids=["static", "dynamic"])
 @pytest.mark.parametrize("kind", ["dense", "depthwise"])
@@ -103,6 +104,7 @@ def test_export_ops_holds_for_its_thread_and_its_block():
     assert [*seen, tracing.takes_native_depthwise("float32")] == [runs, runs]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 @pytest.mark.parametrize("size", [(13, 11), (None, None)], ids=["static", "dynamic"])
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def pixels(height, width, batch=1, channels=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (batch, height, width, channels)).astype("uint8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", BUILDERS)
 @pytest.mark.parametrize("size", [(65, 65), (64, 64), (48, 97), (33, 20), (5, 3), (1, 1)])
 def test_logits_have_the_size_of_the_image(builder, size):
@@ -55,6 +56,7 @@ def test_static_and_dynamic_sizes_give_the_same(builder):
     np.testing.assert_allclose(call(static, x), call(dynamic, x), atol=1e-5 * np.abs(call(dynamic, x)).max())
 
 
+@pytest.mark.slow
 def test_predict_takes_several_sizes_in_a_row():
     """Dynamic sizes in graph mode: what keras.ops.image.resize can't do."""
     model = build()
@@ -67,6 +69,7 @@ def test_any_number_of_classes(num_classes):
     assert call(build(num_classes=num_classes), pixels(33, 33)).shape == (1, 33, 33, num_classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_keeps_float32_logits_near_the_float32_ones(policy):
     reference = build()
@@ -89,6 +92,7 @@ def test_mixed_precision_keeps_float32_logits_near_the_float32_ones(policy):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_a_model_saves_and_reloads(builder, tmp_path):
     model = build(builder, output_stride=8)
@@ -99,6 +103,7 @@ def test_a_model_saves_and_reloads(builder, tmp_path):
     assert keras_deeplab.load(tmp_path / "model.keras").output_shape == model.output_shape
 
 
+@pytest.mark.slow
 def test_rates_are_tied_to_the_output_stride():
     for output_stride, rates in [(32, [3, 6, 9]), (16, [6, 12, 18]), (8, [12, 24, 36])]:
         plain = build("v3", output_stride=output_stride)
@@ -136,6 +141,7 @@ def test_a_classifier_with_its_top_and_imagenet_head_is_cut_before_them():
     assert np.array_equal(model.get_layer("conv1").get_weights()[0], classifier.get_layer("conv1").get_weights()[0])
 
 
+@pytest.mark.slow
 def test_pixels_are_normalised_inside_the_model():
     x = pixels(33, 33)
     weights = build(include_preprocessing=False).get_weights()
@@ -157,6 +163,7 @@ def test_pixels_are_normalised_inside_the_model():
         build(include_preprocessing="imagenet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "module"),
     [
@@ -228,6 +235,7 @@ def test_gradients_reach_every_trainable_variable():
     assert silent == []
 
 
+@pytest.mark.slow
 def test_counts_of_the_official_mobilenet():
     """published_numbers: 2,113,557 trainable and 2,146,645 parameters; with plain ASPP 4,523,541."""
     model = keras_deeplab.DeepLabV3("mobilenet_v2")

@@ -82,6 +82,7 @@ def rates(model):
 # Counts and rates --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTS)
 def test_trainable_parameters(outlines, name):
     variables = outlines(name).trainable_weights
@@ -97,17 +98,20 @@ def multiply_adds(model, size):
     return sum(int(np.prod(s)) * int(np.prod(k[:3])) for s, k in zip(shapes, kernels, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, row in COUNTS.items() if row[3]])
 def test_multiply_adds(outlines, name):
     assert round(multiply_adds(outlines(name), 513) / 1e9, 3) == COUNTS[name][3]
 
 
+@pytest.mark.slow
 def test_multiply_adds_of_all_three_scales(outlines):
     """344.876 on kazuto1011's code at 513, 384 and 256 pixels."""
     total = sum(multiply_adds(outlines("v2 resnet"), size) for size in (513, 384, 256))
     assert round(total / 1e9, 3) == 344.876
 
 
+@pytest.mark.slow
 def test_v1_has_the_rates_of_its_sheet(outlines):
     body = {name: 2 if name.startswith("conv5") else 1 for name in rates(outlines("v1 7x7")) if name != "fc6"}
     for name, fc6 in {"v1 7x7": 4, "v1 4x4": 4, "v1 4x4 large": 8, "v1 large fov": 12}.items():
@@ -117,6 +121,7 @@ def test_v1_has_the_rates_of_its_sheet(outlines):
     assert sizes == [41, 41] * len(COUNTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1 resnet", "v2 resnet"])
 def test_resnet_has_the_rates_of_its_sheet(outlines, name):
     """2 and 4 without unit rates: those are of v3."""
@@ -127,6 +132,7 @@ def test_resnet_has_the_rates_of_its_sheet(outlines, name):
     assert pyramid == ([6, 12, 18, 24] if name == "v2 resnet" else [])
 
 
+@pytest.mark.slow
 def test_a_larger_output_stride_divides_the_rates(small):
     for output_stride, expected in [(8, 12), (16, 6), (32, 3)]:
         model = keras_deeplab.DeepLabV1(small, output_stride=output_stride, filters=4)
@@ -140,6 +146,7 @@ def test_a_larger_output_stride_divides_the_rates(small):
     assert [model.get_layer(f"logits_{branch}").dilation_rate[0] for branch in (1, 2)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_v2_on_vgg_has_wide_branches_and_one_of_them_is_v1():
     names = {layer.name for layer in outline(keras_deeplab.DeepLabV2, backbone="vgg11").layers}
     assert {"fc6_1", "fc7_1", "logits_1", "fc6_4", "logits_sum"} <= names
@@ -171,6 +178,7 @@ def fully_connected(channels=3, filters=10, seed=0):
     return [rng.standard_normal(shape).astype("float32") for shape in shapes]
 
 
+@pytest.mark.slow
 def test_fc6_as_a_convolution_is_the_classifiers_fc6():
     """On a 7x7 map the dense layers of keras.applications and torchvision, as they flatten it, see what the kernel's
     centre sees."""
@@ -191,6 +199,7 @@ def test_fc6_as_a_convolution_is_the_classifiers_fc6():
         assert_close(call(fill(model, arrays), features)[0, 3, 3], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["4x4_large", "large_fov"])
 def test_decimation_keeps_the_positions_where_they_were(variant):
     """A 7x7 fc6 that is zero where the decimated one has no tap computes the same, at 4 times the variant's step."""
@@ -248,6 +257,7 @@ def test_pool5a_counts_the_padding():
     assert not any(name.startswith("pool5a") for name in names)
 
 
+@pytest.mark.slow
 def test_without_fully_connected_layers_one_classifier_stays(small):
     model = keras_deeplab.DeepLabV1(small, variant=None, num_classes=4, upsample_logits=False)
     assert [layer.name for layer in model.layers if "fc" in layer.name] == []
@@ -255,6 +265,7 @@ def test_without_fully_connected_layers_one_classifier_stays(small):
     assert call(model, pixels(33, 49)).shape == (1, 5, 7, 4)
 
 
+@pytest.mark.slow
 def test_a_vgg_of_keras_applications_takes_the_place_of_ours():
     classifier = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
     model = outline(keras_deeplab.DeepLabV1, backbone=classifier, filters=8, num_classes=2)
@@ -294,6 +305,7 @@ def images(height, width):
     return np.random.default_rng(1).uniform(-1, 1, (1, height, width, 3)).astype("float32")
 
 
+@pytest.mark.slow
 def test_branches_add_what_the_paper_concatenates(branched):
     """v1, section 4.3: 640 more channels for the classifier."""
     model = branched(True, upsample_logits=False)
@@ -310,6 +322,7 @@ def test_branches_add_what_the_paper_concatenates(branched):
     assert [model.get_layer(f"{name}_conv").strides[0] for name in names] == [8, 4, 2, 1, 1]
 
 
+@pytest.mark.slow
 def test_branches_computed_densely_are_the_same_where_they_were(branched):
     """The release trains them at the logits' stride and tests them at their own."""
     x = images(65, 97)
@@ -321,12 +334,14 @@ def test_branches_computed_densely_are_the_same_where_they_were(branched):
     assert np.abs(between - dense).max() > 1e-2 * np.abs(dense).max()
 
 
+@pytest.mark.slow
 def test_branches_of_another_size_are_resized_to_the_logits(branched):
     x = images(64, 72)
     assert call(branched(True, upsample_logits=False), x).shape == (1, 9, 10, 3)
     assert call(branched(True), x).shape == call(branched("dense"), x).shape == (1, 64, 72, 3)
 
 
+@pytest.mark.slow
 def test_the_first_branch_sees_the_normalised_image(branched):
     x = pixels(33, 41)
     model = keras_deeplab.DeepLabV1("vgg11_caffe", num_classes=3, filters=8, multi_scale_features=True)
@@ -338,6 +353,7 @@ def test_the_first_branch_sees_the_normalised_image(branched):
 # The scales of v2 ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_the_largest_score_over_the_scales_counts(small, align_corners):
     settings = {"num_classes": 4, "upsample_logits": False, "align_corners": align_corners}
@@ -357,6 +373,7 @@ def test_the_largest_score_over_the_scales_counts(small, align_corners):
         np.testing.assert_allclose(call(model, x), expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_scales_take_an_input_of_fixed_size(small):
     dynamic = randomise(keras_deeplab.DeepLabV2(small, multi_scale=True, num_classes=3))
     fixed = keras_deeplab.DeepLabV2(small, multi_scale=True, num_classes=3, input_shape=(40, 51, 3))
@@ -369,6 +386,7 @@ def test_the_scales_take_an_input_of_fixed_size(small):
 # ScaleBilinear ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 0.75, 0.6, 1.25, 2])
 @pytest.mark.parametrize("size", [(129, 161), (128, 160), (5, 4)])
 def test_scaling_is_that_of_torch(scale, size):
@@ -437,6 +455,7 @@ def build(name, small, **settings):
     return builder(small, num_classes=5, **own, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_predict_takes_several_sizes_in_a_row(small, name):
     model = build(name, small)
@@ -447,6 +466,7 @@ def test_predict_takes_several_sizes_in_a_row(small, name):
         assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_model_saves_and_reloads(small, name, tmp_path):
     model = randomise(build(name, small))
@@ -460,6 +480,7 @@ def test_a_model_saves_and_reloads(small, name, tmp_path):
     np.testing.assert_array_equal(call(fresh, x), call(model, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_mixed_precision_keeps_float32_logits_near_the_float32_ones(name):
     reference = randomise(build(name, small_classifier()))
@@ -475,6 +496,7 @@ def test_mixed_precision_keeps_float32_logits_near_the_float32_ones(name):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_gradients_reach_every_trainable_variable(name):
     import tensorflow as tf
@@ -519,6 +541,7 @@ def test_errors_tell_what_was_received_and_what_would_do(small, builder, setting
         builder(**{"backbone": small, **settings})
 
 
+@pytest.mark.slow
 def test_the_large_fov_network_is_that_of_caffe(shared):
     """Reference outputs of OpenCV's Caffe importer; other sources have their own importers and tests."""
     sys.path.insert(0, str(shared / "reference"))

@@ -158,6 +158,7 @@ def test_an_unknown_name_lists_the_known():
         _ = keras_deeplab.DeepLabV9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [

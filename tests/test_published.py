@@ -187,6 +187,7 @@ def agrees(number, expected, unit):
     return number == expected if isinstance(expected, int) else f"{number / unit:.3f}" == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MEASURED, ids=label)
 def test_counts_are_those_of_the_sources_own_code(case):
     name, overrides, size, parameters, multiply_adds = case
@@ -195,6 +196,7 @@ def test_counts_are_those_of_the_sources_own_code(case):
     assert agrees(measured.costs[size, False], multiply_adds, 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", COMPUTED, ids=label)
 def test_counts_are_those_computed_from_the_tables(case):
     name, overrides, trainable, total, billions = case
@@ -205,6 +207,7 @@ def test_counts_are_those_computed_from_the_tables(case):
         assert measured.costs[513, False] / 1e9 == pytest.approx(billions, rel=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_published_model_builds_at_its_output_stride(name):
     row = MODELS[name]
@@ -220,6 +223,7 @@ def test_every_published_model_builds_at_its_output_stride(name):
 FIGURES = [(row.name, figure) for row in MODELS.values() for figure in row.counts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "figure"), FIGURES, ids=[f"{name}-{figure.published}" for name, figure in FIGURES])
 def test_published_counts_agree_or_say_why_not(name, figure):
     measured = measure(name, tuple(figure.overrides.items()))
@@ -265,6 +269,7 @@ def test_an_unknown_model_is_told_with_the_nearest():
         MODELS["vainf_deeplabv3_mobilnet"]
 
 
+@pytest.mark.slow
 def test_every_reference_model_has_a_row(shared):
     names = {
         "caffe__deeplabv1_vgg16_largefov": "caffe_deeplabv1_vgg16_large_fov",
@@ -279,6 +284,7 @@ def test_every_reference_model_has_a_row(shared):
         assert names.get(model, model.replace("__", "_")) in MODELS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["summary_table", "comparison_table"])
 def test_the_docs_hold_the_table_of_the_command(function, monkeypatch):
     monkeypatch.setattr(summary, "_skeleton", lambda row, **overrides: measure(row.name, tuple(overrides.items())))

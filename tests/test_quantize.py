@@ -81,6 +81,7 @@ FOLDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDED)
 def test_a_folded_model_computes_the_same_without_batch_norm(name):
     model = FOLDED[name]()
@@ -102,6 +103,7 @@ def nested():
     return randomise(keras.Model(inputs, x))
 
 
+@pytest.mark.slow
 def test_models_inside_and_layers_used_twice_are_folded_as_layers_of_their_own():
     model = nested()
     folded = fold(model)
@@ -159,6 +161,7 @@ def clipped(kind):
     return small_model(extra=layers.Clip(-0.75, 0.5, name="clip") if kind == "stored" else layers.Clip(0.25, 0.75))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["convolution", "stored", "ends"])
 def test_clips_cut_in_the_model_and_in_the_file(kind, tmp_path):
     model = clipped(kind)
@@ -203,6 +206,7 @@ def uneven():
     return model
 
 
+@pytest.mark.slow
 def test_equalising_changes_ranges_and_no_output():
     model = uneven()
     folded = fold(model)
@@ -219,6 +223,7 @@ def test_equalising_changes_ranges_and_no_output():
     assert unevenness(after) < unevenness(before) / 5
 
 
+@pytest.mark.slow
 def test_equalising_leaves_what_relu6_cuts(model):
     folded = fold(model)
     layout = plan(folded)
@@ -265,6 +270,7 @@ def output_error(model, rounded, images):
     return np.mean([np.mean((np.asarray(model(x)) - np.asarray(rounded(x))) ** 2) for x in images])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [small_model, uneven, separable])
 def test_optimal_rounding_is_nearer_on_other_images_than_the_nearest(make):
     folded = fold(make())
@@ -287,6 +293,7 @@ def test_unknown_roundings_are_refused(model):
         round_kernels(fold(model), images(1), "stochastic")
 
 
+@pytest.mark.slow
 def test_operations_that_are_no_layers_are_left_to_the_converter(tmp_path):
     clipped = small_model(extra=lambda x: keras.ops.clip(x, -4.0, 4.0))
     with pytest.raises(UnfoldableError, match=r"clip.* of 'functional.*' are operations on tensors, not layers"):
@@ -318,6 +325,7 @@ def test_a_model_that_ends_otherwise_has_no_classifier():
     assert argmax.classifier(keras.Model(inputs, keras.layers.Softmax()(keras.layers.Conv2D(4, 1)(inputs)))) is None
 
 
+@pytest.mark.slow
 def test_balance_takes_back_what_a_class_gained(quantised_model):
     fixed, _ = quantised_model
     ours, exact = quantize(fixed, images(8), with_exact=True)
@@ -343,6 +351,7 @@ def test_balance_takes_back_what_a_class_gained(quantised_model):
     np.testing.assert_array_equal(layer.get_weights()[0], kernel)
 
 
+@pytest.mark.slow
 def test_biases_set_in_a_file_are_those_that_the_converter_would_write(quantised_model):
     fixed, _ = quantised_model
     ours, exact = quantize(fixed, images(4), with_exact=True)
@@ -367,6 +376,7 @@ def test_biases_set_in_a_file_are_those_that_the_converter_would_write(quantised
     assert constants(before) == wanted
 
 
+@pytest.mark.slow
 def test_balance_does_not_count_padding(quantised_model):
     fixed, _ = quantised_model
     ours, exact = quantize(fixed, images(4), with_exact=True)
@@ -444,6 +454,7 @@ def bright_errors(depthwise):
     return folded, layout, found, channel_errors(folded, layout, found, images(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depthwise", [False, True], ids=["convolution", "depthwise"])
 def test_copies_of_channels_compute_the_same_and_round_finer(depthwise):
     folded, layout, found, errors = bright_errors(depthwise)
@@ -465,6 +476,7 @@ def test_copies_of_channels_compute_the_same_and_round_finer(depthwise):
     assert several / one == pytest.approx((error / counts["stem"] ** 2).sum() / error.sum(), rel=0.25)
 
 
+@pytest.mark.slow
 def test_copies_that_cost_more_than_they_bring_are_not_made():
     folded, layout, found, errors = bright_errors(False)
     errors["many_relu"].error[:] = 1e4 * errors["stem_relu"].error.sum()
@@ -473,6 +485,7 @@ def test_copies_that_cost_more_than_they_bring_are_not_made():
     assert counts == {}
 
 
+@pytest.mark.slow
 def test_images_of_nothing_but_padding_quantise():
     ours = quantize(bright(True), [np.full((1, *SIZE, 3), 128, np.float32)])
     assert np.isfinite(np.asarray(ours(images(1)[0]))).all()
@@ -493,6 +506,7 @@ def labels(model, image):
     return np.asarray(model(image))[0].argmax(-1)
 
 
+@pytest.mark.slow
 def test_quantising_keeps_labels_better_than_plain_rounding(quantised_model):
     fixed, ours = quantised_model
     folded = fold(fixed)
@@ -512,6 +526,7 @@ def test_quantising_keeps_labels_better_than_plain_rounding(quantised_model):
     assert equal[0] > equal[1]
 
 
+@pytest.mark.slow
 def test_ranges_are_fitted_to_another_size_and_kernels_stay(model):
     ours, exact = quantize(model, images(4), with_exact=True)
 
@@ -534,6 +549,7 @@ def test_ranges_are_fitted_to_another_size_and_kernels_stay(model):
     assert np.mean([np.mean(labels(ours, image) == labels(model, image)) for image in larger]) > 0.97
 
 
+@pytest.mark.slow
 def test_the_frame_around_pixels_keeps_their_range_at_another_size():
     inputs = keras.Input((None, None, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1.0, name="normalisation")(inputs)
@@ -546,6 +562,7 @@ def test_the_frame_around_pixels_keeps_their_range_at_another_size():
         assert (ours.get_layer(name).low, ours.get_layer(name).high) == (-127.0, 128.0)
 
 
+@pytest.mark.slow
 def test_a_quantised_model_reloads(quantised_model, tmp_path):
     _, ours = quantised_model
     ours.save(tmp_path / "quantised.keras")
@@ -553,6 +570,7 @@ def test_a_quantised_model_reloads(quantised_model, tmp_path):
     np.testing.assert_array_equal(np.asarray(reloaded(images(1)[0])), np.asarray(ours(images(1)[0])))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs", "ignore:(?s).*tf.lite.Interpreter is deprecated")
 def test_the_file_has_the_ranges_and_kernels_of_the_model(quantised_model):
     _, ours = quantised_model
@@ -573,6 +591,7 @@ def test_the_file_has_the_ranges_and_kernels_of_the_model(quantised_model):
         ), layer.name
 
 
+@pytest.mark.slow
 def test_fine_tuning_brings_the_model_nearer_to_its_teacher_and_stays_on_the_steps(quantised_model):
     fixed, _ = quantised_model
     ours, exact = quantize(fixed, images(4), rounding="nearest", equalise=False, with_exact=True)
@@ -597,6 +616,7 @@ def test_fine_tuning_brings_the_model_nearer_to_its_teacher_and_stays_on_the_ste
     assert moved > 0
 
 
+@pytest.mark.slow
 def test_fine_tuning_refuses_what_it_cannot_train(quantised_model):
     fixed, ours = quantised_model
     with pytest.raises(ValueError, match="has no ranges"):
@@ -610,6 +630,7 @@ def test_fine_tuning_refuses_what_it_cannot_train(quantised_model):
 # Sensitivity ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tensor_with_the_coarsest_range_is_the_most_sensitive_and_may_stay_in_floating_point(quantised_model):
     fixed, _ = quantised_model
     folded = fold(fixed)

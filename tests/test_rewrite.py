@@ -49,6 +49,7 @@ def resnet():
     return randomise(network("ResNet50"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWFUL)
 def test_the_dense_network_subsampled_is_the_classifier(name):
     model = randomise(network(name))
@@ -60,6 +61,7 @@ def test_the_dense_network_subsampled_is_the_classifier(name):
         assert [(v.name, v.path, v.shape) for v in dense.weights] == [(v.name, v.path, v.shape) for v in model.weights]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDING)
 def test_networks_with_global_context_or_branches_build_at_every_stride(name):
     model = network(name)
@@ -73,6 +75,7 @@ def test_networks_with_global_context_or_branches_build_at_every_stride(name):
         assert height == (224 // output_stride if name != "InceptionV3" else call(dense, images(224, 224)).shape[1])
 
 
+@pytest.mark.slow
 def test_inception_keeps_the_law_away_from_its_averaged_borders():
     model = randomise(network("InceptionV3"))
     # At this size every unpadded stride-2 window leaves nothing over.
@@ -81,6 +84,7 @@ def test_inception_keeps_the_law_away_from_its_averaged_borders():
     assert relative_error(call(atrous(model, 16), x), natural, 2) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (65, 65), (70, 99), (33, 128), (7, 5)])
 def test_explicit_padding_keeps_the_law_at_any_size(resnet, size):
     x = images(*size)
@@ -89,12 +93,14 @@ def test_explicit_padding_keeps_the_law_at_any_size(resnet, size):
         assert relative_error(call(atrous(resnet, output_stride), x), natural, 32 // output_stride) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_dense_network_can_be_made_denser(resnet):
     x = images(65, 97)
     once, twice = atrous(resnet, 8), atrous(atrous(resnet, 16), 8)
     assert np.abs(call(once, x) - call(twice, x)).max() <= 1e-5 * np.abs(call(once, x)).max()
 
 
+@pytest.mark.slow
 def test_the_law_catches_a_rate_raised_one_convolution_early(resnet):
     """The mistake it exists for: the first convolution of a dilated stage at the new rate instead of the old."""
     dense = atrous(resnet, 8)

@@ -18,6 +18,8 @@ from keras_deeplab.serving import Client
 from keras_deeplab.serving.config import update_models_config, write_config
 from keras_deeplab.serving.errors import NotServed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -293,6 +293,7 @@ def few(monkeypatch):
     monkeypatch.setattr(summary, "MODELS", rows)
 
 
+@pytest.mark.slow
 def test_the_command_models_prints_text_and_markdown(few, capsys):
     assert main(["models"]) == 0
     header, rule, slim, bonlime = capsys.readouterr().out.splitlines()
@@ -308,6 +309,7 @@ def test_the_command_models_prints_text_and_markdown(few, capsys):
     assert "77.33 VOC 2012 val (output stride 8, multi-scale, flip)" in lines[2]
 
 
+@pytest.mark.slow
 def test_the_command_models_compares_published_counts(few, capsys):
     assert main(["models", "--counts", "slim"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -322,6 +324,7 @@ def test_the_command_models_says_which_models_there_are(few, capsys):
     assert "'transformer' in its name or backbone: slim_deeplabv3_mobilenet_v2, bonl" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_receptive_field_takes_backbones_published_models_and_files(few, capsys, tmp_path):
     assert main(["receptive-field", "vgg16", "--output-stride", "16"]) == 0
     last = capsys.readouterr().out.splitlines()[-1].split()
@@ -339,6 +342,7 @@ def test_the_command_receptive_field_takes_backbones_published_models_and_files(
     assert "'vgg17' is no .keras file, no published model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_backbones_that_make_their_strides_themselves_are_opened_at_theirs():
     rows = receptive_field(open_network("xception_vainf", 8))
     assert rows[-1].output_stride == (8, 8)

@@ -82,6 +82,7 @@ def without_seconds(history):
     return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
 
 
+@pytest.mark.slow
 def test_learns_the_synthetic_data(tmp_path, validation):
     source = data.load("synthetic", size=48)
     model = tiny(filters=16, dropout=0.0)
@@ -105,6 +106,7 @@ def _score(record):
     return record["validation_mean_iou"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "instance", "float16"])
 def test_a_run_that_is_killed_and_started_again_equals_one_that_is_not(tmp_path, source, optimizer):
     options = {"optimizer": optimizer, "warmup_steps": 2}
@@ -129,6 +131,7 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_is_not(tmp_path,
         assert mine == pytest.approx(other, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_each_part_of_the_state_matters_for_going_on(tmp_path, source, whole):
     """Were the state of the optimizer or of dropout lost, the test above would have to see it."""
     for name in ("optimizer1", "random0"):
@@ -179,6 +182,7 @@ run(tiny(), data.load("synthetic", size=32, num_examples=12), {run_dir!r}, log=l
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which this system doesn't have")
 @pytest.mark.parametrize("here", ["step", "save"])
 def test_goes_on_after_sigkill(tmp_path, source, whole, here):
@@ -200,6 +204,7 @@ def test_goes_on_after_sigkill(tmp_path, source, whole, here):
     assert not [file for file in (tmp_path / "run").iterdir() if "unfinished" in file.name]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(tmp_path, source):
     model, again, lines = tiny(), tiny(seed=1), []
     result = run(model, source, tmp_path)
@@ -214,6 +219,7 @@ def test_a_finished_run_is_left_alone(tmp_path, source):
     assert {file.name: file.stat().st_mtime_ns for file in tmp_path.glob("*.keras")} == files
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_with_the_differences_and_restart_begins_anew(tmp_path, source):
     run(tiny(), source, tmp_path, steps=2)
     other = data.load("synthetic", size=32, num_examples=11)
@@ -226,6 +232,7 @@ def test_another_configuration_is_refused_with_the_differences_and_restart_begin
     assert [record["step"] for record in result["history"]] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_same_architecture_under_other_layer_names_goes_on_but_another_stride_does_not(tmp_path, source):
     def build(rate):
         inputs = keras.Input((None, None, 3))
@@ -241,6 +248,7 @@ def test_the_same_architecture_under_other_layer_names_goes_on_but_another_strid
         run(build(2), source, tmp_path, steps=1)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_falls_back_on_the_one_before_and_says_so(tmp_path, source, whole):
     model, lines = tiny(), []
     with pytest.raises(Killed):
@@ -253,6 +261,7 @@ def test_a_damaged_checkpoint_falls_back_on_the_one_before_and_says_so(tmp_path,
     assert_equal_weights(whole, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flipped byte", "empty", "a model without a training state"])
 def test_when_every_checkpoint_is_damaged_nothing_is_overwritten_unasked(tmp_path, source, damage):
     run(tiny(), source, tmp_path, steps=1)
@@ -272,6 +281,7 @@ def test_when_every_checkpoint_is_damaged_nothing_is_overwritten_unasked(tmp_pat
     assert run(tiny(), source, tmp_path, steps=1, restart=True)["step"] == 1
 
 
+@pytest.mark.slow
 def test_a_failed_save_keeps_the_checkpoint_before(tmp_path, source, monkeypatch):
     with pytest.raises(Killed):
         run(tiny(), source, tmp_path, log=killer(2))
@@ -288,6 +298,7 @@ def test_a_failed_save_keeps_the_checkpoint_before(tmp_path, source, monkeypatch
     assert run(tiny(), source, tmp_path)["step"] == 6
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, source):
     with pytest.raises(ValueError, match=r"step \d+, learning rate \d\.\d+e\+") as error:
         run(tiny(), source, tmp_path, learning_rate=1e30, weight_decay=0.0)
@@ -297,6 +308,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
             assert np.isfinite(weight.numpy()).all()
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path, source):
     """The loss of the step that ruins them is still finite."""
     options = {"steps": 1, "learning_rate": 1e38, "weight_decay": 0.0, "learning_rate_multipliers": {"": 1e30}}
@@ -315,6 +327,7 @@ def test_a_label_that_is_no_class_is_named(tmp_path):
         run(tiny(), indexed("bad", [str(index) for index in range(6)], 4, read), tmp_path, scale_range=(1, 1))
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(tmp_path, source, whole, monkeypatch):
     from keras_deeplab.training.trainer import _Trainer
 
@@ -338,6 +351,7 @@ def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(tmp_path, source, whole
     assert_equal_weights(whole, model)
 
 
+@pytest.mark.slow
 def test_one_folder_takes_one_run_at_a_time(tmp_path, source):
     def log(line):
         if line.startswith("step 1/"):
@@ -347,6 +361,7 @@ def test_one_folder_takes_one_run_at_a_time(tmp_path, source):
     assert run(tiny(), source, tmp_path, log=log)["step"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_weight_decay_shrinks_kernels_and_spares_depthwise_ones_and_biases(tmp_path, source, optimizer):
     """One step with and without decay differs by rate * decay * kernel where there is decay, else by nothing."""
@@ -361,6 +376,7 @@ def test_weight_decay_shrinks_kernels_and_spares_depthwise_ones_and_biases(tmp_p
     assert set(kinds) <= {weight.path for weight in start.weights}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_learning_rate_multipliers_scale_the_update_of_any_optimizer(tmp_path, source, optimizer):
     start, plain, scaled = tiny(), tiny(), tiny()
@@ -388,6 +404,7 @@ def test_frozen_batch_norm_keeps_its_statistics(tmp_path, source):
                 assert (np.abs(weight.numpy() - before.numpy()).max() > 0) == moved, weight.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("momentum", "settled"), [(None, True), (0.9997, False)])
 def test_batch_statistics_keep_up_with_a_short_run(tmp_path, source, momentum, settled):
     """By the end the moving mean must be that of the data, or the network predicts with another one than it learnt."""
@@ -402,6 +419,7 @@ def test_batch_statistics_keep_up_with_a_short_run(tmp_path, source, momentum, s
     assert keras.saving.load_model(tmp_path / "last.keras").get_layer("backbone_bn").momentum == layer.momentum
 
 
+@pytest.mark.slow
 def test_changing_the_validation_only_chooses_the_best_anew(tmp_path, source, validation):
     options = {"validation": validation, "validation_every": 1}
     with pytest.raises(Killed):
@@ -454,6 +472,7 @@ def test_the_module_is_called_like_its_function(tmp_path, source):
     shutil.rmtree(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("builder", "backbone", "settings"),
     [
@@ -490,11 +509,13 @@ def _last(path):
     return path.startswith("logits")
 
 
+@pytest.mark.slow
 def test_the_head_multiplier_is_refused_where_the_head_is_unknown(tmp_path, source):
     with pytest.raises(ValueError, match=r"head_multiplier: .*doesn't tell .*or give learning_rate_multipliers"):
         run(tiny(), source, tmp_path, head_multiplier=10)
 
 
+@pytest.mark.slow
 def test_records_of_settings_with_a_further_option_reach_the_configuration(tmp_path, source):
     from keras_deeplab.options import option, record
     from keras_deeplab.training.settings import TrainSettings
@@ -512,6 +533,7 @@ def test_records_of_settings_with_a_further_option_reach_the_configuration(tmp_p
         run(tiny(), source, tmp_path, settings=settings, steps=1, mixin=0.5)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_an_option_goes_on(tmp_path, source):
     from keras_deeplab.training.trainer import _compare
 

@@ -26,6 +26,7 @@ def imagenet_file(tmp_path_factory):
     return network, path
 
 
+@pytest.mark.slow
 def test_imagenet_weights_reach_the_layers_of_the_same_names(imagenet_file):
     network, path = imagenet_file
     model = keras_deeplab.DeepLabV3Plus("mobilenet_v2", num_classes=3, backbone_weights=path)
@@ -34,6 +35,7 @@ def test_imagenet_weights_reach_the_layers_of_the_same_names(imagenet_file):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_the_backbone_computes_what_keras_applications_computes(imagenet_file):
     """Features before the last convolution, at an odd size, where both paddings are the same."""
     network, path = imagenet_file
@@ -50,6 +52,7 @@ def test_the_backbone_computes_what_keras_applications_computes(imagenet_file):
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_real_imagenet_file_loads(shared):
     path = shared / IMAGENET
     if not path.exists():
@@ -58,6 +61,7 @@ def test_the_real_imagenet_file_loads(shared):
     assert float(np.abs(model.get_layer("Conv1").get_weights()[0]).max()) > 0.5  # Glorot's range ends at 0.14
 
 
+@pytest.mark.slow
 def test_a_builder_takes_the_official_checkpoint_and_refuses_it_for_another_network(shared):
     path = shared / OFFICIAL
     if not path.with_name(path.name + ".index").exists():
@@ -73,6 +77,7 @@ def test_a_builder_takes_the_official_checkpoint_and_refuses_it_for_another_netw
         keras_deeplab.DeepLabV3("mobilenet_v2", weights=path, num_classes=5)
 
 
+@pytest.mark.slow
 def test_own_files_load_as_weights(tmp_path):
     model = randomise(tiny())
     model.save(tmp_path / "model.keras")

@@ -14,6 +14,8 @@ from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vain
 from keras_deeplab.backbones.mobilenet_v3 import mobilenet_v3_large
 from keras_deeplab.weights import readers, writers
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def torch():

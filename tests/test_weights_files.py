@@ -218,6 +218,7 @@ def channels_last(torch, tensors):
     return tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "wrapper", "legacy"),
     [
@@ -239,6 +240,7 @@ def test_a_file_of_pytorch_loads(source, wrapper, legacy, checkpoint, torch, tmp
     assert_loads(path, checkpoint, source)
 
 
+@pytest.mark.slow
 def test_a_whole_pickled_module_is_refused_by_name(checkpoint, torch, tmp_path):
     tensors = ordered(torch, checkpoint("smp")[0])
     torch.save({"state_dict": tensors, "other": torch.nn.Sequential(torch.nn.ReLU())}, tmp_path / "whole.pth")
@@ -256,6 +258,7 @@ def test_a_safetensors_file_loads(checkpoint, tmp_path):
     assert_loads(path, checkpoint, "smp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["/", "model_weights"])
 def test_a_file_of_keras_2_loads(group, checkpoint, tmp_path):
     """bonlime's, saved as weights or as a whole model."""
@@ -270,6 +273,7 @@ def test_a_file_of_keras_2_loads(group, checkpoint, tmp_path):
 # TensorFlow 1 ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["V1", "V2"])
 def test_a_checkpoint_of_tensorflow_1_loads(version, checkpoint, tmp_path):
     state = {**checkpoint("tf1")[0], "global_step": np.int64(30000)}
@@ -295,10 +299,12 @@ def frozen_graph(checkpoint, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_frozen_graph_loads(frozen_graph, checkpoint):
     assert_loads(frozen_graph, checkpoint, "tf1")
 
 
+@pytest.mark.slow
 def test_an_archive_with_nothing_but_a_frozen_graph_loads(frozen_graph, checkpoint, tmp_path):
     """As Google's archives of its quantised and its smallest models are."""
     path = tmp_path / "deeplabv3_mnv2.tar.gz"

@@ -34,6 +34,8 @@ from keras_deeplab.weights.names import their_name
 from keras_deeplab.weights.plan import all_layers
 from keras_deeplab.weights.readers import hdf5
 
+pytestmark = pytest.mark.slow
+
 MUTATIONS = int(os.environ.get("KERAS_DEEPLAB_FUZZ_MUTATIONS", 0))
 # format -> number of changed files that are read
 CASES = {"zip": 400, "legacy": 400, "safetensors": 400, "pb": 400, "tflite": 400, "h5": 200}

@@ -70,6 +70,7 @@ def publish(monkeypatch, path, checksum="sha256", address=NOWHERE, row=ROW):
     monkeypatch.setattr(named, "PUBLISHED", (replace(row, address=address + path.name, checksum=checksum),))
 
 
+@pytest.mark.slow
 def test_published_weights_are_fetched_once_and_loaded(home, server, monkeypatch):
     folder, address = server
     settings = {"num_classes": 2, "filters": 4, "flavour": "vainf"}
@@ -87,6 +88,7 @@ def test_published_weights_are_fetched_once_and_loaded(home, server, monkeypatch
     assert named.fetch("pascal_voc") == home / "models" / "best.pth"
 
 
+@pytest.mark.slow
 def test_imagenet_weights_are_fetched_for_a_backbone(home, server, monkeypatch):
     folder, address = server
     trained = randomise(keras_deeplab.BACKBONES["mobilenet_v3_small"].build((None, None, 3)))
@@ -231,6 +233,7 @@ def test_checksums_of_torchvision_are_the_ends_of_its_names():
         assert row.file.endswith(f"-{digits}.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "top"),
     [

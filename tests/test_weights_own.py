@@ -65,6 +65,7 @@ def test_the_network_beside_the_weights_is_nothing_to_keras(model, files):
         assert json.loads(file[NETWORK][()].tobytes())["config"]["name"] == model.name
 
 
+@pytest.mark.slow
 def test_a_renamed_file_of_weights_loads(model, files, tmp_path):
     path = tmp_path / "best.h5"
     path.write_bytes(files["model.weights.h5"].read_bytes())
@@ -72,6 +73,7 @@ def test_a_renamed_file_of_weights_loads(model, files, tmp_path):
     np.testing.assert_array_equal(tiny(weights=path)(IMAGE), model(IMAGE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_loads_without_its_optimizer(name, tmp_path):
     model = tiny()
@@ -99,6 +101,7 @@ def test_another_number_of_classes_keeps_all_but_the_last_layer(name, model, fil
     assert np.std(loaded.get_layer("logits").kernel) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "fresh"),
     [

@@ -131,6 +131,7 @@ def test_views_are_read_as_they_are(torch, save):
     assert not found["base"].flags.writeable
 
 
+@pytest.mark.slow
 def test_a_training_checkpoint_gives_its_weights(torch, save):
     """VainF's: the weights beside the optimizer's state and NumPy numbers."""
     network = torch.nn.DataParallel(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2)))
@@ -484,6 +485,7 @@ def test_numpy_arrays_larger_than_their_bytes_are_refused(write, shape):
     refused(write("a.pth", files.torch_zip(content)), message)
 
 
+@pytest.mark.slow
 def test_pickles_made_to_exhaust_are_refused(write, monkeypatch):
     monkeypatch.setattr(pickles, "_MAX_OPERATIONS", 100_000)
 
@@ -850,6 +852,7 @@ def test_a_failing_hdf5_library_is_an_error(tmp_path, monkeypatch, code, wait):
     refused(tmp_path / "a.h5", "crashed or went on without end")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on processor time and memory are Linux's")
 @pytest.mark.parametrize("code", ["while True: pass", "import mmap; x = mmap.mmap(-1, 8 << 30)"])
 def test_the_process_that_reads_hdf5_has_limits(tmp_path, monkeypatch, code):
@@ -1181,6 +1184,7 @@ def test_constants_behind_the_tables_of_a_large_tflite_file_are_read(small_tflit
     assert_equal(readers.read(path)[1], readers.read(small_tflite)[1])
 
 
+@pytest.mark.slow
 def test_a_tflite_file_whose_tensors_are_one_over_and_over_is_refused(write, monkeypatch):
     """In a list as long as the file: work for minutes, were it not counted."""
     import flatbuffers
@@ -1214,6 +1218,7 @@ def test_a_tflite_file_whose_tensors_are_one_over_and_over_is_refused(write, mon
 # All ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_files_are_known_by_their_content(write, tmp_path, network):
     values, storages = files.tensors({"w": ARRAYS["conv1.bias"]})
     old_values, _ = files.tensors({"w": ARRAYS["conv1.bias"]}, legacy=True)
@@ -1287,6 +1292,7 @@ def test_a_missing_file_or_a_folder_is_told(kind, tmp_path):
         readers.READERS[kind](tmp_path)
 
 
+@pytest.mark.slow
 def test_imagenet_weights_of_keras_applications_are_read(shared):
     path = shared / "weights/mobilenet_v2_imagenet/mobilenet_v2_1.0_224_imagenet_notop_kerasapp.weights.h5"
     arrays = readers.read(path)[1]

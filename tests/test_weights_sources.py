@@ -23,6 +23,8 @@ from keras_deeplab.weights import SOURCES, applications, jfzhang95, kazuto1011, 
 from keras_deeplab.weights.names import KERAS, TORCH, rename, rows, their_name
 from keras_deeplab.weights.plan import FIRST_LAYERS, Plan, all_layers
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 2e-5
 # Google's own (slim) are compared in test_weights_tf1.py.
 REFERENCES = sorted(

@@ -16,6 +16,8 @@ import keras_deeplab
 from keras_deeplab.weights import recognise, tf1
 from keras_deeplab.weights.readers import bundle
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 2e-5
 FIXTURES = [
     "deeplabv3_mobilenet_v2_official__os16",

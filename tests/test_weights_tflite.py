@@ -20,6 +20,8 @@ from keras_deeplab.export.tflite import export_tflite
 from keras_deeplab.export.tflite.conversion import converted
 from keras_deeplab.weights import tflite
 
+pytestmark = pytest.mark.slow
+
 SIZE = (65, 81)
 PICTURE = photograph(*SIZE, seed=1)
 FILES = "weights/tflite"
