@@ -538,9 +538,10 @@ def test_images_of_other_channels_go_as_files_where_files_hold_them():
     grey, five = np.zeros((2, 3, 1), np.uint8), np.zeros((2, 3, 5), np.uint8)
     for image in (grey, five):
         takes = definitions(serving_default=({"images": (-1, -1, -1, image.shape[2])}, {"labels": (-1, -1, -1)}))
-        reply = echo if image is grey else (200, {"predictions": [[[1, 2, 3], [4, 5, 6]]]})
+        labels = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+        reply = answer(labels) if image is grey else (200, {"predictions": [labels.tolist()]})
         with serving(takes, reply) as (server, used):
-            used.segment(image)
+            np.testing.assert_array_equal(used.segment(image), labels)
             with pytest.raises(ValueError, match=rf"\(H, W, {image.shape[2]}\), the channels that the model takes"):
                 used.segment(np.zeros((2, 3, 2), np.uint8))
         assert server.requests[1][1]["signature_name"] == ("encoded" if image is grey else "serving_default")
