@@ -166,7 +166,7 @@ def _on_images(model, figures=lambda outputs: outputs):
 
     @tf.function(autograph=False, reduce_retracing=True)
     def run(image):
-        with layers.export_ops():
+        with layers.export_ops(native=None):
             return figures(model(image, training=False))
 
     return lambda image: keras.tree.map_structure(lambda x: x.numpy(), run(tf.constant(image, tf.float32)))

@@ -109,7 +109,7 @@ def _moments(model, images, second, seed):
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec((1, *images[0].shape[1:]), tf.float32)])
     def figures(image):
-        with layers.export_ops():
+        with layers.export_ops(native=None):
             maps = inner(image, training=False)
         return {layer.name: _sums(layer, maps[layer.name][0], second, seed) for layer in found}
 

@@ -44,7 +44,7 @@ def observe(model, names, images):
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec((1, *images[0].shape[1:]), tf.float32)])
     def figures(image):
-        with layers.export_ops():
+        with layers.export_ops(native=None):
             found = inner(image, training=False)
         results = {}
         for name, values in found.items():
