@@ -550,7 +550,8 @@ def in_flags(text: str, record: type[Options]) -> str:
 
 def near(name: str, names: Collection[str], *, known: bool = False) -> str:
     """`: did you mean 'mobilenet_v2'?` where one of the names is like `name`; `known` lists all where none is."""
-    found = difflib.get_close_matches(str(name), names, n=1)
+    begun = sorted((each for each in names if len(name) > 3 and each.startswith(name)), key=len)
+    found = begun or difflib.get_close_matches(str(name), names, n=1)
     if found:
         return f": did you mean {found[0]!r}?"
     return f". Known: {', '.join(names)}" if known else ""

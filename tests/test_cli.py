@@ -141,10 +141,6 @@ TRAIN = ["train", "FOLDER", "--run-dir", "RUN", "--steps", "1"]
             [*TRAIN, "--mask-encoding", "rgb"],
             "--mask-encoding rgb needs --colors FILE",
         ),
-        (
-            [*TRAIN, "--colors", "FOLDER/classes.txt"],
-            "three numbers in 0..255 a line",
-        ),
         ([*TRAIN, "--binary"], "--binary is for data of two classes"),
         ([*TRAIN, "--model", "deeplab3"], "did you mean 'deeplabv3'?"),
         (
@@ -247,6 +243,12 @@ def test_sizes_on_the_command_line(capsys):
 def test_nonsense_is_refused_before_any_work_in_one_line(words, message, capsys):
     error = refused(["train", "nowhere", "--run-dir", "nowhere", *words.split()], capsys)
     assert error == f"keras-deeplab train: error: {message}\n"
+
+
+def test_a_file_of_colours_that_is_none_is_told_before_any_work(tmp_path, capsys):
+    (tmp_path / "colors.txt").write_text("0 0 0\nroad\n")
+    error = refused(["train", "d", "--run-dir", "r", "--steps", "1", "--colors", str(tmp_path / "colors.txt")], capsys)
+    assert error.endswith("colors.txt must hold three numbers in 0..255 a line (R G B); it has 'road'\n")
 
 
 def test_the_nearest_command_is_named(capsys):
