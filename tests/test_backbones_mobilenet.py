@@ -191,6 +191,7 @@ def test_torchvision_and_timm_agree_where_their_paddings_do(classifiers):
     assert difference(call(theirs, images(96, 64)), call(ours, images(96, 64))) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seg", "full", "last_stage", "channels"),
     [

@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from lanes import slow_except
 from randomise import randomise
 
 import keras_deeplab
@@ -42,7 +43,7 @@ def tiny(count=3, channels=3, activation=None, strides=2, **changes):
 
 
 @pytest.mark.parametrize("builder", ["DeepLabV3", "DeepLabV3Plus"])
-@pytest.mark.parametrize("flavour", keras_deeplab.FLAVOURS)
+@pytest.mark.parametrize("flavour", slow_except(keras_deeplab.FLAVOURS, "torchvision"))
 def test_labels_are_the_same_whether_the_model_or_the_caller_upsamples(flavour, builder):
     make = getattr(keras_deeplab, builder)
     settings = {"num_classes": 9, "flavour": flavour, "filters": 8}

@@ -53,6 +53,7 @@ def in_a_new_process(code, **environment):
     )
 
 
+@pytest.mark.slow
 def test_saved_model_file_reloads_in_a_process_that_imports_the_layers(tmp_path):
     model = model_of_all_layers()
     x = np.ones((1, 9, 7, 3), "float32")

@@ -133,6 +133,7 @@ def test_rates_and_strides_of_a_dense_resnet(resnet):
     assert set(strided) == {"conv1_conv", "pool1_pool", "conv3_block1_0_conv", "conv3_block1_1_conv"}
 
 
+@pytest.mark.slow
 def test_the_original_stays_as_it_is(resnet):
     before = [value.copy() for value in resnet.get_weights()]
     dense = atrous(resnet, 16)
