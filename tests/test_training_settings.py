@@ -8,7 +8,7 @@ import pytest
 
 from keras_deeplab.options import OptionError, Options, nested, option, options, record
 from keras_deeplab.registry import Registry
-from keras_deeplab.training import optimizers
+from keras_deeplab.training import choices
 from keras_deeplab.training.settings import Loss, Optimization, Schedule, TrainSettings, Validation
 
 # The keyword arguments that `keras_deeplab.train` has had.
@@ -127,12 +127,12 @@ def test_a_further_option_is_one_line(capsys, monkeypatch):
 def test_a_schedule_and_an_optimizer_are_a_row_each(monkeypatch):
     import keras
 
-    assert isinstance(optimizers.SCHEDULES, Registry)
+    assert isinstance(choices.SCHEDULES, Registry)
     constant = lambda settings, learning_rate, steps: keras.optimizers.schedules.PolynomialDecay(  # noqa: E731
         learning_rate, steps, learning_rate
     )
-    monkeypatch.setitem(optimizers.SCHEDULES, "constant", constant)
-    row = optimizers.OptimizerRow(lambda schedule, settings, spared: keras.optimizers.Lion(schedule), 1e-4, 0.5, True)
-    monkeypatch.setitem(optimizers.OPTIMIZERS, "lion", row)
+    monkeypatch.setitem(choices.SCHEDULES, "constant", constant)
+    row = choices.OptimizerRow(lambda schedule, settings, spared: keras.optimizers.Lion(schedule), 1e-4, 0.5, True)
+    monkeypatch.setitem(choices.OPTIMIZERS, "lion", row)
     settings = TrainSettings.of(steps=4, schedule="constant", optimizer="lion").resolved(1)
     assert (settings.schedule.learning_rate, settings.optimization.weight_decay) == (1e-4, 0.5)

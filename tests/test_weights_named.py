@@ -215,7 +215,7 @@ def test_a_published_model_is_a_row_with_its_weights_and_classes():
     assert row.imagenet.file == "deeplabv3_xception_2018_01_04.tar.gz"
     assert all(weights in named.PUBLISHED for weights in row.weights)
     files = [(row, weights) for row in keras_deeplab.MODELS.values() for weights in row.weights]
-    assert len(files) == 14
+    assert len(files) == 15
     for row, weights in files:
         assert (weights.family, weights.backbones) == (row.spec.builder, (row.spec.backbone,))
         assert len(weights.classes.names) == row.spec.num_classes

@@ -27,6 +27,11 @@ def run(arguments: Arguments) -> None:
 
     source = load_data(arguments.data, arguments.split, arguments.reading)
     predict = arguments.network.predictor()
+    if predict.spec is None or predict.spec.classes.names is None:
+        print(
+            f"{arguments.network.model} doesn't tell its classes; they are taken to be those of the data, in its order "
+            "(--classes names them)"
+        )
     matrix = evaluate(predict, source, limit=arguments.limit, class_map=arguments.class_map)
     print(matrix.table())
     if arguments.json:

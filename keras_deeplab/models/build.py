@@ -70,4 +70,7 @@ def build(spec: ModelSpec | str, **overrides: Any) -> SegmentationModel:
     if settings:
         arguments["backbone"] = BACKBONES[spec.backbone].build(arguments["input_shape"], **settings)
     model = BUILDERS[spec.builder](**arguments)
-    return with_spec(model, backbone=spec.backbone, backbone_settings=settings) if settings else model
+    changes: dict[str, Any] = {"backbone": spec.backbone, "backbone_settings": settings} if settings else {}
+    if spec.multi_label and model.spec.num_classes > 1:
+        changes["multi_label"] = True
+    return with_spec(model, **changes) if changes else model
