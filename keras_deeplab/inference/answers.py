@@ -151,7 +151,8 @@ def add_legend(
     found, counts = np.unique(labels[~np.isin(labels, list(untouched))], return_counts=True)
     if not found.size:
         return image
-    rows, left = [[]], unit // 2
+    rows: list[list[tuple[int, str, list[int]]]] = [[]]
+    left = unit // 2
     for label in found[np.argsort(-counts, kind="stable")]:
         name = str(classes[label]) if label < len(classes) else f"class {label}"
         extent = cv2.getTextSize(name, font, scale, thickness)[0][0] + 3 * unit

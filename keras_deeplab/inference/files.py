@@ -115,7 +115,7 @@ def image_files(inputs: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
-    files = {}
+    files: dict[Path, None] = {}
     for entry in inputs:
         path = Path(entry).expanduser()
         if path.is_dir():

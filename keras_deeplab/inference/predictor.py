@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -81,16 +82,17 @@ class Predictor:
     def answer(self, images: np.ndarray) -> Answer:
         """Images as above to an `Answer`: labels, probabilities, masks and confidence, from one run of the model."""
         batch, one = self._batch(images)
-        if self.runtime.returns == LABELS:
-            labels, probabilities, masks = self._labels(batch), None, None
-        else:
-            probabilities, (scores, returns) = self._scores(batch)
-            decided = self.spec, returns, self.threshold
-            labels, masks = (
-                keras.ops.convert_to_numpy(find(scores, *decided)) for find in (answers.labels_of, answers.masks_of)
-            )
-        arrays = [part if part is None or not one else part[0] for part in (labels, probabilities, masks)]
-        return Answer(*arrays, self.spec)
+        if self.spec is None or self.runtime.returns == LABELS:
+            labels = self._labels(batch)
+            return Answer(labels[0] if one else labels, None, None, self.spec)
+        probabilities, (scores, returns) = self._scores(batch)
+        labels, masks = (
+            keras.ops.convert_to_numpy(find(scores, self.spec, returns, self.threshold))
+            for find in (answers.labels_of, answers.masks_of)
+        )
+        if one:
+            labels, probabilities, masks = labels[0], probabilities[0], masks[0]
+        return Answer(labels, probabilities, masks, self.spec)
 
     def _batch(self, images):
         images = np.asarray(images)
@@ -144,7 +146,7 @@ def _checked_labels(labels, images, name):
 
 
 def predictor(
-    model_or_path,
+    model_or_path: Any,
     input_size: int | tuple[int, int] | None = None,
     output_stride: int | None = None,
     *,

@@ -5,7 +5,7 @@ answers don't depend on what runs. `STRATEGIES` names them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import keras
 import numpy as np
@@ -49,7 +49,7 @@ class WholeImage:
                     f"{runtime.name} takes images of {known}, received input_size {input_size}: choose one of them, or "
                     "none"
                 )
-            self._sizes = sizes if input_size is None else (input_size,)
+            self._sizes = cast(tuple[tuple[int, int], ...], sizes) if input_size is None else (input_size,)
         else:
             own = sizes[0] if sizes else (None, None)
             if input_size is None:
@@ -57,7 +57,7 @@ class WholeImage:
                     raise ValueError(
                         f"{runtime.name} fixes only one of height and width, {own}: give an input_size (--input-size)"
                     )
-                input_size = None if own == (None, None) else own
+                input_size = None if own == (None, None) else cast(tuple[int, int], own)
             elif any(side not in (None, wish) for side, wish in zip(own, input_size, strict=True)):
                 raise ValueError(
                     f"{runtime.name} takes images of {size_name(own)} only, received input_size {input_size}: leave it "
@@ -141,7 +141,7 @@ class SeveralScales(WholeImage):
         height, width = images.shape[1:3]
         images = self.padded(runtime, images)
         size = images.shape[1:3]
-        total = 0.0
+        total: Any = 0.0
         for scale in self.scales:
             scaled = images
             if scale != 1.0:
@@ -150,7 +150,7 @@ class SeveralScales(WholeImage):
             for mirrored in (False, True)[: 1 + self.flip]:
                 fed = np.ascontiguousarray(scaled[:, :, ::-1]) if mirrored else scaled
                 scores = resized(runtime.scores(fed), size, runtime.spec)
-                found = answers.probabilities_of(scores, runtime.spec, runtime.returns)
+                found = answers.probabilities_of(scores, cast(ModelSpec, runtime.spec), runtime.returns)
                 total = total + (found[:, :, ::-1] if mirrored else found)
         mean = total / (len(self.scales) * (1 + self.flip))
         return mean[:, :height, :width], PROBABILITIES

@@ -18,7 +18,7 @@ def cross_entropy(settings: Any, ignore_label: int) -> Any:
 
 
 # (settings, ignored label) -> function from labels (B, H, W) and logits (B, H, W, C) to a number
-LOSSES = Registry("loss", cross_entropy=cross_entropy)
+LOSSES: Registry[Callable[[Any, int], Any]] = Registry("loss", cross_entropy=cross_entropy)
 
 
 def poly(settings: Any, learning_rate: float, steps: int) -> Any:
@@ -29,7 +29,7 @@ def poly(settings: Any, learning_rate: float, steps: int) -> Any:
 
 
 # (settings, learning rate at the start, steps of the run) -> keras.optimizers.schedules.LearningRateSchedule
-SCHEDULES = Registry("schedule", poly=poly)
+SCHEDULES: Registry[Callable[[Any, float, int], Any]] = Registry("schedule", poly=poly)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _adamw(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
 
 
 # 0.007 is DeepLab v3's, for batches of 16 (section 4); 4e-5 the TF1 code's.
-OPTIMIZERS = Registry(
+OPTIMIZERS: Registry[OptimizerRow] = Registry(
     "optimizer",
     sgd=OptimizerRow(_sgd, 0.007, 4e-5),
     adam=OptimizerRow(_adam, 0.0005, 4e-5),
