@@ -47,6 +47,7 @@ def relative_error(dense, natural, step):
     return np.abs(subsampled - natural).max() / np.abs(natural).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(DISTINCT, "vgg11", "mobilenet_v2", "xception_vainf"))
 def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_4(name):
     row = BACKBONES[name]
@@ -64,7 +65,12 @@ def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_
         # A gate by the image's averages differs on the denser map; without its inputs it is the same constant.
         if getattr(layer, "activation", None) is keras.activations.hard_sigmoid:
             layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
+        # With clips on every map, random scales make a difference of rounding grow from unit to unit: on processors
+        # that round the two forms alike there is none, on others it reached 3e-3 of the output.
+        if "bounded" in name and isinstance(layer, keras.layers.BatchNormalization):
+            layer.gamma.assign(0.5 * layer.gamma)
     natural = call(model, x)
+    assert natural.std() > 1e-2 * np.abs(natural).max()
     stride = list(taps(model))[-1]
     step = stride // 8 if stride > 8 else 2
     assert relative_error(call(atrous(model, stride // step), x), natural, step) < 1e-5
@@ -149,6 +155,7 @@ def test_resnet_beta_has_the_rates_of_its_sheet(classifiers, output_stride, bloc
     assert rates(dense) == {"conv1": [1] * 3, "block1": [1] * 3, "block2": block2, "block3": block3, "block4": block4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output_stride", "expected"), [(16, [1] * 14 + [2] * 3), (8, [1] * 7 + [2] * 7 + [4] * 3), (32, [1] * 17)]
 )

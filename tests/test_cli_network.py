@@ -38,6 +38,7 @@ def two_classes(source, channels=3):
 # The network ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -61,6 +62,7 @@ def test_every_network_is_reached_with_the_datas_classes(source, options, expect
     assert (len(spec.outputs) == 2) == bool(options.get("auxiliary_head"))
 
 
+@pytest.mark.slow
 def test_rates_and_blocks_reach_the_builder(source):
     with unallocated():
         settings = Network(model="deeplabv3", atrous_rates=(2, 4), multi_grid=(1, 2, 4)).build(source).spec.settings
@@ -69,6 +71,7 @@ def test_rates_and_blocks_reach_the_builder(source):
     assert cascade["cascade_blocks"] == 1
 
 
+@pytest.mark.slow
 def test_a_binary_model_is_for_data_of_two_classes(source):
     with unallocated():
         spec = Network(binary=True).build(two_classes(source)).spec
@@ -93,6 +96,7 @@ def test_what_a_builder_does_not_take_is_refused_with_what_it_takes(source, opti
         Network(**options).build(source)
 
 
+@pytest.mark.slow
 def test_weights_of_the_same_classes_are_kept_and_of_others_start_the_last_layer_afresh(source, tmp_path):
     from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
 
@@ -133,6 +137,7 @@ def plain_model(num_classes, seed=0):
     return keras.Model(images, keras.layers.Conv2D(num_classes, 3, padding="same", name="logits")(images))
 
 
+@pytest.mark.slow
 def test_no_model_of_21_classes_is_called_voc(tmp_path):
     path = str(tmp_path / "plants.keras")
     plain_model(21).save(path)
@@ -182,6 +187,7 @@ def folder(source, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_data_in_another_order_is_refused_and_mapped_by_an_option(folder, tmp_path, capsys):
     arguments = ["evaluate", str(folder / "model.keras"), str(folder / "data")]
     assert main(arguments) == 1

@@ -100,6 +100,7 @@ def trained(tmp_path, **options):
     return np.concatenate([array.ravel() for array in model.get_weights()])
 
 
+@pytest.mark.slow
 def test_a_loss_and_a_schedule(tmp_path):
     usual = trained(tmp_path)
     add("loss")

@@ -95,6 +95,7 @@ def test_every_kind_of_image_file_is_found(folder):
     assert list(samples(data.load(folder, split="all"))) == list(NAMES)
 
 
+@pytest.mark.slow
 def test_an_epoch_is_a_permutation_that_seed_and_number_decide(folder):
     source = data.load(folder, split="all")
     orders = {
@@ -332,6 +333,7 @@ def test_other_errors_pass_through_unchanged():
         raise KeyError("other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "sizes", "classes"), [("idd_lite", (1403, 204), 7), ("voc_person", (393, 401), 21)])
 def test_real_photographs(shared, name, sizes, classes):
     for split, size in zip(("train", "val"), sizes, strict=True):

@@ -58,6 +58,7 @@ def test_the_static_shape_is_known():
     assert dataset.cardinality() == tf.data.INFINITE_CARDINALITY or dataset.cardinality() < 0
 
 
+@pytest.mark.slow
 def test_the_seed_decides_everything():
     source = data.load("synthetic", num_examples=7, size=(20, 24))
     options = {"crop_size": (17, 19), "brightness": 0.2, "seed": 5}

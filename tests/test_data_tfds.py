@@ -147,6 +147,7 @@ def test_a_label_outside_the_classes_names_its_record(tmp_path):
         source.check()
 
 
+@pytest.mark.slow
 def test_epochs_are_shuffled_by_seed_and_number(tmp_path):
     source = data.load(prepared(tmp_path, *MASKS["image"]), data_dir=tmp_path, num_classes=4)
     orders = [tuple(found(source, shuffle_seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (0, 1, 2)]

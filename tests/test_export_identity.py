@@ -95,6 +95,7 @@ def deeplab(builder, classifier, channels=3, seed=0, **options):
     return randomise(model, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("builder", "num_classes"), [("DeepLabV3", 21), ("DeepLabV3Plus", 9)])
 @pytest.mark.parametrize("flavour", ["tf", "torchvision", "vainf"])
 def test_labels_do_not_depend_on_who_resizes_the_logits(flavour, builder, num_classes, classifier, tmp_path):
@@ -117,6 +118,7 @@ def test_labels_do_not_depend_on_who_resizes_the_logits(flavour, builder, num_cl
         assert export.read_spec(path).model.resize == whole.spec.resize
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["tf", "vainf"])
 def test_logits_that_are_left_small_say_how_they_are_resized(flavour, classifier, tmp_path):
     whole = deeplab("DeepLabV3Plus", classifier, flavour=flavour, num_classes=9)
@@ -152,6 +154,7 @@ def balanced(model, images):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upsample_logits", [True, False])
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
 def test_binary_models_are_thresholded(activation, upsample_logits, classifier, tmp_path):
@@ -180,6 +183,7 @@ def test_binary_models_are_thresholded(activation, upsample_logits, classifier, 
     assert (spec.output, spec.model.activation) == ("probabilities", "sigmoid")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "int16x8"])
 def test_binary_models_keep_their_labels_in_integers(precision, classifier, tmp_path):
     images = pictures(count=4)
@@ -200,6 +204,7 @@ def test_binary_models_keep_their_labels_in_integers(precision, classifier, tmp_
         assert np.mean((run_tflite(path, images)[..., 0] > 0.5) == wanted) >= 0.97
 
 
+@pytest.mark.slow
 def test_multi_label_models_say_the_likeliest_class_or_none(classifier, tmp_path):
     images = pictures(count=4)
     logits_of = balanced(deeplab("DeepLabV3", classifier, num_classes=3), images)
@@ -220,6 +225,7 @@ def test_multi_label_models_say_the_likeliest_class_or_none(classifier, tmp_path
     assert np.mean(run_tflite(written.path, images) == wanted) >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4, 5])
 def test_models_of_any_number_of_channels(channels, tmp_path):
     images = pictures(channels, 4)
@@ -243,6 +249,7 @@ def test_models_of_any_number_of_channels(channels, tmp_path):
         assert np.mean(tf.io.decode_png(labels)[..., 0] == wanted[0]) >= 0.999
 
 
+@pytest.mark.slow
 def test_auxiliary_outputs_are_left_out(classifier, tmp_path):
     alone = deeplab("DeepLabV3", classifier, num_classes=4)
     deep = next(layer for layer in alone.layers if layer.name == "relu_3").output
@@ -259,6 +266,7 @@ def test_auxiliary_outputs_are_left_out(classifier, tmp_path):
             assert abs(path.stat().st_size - other.stat().st_size) < 500
 
 
+@pytest.mark.slow
 def test_a_softmax_is_applied_where_probabilities_are_asked_for_alone(classifier, tmp_path):
     plain = deeplab("DeepLabV3", classifier, num_classes=4)
     images = pictures()
@@ -283,6 +291,7 @@ NAMES = ("soil", "leaf", "Blüte", "stone")
 COLORS = ((1, 2, 3), (200, 0, 7), (0, 255, 0), (9, 9, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_record_comes_back_from_a_renamed_and_moved_file(kind, classifier, tmp_path):
     model = deeplab("DeepLabV3Plus", classifier, flavour="vainf", classes=Classes(NAMES, COLORS), num_classes=4)
@@ -299,6 +308,7 @@ def test_the_record_comes_back_from_a_renamed_and_moved_file(kind, classifier, t
     assert spec.model.classes.colors == COLORS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_class_is_named_that_nobody_named(kind, classifier, tmp_path):
     model = deeplab("DeepLabV3", classifier, num_classes=21)
@@ -309,6 +319,7 @@ def test_no_class_is_named_that_nobody_named(kind, classifier, tmp_path):
     assert kind != "saved_model" or not (path / "assets.extra" / "classes.txt").exists()
 
 
+@pytest.mark.slow
 def test_names_and_colours_that_are_given_take_the_place_of_the_models(classifier, tmp_path):
     model = deeplab("DeepLabV3", classifier, num_classes=4, classes=Classes(NAMES, COLORS))
     others = ["a", "b", "c", "d"]
@@ -324,6 +335,7 @@ def test_names_and_colours_that_are_given_take_the_place_of_the_models(classifie
         export_saved_model(model, tmp_path / "3", classes="soil")
 
 
+@pytest.mark.slow
 def test_a_server_is_told_the_record(classifier, tmp_path):
     model = deeplab("DeepLabV3", classifier, num_classes=4, classes=NAMES)
     path = export_saved_model(model, tmp_path / "1")
@@ -403,6 +415,7 @@ def test_a_format_is_added_from_outside(classifier, tmp_path, monkeypatch):
         export.read_spec(tmp_path / "model.pb")
 
 
+@pytest.mark.slow
 def test_every_format_writes_a_file_whose_record_is_the_models(classifier, tmp_path):
     model = deeplab("DeepLabV3", classifier, num_classes=4, classes=NAMES)
     for name, row in FORMATS.items():

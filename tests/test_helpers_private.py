@@ -124,6 +124,7 @@ def test_a_name_that_is_gone_is_told_with_the_version(monkeypatch):
         _ = private.other
 
 
+@pytest.mark.slow
 def test_no_other_file_of_the_package_uses_private_names():
     trees = {path: ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
     own = set()

@@ -125,6 +125,7 @@ def test_a_library_s_user_is_left_alone(fake):
     assert result.stdout == "None\n"
 
 
+@pytest.mark.slow
 def test_tensorflow_itself_starts_in_silence():
     code = "import keras_deeplab\n" + QUIET + "import keras, tensorflow as tf\nprint(int(tf.constant(1) + 1))"
     result = run(code, TF_CPP_MIN_LOG_LEVEL="")
@@ -139,6 +140,7 @@ def test_the_helper_process_needs_nothing_of_the_package():
     assert result.stderr.decode().splitlines() == TOLD
 
 
+@pytest.mark.slow
 def test_a_command_tells_its_error_and_nothing_of_tensorflow():
     code = "import sys\nfrom keras_deeplab.cli import main\nsys.exit(main(['evaluate', 'absent.keras', 'synthetic']))"
     result = run(code, TF_CPP_MIN_LOG_LEVEL="")

@@ -42,6 +42,7 @@ def tiny(count=3, channels=3, activation=None, strides=2, **changes):
     return with_spec(keras.Model(inputs, x), **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", ["DeepLabV3", "DeepLabV3Plus"])
 @pytest.mark.parametrize("flavour", slow_except(keras_deeplab.FLAVOURS, "torchvision"))
 def test_labels_are_the_same_whether_the_model_or_the_caller_upsamples(flavour, builder):
@@ -139,6 +140,7 @@ def test_images_of_other_channels(channels):
     assert predictor(model, scales=(0.5, 1.0), flip=True)(image).shape == (33, 41)
 
 
+@pytest.mark.slow
 def test_an_auxiliary_output_is_left_aside():
     settings = {"num_classes": 3, "filters": 16, "flavour": "torchvision"}
     both = randomise(keras_deeplab.DeepLabV3("mobilenet_v3_small", auxiliary_head=True, **settings))
@@ -203,6 +205,7 @@ def test_a_runtime_and_a_strategy_from_outside(monkeypatch):
         Predictor(Constant("labels")).probabilities(image)
 
 
+@pytest.mark.slow
 def test_labels_at_once_equal_labels_from_scores():
     (image,) = images(35, 29)
     for model in (tiny(), tiny(1), tiny(4, activation="softmax"), tiny(3, activation="sigmoid")):

@@ -206,6 +206,7 @@ def test_tflite_of_logits_float_and_quantised(tmp_path, dtype):
     assert np.mean(labels == expected) >= (1.0 if dtype == "float32" else 0.97)
 
 
+@pytest.mark.slow
 def test_tflite_of_labels_at_any_size(tmp_path):
     model = network()
     labelled = keras.Model(model.input, keras.layers.Lambda(lambda x: tf.argmax(x, -1, tf.int32))(model.output))
@@ -219,6 +220,7 @@ def test_tflite_of_labels_at_any_size(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_tflite_that_does_not_normalise_is_fed_its_own_range(tmp_path):
     whole, image = network(size=(13, 17)), photograph()
     bare = keras.Model(whole.layers[1].output, whole.output)

@@ -190,6 +190,7 @@ def test_training_reduces_the_loss(jit_compile):
     assert history[-1] < history[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "depthwise"])
 def test_compiles_with_xla(kind):
     layer = make(kind, 3, 2, "same")

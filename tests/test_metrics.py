@@ -140,6 +140,7 @@ def test_keras_metric_equals_the_confusion_matrix(compiled):
     assert np.isnan(float(metric.result()))
 
 
+@pytest.mark.slow
 def test_counts_go_on_beyond_what_a_float32_counter_holds():
     metric = MeanIoU(2)
     labels = tf.zeros((1, 2048, 2048), tf.uint8)

@@ -47,6 +47,7 @@ def test_logits_have_the_size_of_the_image(builder, size):
         assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_static_and_dynamic_sizes_give_the_same(builder):
     dynamic = build(builder)
@@ -115,6 +116,7 @@ def test_rates_are_tied_to_the_output_stride():
         build("v3", atrous_rates=()).get_layer("aspp1")
 
 
+@pytest.mark.slow
 def test_heads_can_be_plain_separable_or_without_the_image_level():
     assert type(build("v3+", separable=False).get_layer("decoder_conv0")).__name__ == "Conv2D"
     names = [layer.name for layer in build("v3", image_pooling=False).layers]
@@ -132,6 +134,7 @@ def test_the_decoder_taps_the_last_map_at_stride_4_or_the_named_layer():
         build(low_level="nowhere")
 
 
+@pytest.mark.slow
 def test_a_classifier_with_its_top_and_imagenet_head_is_cut_before_them():
     classifier = keras.applications.MobileNet(weights=None, input_shape=(64, 64, 3))
     model = keras_deeplab.DeepLabV3Plus(classifier, num_classes=2, filters=8)
@@ -188,6 +191,7 @@ def test_the_normalisation_of_keras_applications_is_known(name, module):
     np.testing.assert_allclose(call(ours, x), theirs, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_softmax_and_low_resolution_outputs():
     probabilities = call(build(classifier_activation="softmax"), pixels(33, 33))
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
@@ -195,6 +199,7 @@ def test_softmax_and_low_resolution_outputs():
     assert call(build("v3+", upsample_logits=False), pixels(65, 65)).shape == (1, 17, 17, 5)
 
 
+@pytest.mark.slow
 def test_other_numbers_of_channels():
     model = build(backbone=small_classifier(channels=4), input_shape=(None, None, 4))
     assert call(model, pixels(33, 33, channels=4)).shape == (1, 33, 33, 5)
@@ -219,6 +224,7 @@ def test_errors_tell_what_was_received_and_what_would_do(settings, message):
         build(**settings)
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_trainable_variable():
     import tensorflow as tf
 

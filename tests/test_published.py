@@ -252,6 +252,7 @@ def test_the_deployment_card_counts_twenty_ninths_of_thop():
         assert "20/9" in published.remark
 
 
+@pytest.mark.slow
 def test_overrides_win_and_the_row_stays_as_it_is():
     row = MODELS["vainf_deeplabv3plus_mobilenet"]
     before = row.spec.to_json()

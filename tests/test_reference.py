@@ -40,6 +40,7 @@ def test_every_file_has_its_model():
     assert {path.stem for path in FOLDER.glob("*.npz")} == set(MODELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_except(MODELS, *QUICK))
 def test_logits_are_the_golden_ones(name):
     builder, backbone, arguments = MODELS[name]

@@ -120,6 +120,7 @@ def test_the_law_catches_a_rate_raised_one_convolution_early(resnet):
     assert relative_error(call(mutated, x), natural, 4) > 1e-2
 
 
+@pytest.mark.slow
 def test_rates_and_strides_of_a_dense_resnet(resnet):
     dense = atrous(resnet, 8)
     rates = {

@@ -126,6 +126,7 @@ def test_a_model_keeps_its_record_through_its_configuration_only_as_itself():
         SegmentationModel.from_config(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("builder", "settings"),
     [

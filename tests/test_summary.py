@@ -50,6 +50,7 @@ def test_the_view_of_vgg16_with_and_without_its_last_poolings(model, conv5_3, po
     assert rows["block5_pool"].receptive_field == (pool5, pool5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "output_stride", "pool4", "conv5_3", "pool5"),
     [

@@ -68,6 +68,7 @@ def test_a_weight_that_is_none_is_refused(weight):
         Objective(SparseCategoricalCrossentropy(), weight)
 
 
+@pytest.mark.slow
 def test_a_model_with_auxiliary_logits_trains_resumes_and_is_scored_by_the_main_ones(tmp_path):
     source = drawn()
     whole, first, second = with_auxiliary(), with_auxiliary(), with_auxiliary(seed=1)
@@ -87,6 +88,7 @@ def test_a_model_with_auxiliary_logits_trains_resumes_and_is_scored_by_the_main_
         assert len(loaded.outputs) == 2
 
 
+@pytest.mark.slow
 def test_a_model_of_one_logit_learns_two_classes(tmp_path):
     source, model = drawn(), network(1, dropout=0.0)
     options = {"steps": 60, "learning_rate": 0.2, "weight_decay": 0.0, "checkpoint_every": 20, "batch_size": 4}
@@ -96,6 +98,7 @@ def test_a_model_of_one_logit_learns_two_classes(tmp_path):
     assert history[-1]["validation_mean_iou"] > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 5])
 def test_images_of_other_channels_are_learnt_from(tmp_path, channels):
     model = network(channels=channels)
@@ -154,6 +157,7 @@ def test_validation_data_of_other_channels_is_refused(tmp_path):
         run(network(), drawn(), tmp_path, validation=drawn(channels=5))
 
 
+@pytest.mark.slow
 def test_a_run_s_files_know_the_classes_wherever_they_are_moved(tmp_path):
     model, source = network(), drawn()
     run(model, source, tmp_path / "run", steps=2, validation=source)
@@ -167,6 +171,7 @@ def test_a_run_s_files_know_the_classes_wherever_they_are_moved(tmp_path):
         assert_equal_weights(loaded, model, 0)
 
 
+@pytest.mark.slow
 def test_a_model_with_a_record_gets_what_it_lacks_and_keeps_its_own(tmp_path):
     model = with_spec(network())
     run(model, drawn(), tmp_path, steps=1)
@@ -182,6 +187,7 @@ def test_a_model_with_a_record_gets_what_it_lacks_and_keeps_its_own(tmp_path):
     assert spec_of(one_logit).classes == Classes()
 
 
+@pytest.mark.slow
 def test_a_sequential_model_goes_on_from_its_run_too(tmp_path):
     def build(seed):
         keras.utils.set_random_seed(seed)
@@ -196,12 +202,14 @@ def test_a_sequential_model_goes_on_from_its_run_too(tmp_path):
     assert_equal_weights(whole, second)
 
 
+@pytest.mark.slow
 def test_names_from_the_synthetic_data(tmp_path):
     source = data.load("synthetic", size=32, num_examples=4)
     result = run(tiny(), source, tmp_path, steps=1)
     assert keras.saving.load_model(result["last"]).spec.classes == source.classes_spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["vainf", "torchvision", "smp", "tf", "jfzhang95"])
 @pytest.mark.parametrize("builder", ["DeepLabV3", "DeepLabV3Plus"])
 def test_the_head_is_all_that_is_not_the_backbone(builder, flavour):
@@ -222,6 +230,7 @@ def test_the_head_of_v1_has_the_layers_that_were_fully_connected(tmp_path):
     assert {"fc6/kernel", "fc7/kernel"} <= found
 
 
+@pytest.mark.slow
 def test_the_auxiliary_classifier_is_head_and_a_plain_model_has_to_say():
     model = keras_deeplab.DeepLabV3("resnet18", filters=4, num_classes=3, flavour="torchvision", auxiliary_head=True)
     assert any("auxiliary" in variable.path for variable in head_variables(model))

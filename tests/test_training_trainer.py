@@ -392,6 +392,7 @@ def test_learning_rate_multipliers_scale_the_update_of_any_optimizer(tmp_path, s
         np.testing.assert_allclose(scaled_update, factor * update, atol=1e-6, err_msg=weight.path)
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_keeps_its_statistics(tmp_path, source):
     free, frozen, start = tiny(), tiny(), tiny()
     run(free, source, tmp_path / "free", steps=2)

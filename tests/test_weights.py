@@ -87,6 +87,7 @@ def test_own_files_load_as_weights(tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), model.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_assign_lists_everything_that_does_not_fit_and_changes_nothing():
     model = randomise(tiny())
     before = [value.copy() for value in model.get_weights()]
@@ -128,6 +129,7 @@ def test_what_is_no_checkpoint_is_told(name, content, error, message, tmp_path):
     assert name.removesuffix(".index") in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

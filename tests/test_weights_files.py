@@ -251,6 +251,7 @@ def test_a_whole_pickled_module_is_refused_by_name(checkpoint, torch, tmp_path):
 # Safetensors and Keras ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_safetensors_file_loads(checkpoint, tmp_path):
     path = tmp_path / "model.safetensors"
     arrays = {name: array for name, array in checkpoint("smp")[0].items() if array.ndim}

@@ -47,6 +47,7 @@ def files(model, tmp_path_factory):
     return {name: folder / name for name in NAMES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_becomes_the_model_that_it_was(name, model, files):
     assert kind_of(files[name]) == {"model.keras": "keras", "model.weights.h5": "h5"}[name]
@@ -152,6 +153,7 @@ def test_what_a_saved_network_can_not_become_is_told(name, settings, message, fi
     assert "weights=" in str(caught.value) or "source" in settings
 
 
+@pytest.mark.slow
 def test_weights_without_their_network_are_told_what_to_do(model, tmp_path):
     path = tmp_path / "plain.weights.h5"
     keras.Model.save_weights(model, path)  # as earlier versions and plain models save
@@ -263,6 +265,7 @@ def test_code_in_a_network_is_not_run(name, trusting, files, tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_the_code_is_no_straw_man(files, tmp_path):
     path = changed(files["model.keras"], tmp_path / "model.keras", lambda_layer(tmp_path / "ran"))
     with pytest.raises(ValueError, match="is incompatible with the layer"):
@@ -301,6 +304,7 @@ def test_networks_that_can_not_be_are_refused(name, edit, message, files, tmp_pa
     assert len(str(caught.value)) < 3000
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_refused(model, tmp_path):
     other = tiny()
     other.set_weights(model.get_weights())
@@ -369,6 +373,7 @@ def test_a_moved_file_keeps_its_record(name, named_files, tmp_path):
     assert loaded.spec.labels == ("sky", "road", "tree")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_a_file_has_are_taken_over(name, named_files):
     model, files = named_files
@@ -403,6 +408,7 @@ def test_other_names_start_the_last_layer_afresh(classes, message, named_files):
     assert not same_but_logits(loaded, model)
 
 
+@pytest.mark.slow
 def test_another_number_of_classes_leaves_them_without_names(named_files):
     model, files = named_files
     with pytest.warns(UserWarning, match="has 3 classes and 5 were asked for"):
@@ -421,6 +427,7 @@ def test_a_binary_model_has_two_names(tmp_path):
     assert (loaded.spec.num_classes, loaded.spec.labels) == (1, ("ground", "leaf"))
 
 
+@pytest.mark.slow
 def test_a_file_without_a_record_gets_that_of_its_layers(named_files, tmp_path):
     model, files = named_files
     path = without_record(files["model.keras"], tmp_path / "old.keras")
@@ -452,6 +459,7 @@ def test_a_record_of_another_network_is_refused(changes, named_files, tmp_path):
         keras_deeplab.load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_builder_takes_the_names_from_its_weights_or_refuses_others(name, named_files):
     model, files = named_files

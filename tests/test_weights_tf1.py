@@ -441,7 +441,7 @@ def test_the_width_of_mobilenet_v2_is_recognised(alpha, divisible_by):
     backbone = mobilenet_v2(alpha=alpha, divisible_by=divisible_by)
     arrays = {google_name(variable.path): np.zeros(variable.shape) for variable in backbone.weights}
     arrays["logits/semantic/weights"] = np.zeros((1, 1, 256, 21))
-    settings = recognise(arrays).backbone_settings
+    settings = recognise(arrays).spec.backbone_settings
     rebuilt = mobilenet_v2(**settings)
     assert [v.shape for v in rebuilt.weights] == [v.shape for v in backbone.weights]
 
