@@ -34,6 +34,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Self
 
+from keras_deeplab._helpers.values import plain
+
 Size = tuple[int, int]
 Range = tuple[float, float]
 Numbers = tuple[float, ...]
@@ -555,15 +557,6 @@ def near(name: str, names: Collection[str], *, known: bool = False) -> str:
     if found:
         return f": did you mean {found[0]!r}?"
     return f". Known: {', '.join(names)}" if known else ""
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(entry) for entry in value]
-    return value
 
 
 def shown(value: Any) -> str:

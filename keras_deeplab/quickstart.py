@@ -108,7 +108,7 @@ def _write_overlays(predict, source, folder, count=8):
     """Writes image, truth and prediction of the first samples side by side; returns the pictures."""
     import numpy as np
 
-    from keras_deeplab.data.masks import write_whole
+    from keras_deeplab._helpers.files import write_whole
     from keras_deeplab.inference.answers import overlay
     from keras_deeplab.inference.files import encode_png
 
@@ -127,7 +127,7 @@ def _write_overlays(predict, source, folder, count=8):
 def _write_sheet(pictures, path, columns=2):
     import numpy as np
 
-    from keras_deeplab.data.masks import write_whole
+    from keras_deeplab._helpers.files import write_whole
     from keras_deeplab.inference.files import encode_png
 
     rows = [np.concatenate(pictures[i : i + columns], axis=1) for i in range(0, len(pictures), columns)]

@@ -210,7 +210,7 @@ def test_labels_at_once_equal_labels_from_scores():
     (image,) = images(35, 29)
     for model in (tiny(), tiny(1), tiny(4, activation="softmax"), tiny(3, activation="sigmoid")):
         predict = predictor(model)
-        assert predict.runtime.has_labels
+        assert predict.runtime.labels(image[None].astype(np.float32), 35, 29, 0.5) is not None
         scores, returns = predict.strategy(KerasRuntime(model), image[None].astype(np.float32))
         np.testing.assert_array_equal(predict(image), answers.labels_of(scores, model.spec, returns)[0])
 
@@ -286,3 +286,12 @@ def test_a_record_that_is_not_the_models_is_refused():
         with_spec(model, replace(model.spec, num_classes=4))
     with pytest.raises(ValueError, match=r"received 2 class names .*has 3 classes"):
         with_spec(model, classes=Classes(("a", "b")))
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": True}])
+def test_many_classes_have_labels_of_one_type_whatever_the_image_shows(options):
+    inputs = keras.Input((None, None, 3))
+    scores = keras.layers.Conv2D(300, 1, bias_initializer="zeros", kernel_initializer="zeros")(inputs)
+    labels = predictor(keras.Model(inputs, scores), **options)(images()[0])
+    assert labels.max() == 0
+    assert labels.dtype == np.int32

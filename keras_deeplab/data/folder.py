@@ -72,8 +72,7 @@ def read(
     images = files_by_name(root / "images", EXTENSIONS)
     masks = files_by_name(root / "masks", (".png",))
     pairs = split_pairs(root, split, images, masks, ("images", "masks"), "splits", _without_extension)
-    if isinstance(colors, (str, os.PathLike)):
-        colors = read_colors(colors, count)
+    colors = given_colors(colors, count)
     labels_of = coded_label_reader(count, mask_encoding, colors, coded, ignore_label, label_offset)
     shown = coded if colors is None else colors_by_label(colors, count)
     record = Classes(names, shown if palette is None else tuple(map(tuple, palette)))
@@ -93,7 +92,7 @@ def class_names(
     """The class names of an option, or of a text file with one a line, and how many; None where only that is told."""
     if classes is not None:
         origin = "classes="
-        names = names_in(Path(classes).expanduser()) if isinstance(classes, (str, os.PathLike)) else tuple(classes)
+        names = given_names(classes)
     elif classes_file.is_file():
         origin, names = classes_file, names_in(classes_file)
     elif num_classes is not None:
@@ -106,6 +105,18 @@ def class_names(
     if num_classes not in (None, len(names)):
         raise ValueError(f"num_classes={num_classes}, but {origin} has {len(names)} classes")
     return names, len(names)
+
+
+def given_names(classes: Sequence[str] | str | os.PathLike | None) -> tuple[str, ...] | None:
+    """A reader's option `classes`, names or a text file of them, to the names."""
+    if isinstance(classes, (str, os.PathLike)):
+        return names_in(Path(classes).expanduser())
+    return None if classes is None else tuple(classes)
+
+
+def given_colors(colors: Colors | None, count: int) -> Sequence[Color] | Mapping[Color, int] | None:
+    """A reader's option `colors`, as it is given or from the text file that it names, for `count` classes."""
+    return read_colors(colors, count) if isinstance(colors, (str, os.PathLike)) else colors
 
 
 def names_in(path: Path) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class Source:
     ) -> None:
         self.name = name
         try:
-            self.classes_spec = classes if isinstance(classes, Classes) else Classes(tuple(classes))
+            self.classes_spec = Classes.of(classes)
             if num_classes is None:
                 num_classes = len(self.classes_spec.names or ())
             if not 0 < num_classes <= IGNORED:

@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab.data.folder import Colors, colors_by_label, names_in, read_colors
+from keras_deeplab.data.folder import Colors, colors_by_label, given_colors, given_names
 from keras_deeplab.data.images import decode_image
 from keras_deeplab.data.masks import decode_label_png, label_reader
 from keras_deeplab.data.source import Source
@@ -61,11 +60,8 @@ def read(
     features = builder.info.features
     image_key = _key(name, features, image_key, "image", _is_image)
     label_key = _key(name, features, label_key, "label", _is_label)
-    if isinstance(classes, (str, os.PathLike)):
-        classes = names_in(Path(classes).expanduser())
-    names, count = _classes(name, features[label_key], classes, num_classes)
-    if isinstance(colors, (str, os.PathLike)):
-        colors = read_colors(colors, count)
+    names, count = _classes(name, features[label_key], given_names(classes), num_classes)
+    colors = given_colors(colors, count)
     shown = None if colors is None else colors_by_label(colors, count)
     labels_of = label_reader(count, "auto", colors, ignore_label, label_offset)
     if download:

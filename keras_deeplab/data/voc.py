@@ -11,9 +11,10 @@ from keras_deeplab.data.folder import (
     coded_label_reader,
     colors_by_label,
     files_by_name,
+    given_colors,
+    given_names,
     names_in,
     pair_reader,
-    read_colors,
     split_pairs,
 )
 from keras_deeplab.data.images import EXTENSIONS
@@ -79,8 +80,7 @@ def read(
     root = devkit(path)
     pairs = mask_pairs(root, split, split == "trainaug" if augmented is None else augmented)
     told = _told(root, path)
-    if isinstance(classes, (str, os.PathLike)):
-        classes = names_in(Path(classes).expanduser())
+    classes = given_names(classes)
     if classes is None and told is None and num_classes is None:
         if not is_pascal_voc(root, [name for name, _, _ in pairs]):
             raise ValueError(
@@ -90,15 +90,14 @@ def read(
             )
         told = _ClassList(tuple(CLASSES), default_colors(len(CLASSES)), None)
     if classes is not None:
-        names = tuple(classes)
+        names = classes
         same = told is not None and told.coded is not None and set(told.names) == set(names)
         told = _in_order(told, names) if same else _ClassList(names, None, None)
     count = num_classes if told is None else len(told.names)
     if told is not None and num_classes not in (None, count):
         raise ValueError(f"num_classes={num_classes}, but {root} has {count} classes: {', '.join(told.names)}")
     names, shown, coded = (None, None, None) if told is None else told
-    if isinstance(colors, (str, os.PathLike)):
-        colors = read_colors(colors, count)
+    colors = given_colors(colors, count)
     if colors is not None:
         shown = colors_by_label(colors, count)
     elif mask_encoding in ("auto", "rgb"):

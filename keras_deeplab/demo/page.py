@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.data.masks import write_whole
+from keras_deeplab._helpers.files import write_whole
 from keras_deeplab.demo import runtime as litert
 from keras_deeplab.metadata import tflite as _tflite_metadata
 from keras_deeplab.specs import default_colors
@@ -134,7 +134,7 @@ def check_model(path):
     # Without a record one channel of numbers may be anything.
     fewest = 1 if coarse_known else 2
     if scores and target.dtype == "float32" and fewest <= target.shape[3] <= 256:
-        alone = model is not None and (model.binary or model.multi_label)
+        alone = model is not None and not model.exclusive
         return BrowserModel(
             size,
             source.dtype,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab.options import size
 from keras_deeplab.specs import OUTPUTS, Classes, ModelSpec
 
 
@@ -28,14 +29,10 @@ def check_output(output: str, upsample: bool) -> None:
 
 def one_size(value: Any) -> tuple[int, int]:
     """An int or (height, width) to (height, width)."""
-    size = (value, value) if isinstance(value, (int, np.integer)) else value
-    if (
-        not isinstance(size, (tuple, list))
-        or len(size) != 2
-        or not all(isinstance(side, (int, np.integer)) and side >= 1 for side in size)
-    ):
-        raise ValueError(f"input_size must be an int or (height, width) of at least 1, received {value!r}")
-    return int(size[0]), int(size[1])
+    try:
+        return size(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"input_size must be an int or (height, width) of at least 1, received {value!r}") from None
 
 
 def file_path(path: str | Path, example: str) -> Path:

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import producer
+from keras_deeplab.inference import answers
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
-from keras_deeplab.specs.model import spec_of
+from keras_deeplab.specs.model import inner_layers, spec_of
 
 # Keras's dilated layers become space-to-batch, convolution, batch-to-space at unknown sizes. These have the same
 # variables, and become one operator.
@@ -69,7 +70,7 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
 
 def _without_activation(model, activation):
     """A model to the one that returns what its last activation is applied to."""
-    last = _layer_of(model.outputs[0])
+    last = producer(model.outputs[0])
     function = getattr(keras.activations, activation)
     if isinstance(last, keras.layers.Softmax) or (
         isinstance(last, keras.layers.Activation) and last.activation is function
@@ -93,7 +94,7 @@ def _without_activation(model, activation):
 
 def _last_resize(model):
     """The ResizeBilinear to the size of the images that a model ends in, or None."""
-    layer = _layer_of(model.outputs[0])
+    layer = producer(model.outputs[0])
     if isinstance(layer, layers.ResizeBilinear) and layer.input[1] is model.inputs[0]:
         return layer
     return None
@@ -109,10 +110,6 @@ def _without_resize(model, resize):
             "so there is no resize to leave to the caller: choose upsample=True"
         )
     return model
-
-
-def _layer_of(tensor):
-    return producer(tensor)
 
 
 def _free_name(model, name):
@@ -152,7 +149,7 @@ def inference_model(model, input_size=None):
     """
     size = static_size(model)
     resized = input_size is not None and size not in ((None, None), tuple(input_size))
-    if not resized and not any(_is_half(layer) or _is_slow(layer) for layer in _all_layers(model)):
+    if not resized and not any(_is_half(layer) or _is_slow(layer) for layer in inner_layers(model)):
         return model
 
     def clone(layer):
@@ -183,14 +180,6 @@ def inference_model(model, input_size=None):
         ) from error
     _copy_weights(model, cloned)
     return cloned
-
-
-def _all_layers(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _all_layers(layer)
-        else:
-            yield layer
 
 
 def _is_half(layer):
@@ -229,16 +218,6 @@ def logits_function(model, native=True):
     return logits_of
 
 
-def takes_largest(spec: ModelSpec) -> bool:
-    """Whether a label is the largest of a position's logits, and nothing is compared with 0."""
-    return not (spec.binary or spec.multi_label)
-
-
-def label_dtype(spec: ModelSpec) -> tf.DType:
-    """The smallest of uint8 and int32 that holds a model's labels."""
-    return tf.uint8 if spec.num_labels <= 256 else tf.int32
-
-
 def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     """Logits (B, H, W, C) to labels (B, H, W), uint8 or, for more than 256 classes, int32.
 
@@ -252,8 +231,8 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     Raises:
         ValueError: 255 is a class of a multi-label model.
     """
-    if takes_largest(spec):
-        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), label_dtype(spec))
+    if spec.exclusive:
+        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     ignored = spec.classes.ignore_label
     if not spec.binary and spec.num_classes > ignored:
         raise ValueError(
@@ -263,22 +242,17 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     labels = tf.argmax(tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]]), -1, output_type=tf.int32)
     if not spec.binary:
         labels = tf.gather(tf.constant([ignored, *range(spec.num_classes)], tf.int32), labels)
-    return tf.cast(labels, label_dtype(spec))
-
-
-def probabilities_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
-    """Logits (B, H, W, C) to probabilities: their softmax, of binary and multi-label models the sigmoid of each."""
-    return tf.nn.softmax(logits) if takes_largest(spec) else tf.sigmoid(logits)
+    return tf.cast(labels, spec.label_dtype)
 
 
 def output_of(logits: tf.Tensor, spec: ModelSpec, output: str) -> tf.Tensor:
     """Logits to what a file shall return: `"labels"`, `"logits"` or `"probabilities"`."""
-    return {"labels": labels_of, "probabilities": probabilities_of}.get(output, lambda given, _: given)(logits, spec)
+    if output == "labels":
+        return labels_of(logits, spec)
+    return answers.probabilities_of(logits, spec) if output == "probabilities" else logits
 
 
 def file_spec(spec: ModelSpec, output: str, upsample: bool, sizes, precision: str = "float32") -> FileSpec:
     """The record of a file from that of its model: `activation` becomes what the file's outputs have been through."""
-    activation = None
-    if output == "probabilities":
-        activation = "softmax" if takes_largest(spec) else "sigmoid"
+    activation = spec.probability if output == "probabilities" else None
     return FileSpec(replace(spec, activation=activation), output, upsample, tuple(map(tuple, sizes)), precision)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_deeplab.data.masks import write_whole
+from keras_deeplab._helpers.files import write_whole
 from keras_deeplab.export import arguments, compare, graph
 from keras_deeplab.metadata import KEY
 

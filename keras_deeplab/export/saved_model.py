@@ -219,7 +219,7 @@ def _signatures(model, record, portable, max_pixels):
 
     @tf.function(input_signature=[pixels], autograph=False)
     def probabilities(images):
-        return {"probabilities": graph.probabilities_of(logits_of(checked_images(images, max_pixels)), spec)}
+        return {"probabilities": graph.output_of(logits_of(checked_images(images, max_pixels)), spec, "probabilities")}
 
     @tf.function(input_signature=[queries], autograph=False)
     def record_of(query):
@@ -259,8 +259,7 @@ def _signatures(model, record, portable, max_pixels):
             missing = largest - tf.shape(labels)
             return tf.pad(labels, [[0, missing[0]], [0, missing[1]]], constant_values=tf.cast(255, labels.dtype))
 
-        dtype = graph.label_dtype(spec)
-        labels = segment_each(image_bytes, padded, tf.TensorSpec((None, None), dtype))
+        labels = segment_each(image_bytes, padded, tf.TensorSpec((None, None), spec.label_dtype))
         return {"labels": labels, "sizes": sizes}
 
     return {**found, "encoded": encoded, "encoded_labels": encoded_labels, "record": record_of}

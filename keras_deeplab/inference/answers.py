@@ -25,15 +25,13 @@ def labels_of(scores: Any, spec: ModelSpec, returns: str = "logits", threshold: 
         threshold: a probability between 0 and 1.
     """
     ops = keras.ops
-    dtype = "uint8" if (spec.num_classes or 0) <= 256 else "int32"
     if spec.binary:
-        return ops.cast(scores[..., 0] > _bound(threshold, returns), dtype)
+        return ops.cast(scores[..., 0] > _bound(threshold, returns), spec.label_dtype)
     labels = ops.cast(ops.argmax(scores, axis=-1), "int32")
     if spec.multi_label:
         present = ops.max(scores, axis=-1) > _bound(threshold, returns)
         labels = ops.where(present, labels, spec.classes.ignore_label)
-        dtype = "uint8" if max(spec.num_classes or 0, spec.classes.ignore_label + 1) <= 256 else "int32"
-    return ops.cast(labels, dtype)
+    return ops.cast(labels, spec.label_dtype)
 
 
 def masks_of(scores: Any, spec: ModelSpec, returns: str = "logits", threshold: float = 0.5) -> Any:
@@ -48,9 +46,7 @@ def probabilities_of(scores: Any, spec: ModelSpec, returns: str = "logits") -> A
     """Scores (..., num_classes) to float32 probabilities (..., num_classes): a softmax, or each class's sigmoid."""
     if returns == PROBABILITIES:
         return scores
-    if spec.binary or spec.multi_label:
-        return keras.ops.sigmoid(scores)
-    return keras.ops.softmax(scores, axis=-1)
+    return keras.ops.softmax(scores, axis=-1) if spec.exclusive else keras.ops.sigmoid(scores)
 
 
 def _bound(threshold: Any, returns: str) -> Any:

@@ -1,16 +1,19 @@
 """A predictor and a data set to its confusion matrix: intersection over union on whole, unresized images."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline
-from keras_deeplab.inference.predictor import Predictor
 from keras_deeplab.inference.predictor import predictor as make_predictor
+from keras_deeplab.inference.runtimes import Runtime
 from keras_deeplab.metrics import ConfusionMatrix
+from keras_deeplab.serving.client import Client
 from keras_deeplab.specs import Classes, ModelSpec, label_map
 
 
@@ -45,7 +48,7 @@ def evaluate(
             than the predictor's input size, or the predictor returns labels that are no classes of `source`; the
             message begins with the image's name.
     """
-    if not callable(predictor) or (not isinstance(predictor, Predictor) and _is_model(predictor)):
+    if isinstance(predictor, (str, os.PathLike, keras.Model, Client, Runtime)):
         predictor = make_predictor(predictor)
     classes = source.classes_spec
     matrix, labels = matrix_of(getattr(predictor, "spec", None), classes, source.num_classes, class_map, source.name)
@@ -62,14 +65,6 @@ def evaluate(
             if bar.due():
                 bar.update(done, f"mIoU {matrix.mean_iou:.4f}")
     return matrix
-
-
-def _is_model(predictor):
-    import keras
-
-    from keras_deeplab.serving.client import Client
-
-    return isinstance(predictor, (keras.Model, Client))
 
 
 def matrix_of(

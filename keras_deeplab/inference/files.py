@@ -55,10 +55,7 @@ def segment_files(
     """
     spec = getattr(predictor, "spec", None)
     channels = getattr(predictor, "channels", 3)
-    if classes is None:
-        classes = Classes() if spec is None else spec.classes
-    elif not isinstance(classes, Classes):
-        classes = Classes(tuple(classes))
+    classes = spec.classes if classes is None and spec is not None else Classes.of(classes)
     count = max(256, len(classes.names or ()), (spec and spec.num_labels) or 0)
     # A file has colours for its classes; label PNGs have 256.
     given = [] if palette is None else np.asarray(palette, np.uint8).tolist()

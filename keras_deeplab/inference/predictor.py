@@ -14,6 +14,8 @@ from keras_deeplab.inference.runtimes import RUNTIMES, Runtime, open_file, runti
 from keras_deeplab.inference.runtimes.base import LABELS
 from keras_deeplab.inference.runtimes.keras_model import KerasRuntime
 from keras_deeplab.inference.strategies import STRATEGIES, Strategy, WholeImage
+from keras_deeplab.options import size as pair_of
+from keras_deeplab.serving.client import Client
 from keras_deeplab.specs import ModelSpec
 
 
@@ -105,19 +107,18 @@ class Predictor:
 
     def _labels(self, batch):
         height, width = batch.shape[1:3]
-        whole = type(self.strategy) is WholeImage
         if self.runtime.returns == LABELS:
-            labels = self.runtime.scores(self.strategy.padded(self.runtime, batch))
-            labels = _checked_labels(labels, batch, self.name)[:, :height, :width]
-        elif whole and self.runtime.has_labels and (self.threshold == 0.5 or isinstance(self.runtime, KerasRuntime)):
+            padded = self.strategy.padded(self.runtime, batch)
+            labels = _checked_labels(self.runtime.scores(padded), padded, self.name)[:, :height, :width]
+            return labels.astype(np.uint8 if labels.max() < 256 else np.int32)
+        if type(self.strategy) is WholeImage:  # what derives from it sees the image another way
             # The same answer, computed where the scores are.
             padded = self.strategy.padded(self.runtime, batch)
-            return self.runtime.labels(padded, height, width, self.threshold)
-        else:
-            scores, returns = self.strategy(self.runtime, batch)
-            labels = answers.labels_of(scores, self.spec, returns, self.threshold)
-        labels = keras.ops.convert_to_numpy(labels)
-        return labels.astype(np.uint8 if labels.size == 0 or labels.max() < 256 else np.int32)
+            labels = self.runtime.labels(padded, height, width, self.threshold)
+            if labels is not None:
+                return labels
+        scores, returns = self.strategy(self.runtime, batch)
+        return keras.ops.convert_to_numpy(answers.labels_of(scores, self.spec, returns, self.threshold))
 
     def _scores(self, batch):
         """Float32 probabilities of all labels, and the scores they come from."""
@@ -137,7 +138,7 @@ def _checked_labels(labels, images, name):
     """What a deployed model returned as labels, (B, H, W) or (B, H, W, 1), to (B, H, W)."""
     if labels.ndim == 4 and labels.shape[-1] == 1:
         labels = labels[..., 0]
-    if labels.shape[1:] != images.shape[1:3] and labels.ndim != 3:
+    if labels.shape != images.shape[:3]:
         raise ValueError(
             f"{name} returned an array of shape {labels.shape} for images of shape {images.shape}; expected logits "
             f"(B, h, w, classes), or labels {images.shape[:3]}"
@@ -208,8 +209,6 @@ def predictor(
 
 def _opened(model_or_path, size, output_stride, input_range, num_threads, runtime):
     """The `Runtime` of whatever `predictor` takes."""
-    from keras_deeplab.serving.client import Client
-
     of_a_checkpoint = {"output_stride": output_stride is not None}
     of_a_file = {"runtime": runtime is not None, "input_range": input_range is not None}
     if isinstance(model_or_path, Runtime):
@@ -267,7 +266,7 @@ def _refuse(kind, options, way_out):
 def _size(input_size):
     if input_size is None:
         return None
-    pair = (input_size, input_size) if isinstance(input_size, (int, np.integer)) else tuple(input_size)
-    if len(pair) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in pair):
-        raise ValueError(f"input_size must be a positive int or (height, width), received {input_size!r}")
-    return int(pair[0]), int(pair[1])
+    try:
+        return pair_of(input_size)
+    except (TypeError, ValueError):
+        raise ValueError(f"input_size must be a positive int or (height, width), received {input_size!r}") from None

@@ -55,9 +55,10 @@ def document(builder, arguments=""):
 
 
 class Encoder(NamedTuple):
-    """What `encode` gives: the model's input, the tapped maps, the deepest one, the classifier they are of and its
-    row, and how the pixels are normalised."""
+    """What `encode` gives: the dense network, its input, the tapped maps, the deepest one, the classifier they are of
+    and its row, and how the pixels are normalised."""
 
+    network: keras.Model
     inputs: keras.KerasTensor
     taps: list
     features: keras.KerasTensor
@@ -137,7 +138,7 @@ def encode(
         fresh=fresh,
     )
     *tapped, features = encoder.outputs
-    return Encoder(inputs, tapped, features, classifier, row, mode)
+    return Encoder(encoder, inputs, tapped, features, classifier, row, mode)
 
 
 def finish(
@@ -199,7 +200,7 @@ def finish(
         output_stride=output_stride,
         settings=settings,
         preprocessing=encoder.preprocessing,
-        classes=classes if isinstance(classes, Classes) else Classes(None if classes is None else tuple(classes)),
+        classes=Classes.of(classes),
         logits_stride=1 if upsample_logits else _stride(model),
         resize=ALIGN_CORNERS if align_corners else HALF_PIXEL_CENTERS,
         activation=classifier_activation,
@@ -226,7 +227,6 @@ def _stride(model):
 
 def _head(model, encoder):
     """The paths of the layers with variables that a model has beside its encoder's."""
-    dense = keras.Model(encoder.inputs, [*encoder.taps, encoder.features])
-    of_encoder = {variable.path for variable in dense.weights}
+    of_encoder = {variable.path for variable in encoder.network.weights}
     paths = [variable.path.rpartition("/")[0] for variable in model.weights if variable.path not in of_encoder]
     return tuple(dict.fromkeys(paths))

@@ -63,8 +63,8 @@ def DeepLabV1(
             resize = ResizeBilinear(align_corners, dtype="float32", name="logits_resize")
             logits = resize([logits, encoder.inputs])
         # The image as the network sees it, with the mean subtracted.
-        network = keras.Model(encoder.inputs, encoder.features)
-        image = next((layer.output for layer in network.layers if layer.name == "preprocessing"), encoder.inputs)
+        layers = {layer.name: layer for layer in encoder.network.layers}
+        image = layers["preprocessing"].output if "preprocessing" in layers else encoder.inputs
         terms = [logits]
         for (map_name, stride), early in zip(large_fov.BRANCHES, [image, *encoder.taps], strict=True):
             term = large_fov.multi_scale_scores(

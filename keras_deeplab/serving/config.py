@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from keras_deeplab.data.masks import write_whole
+from keras_deeplab._helpers.files import write_whole
 
 MODELS_CONFIG = "models.config"
 # Where compose.yaml shows the server the folder.

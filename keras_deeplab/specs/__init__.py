@@ -6,7 +6,9 @@ Plain values that JSON holds, so that whatever reads a file needs neither Keras 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, cast
+
+from keras_deeplab._helpers.values import plain
 
 __all__ = ["IGNORED", "Classes", "FileSpec", "ModelSpec", "default_colors", "label_map"]
 
@@ -83,6 +85,11 @@ class Classes:
             if self.names is not None:
                 colors = colors[: len(self.names)]
             object.__setattr__(self, "colors", colors)
+
+    @classmethod
+    def of(cls, classes: "Classes | Sequence[str] | None") -> "Classes":
+        """A `Classes`, class names, or None where nothing is known, to a `Classes`."""
+        return classes if isinstance(classes, Classes) else cls(None if classes is None else cast(tuple, classes))
 
     def labels(self, count: int) -> tuple[str, ...]:
         """The names of `count` labels, `"class 0"` and so on where nothing tells them."""
@@ -234,6 +241,22 @@ class ModelSpec:
         return self.num_classes == 1
 
     @property
+    def exclusive(self) -> bool:
+        """Whether a pixel has one class, that of the greatest score; otherwise each class is decided by itself."""
+        return not (self.binary or self.multi_label)
+
+    @property
+    def probability(self) -> str:
+        """The activation that makes probabilities of its logits: `"softmax"` or `"sigmoid"`."""
+        return "softmax" if self.exclusive else "sigmoid"
+
+    @property
+    def label_dtype(self) -> str:
+        """The smaller of `"uint8"` and `"int32"` that holds every label it gives."""
+        highest = max(self.num_labels or 0, self.classes.ignore_label + 1 if self.multi_label else 0)
+        return "uint8" if highest <= 256 else "int32"
+
+    @property
     def align_corners(self) -> bool:
         return self.resize == ALIGN_CORNERS
 
@@ -254,7 +277,7 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {"format": FORMAT, **_plain(asdict(self))}
+        return {"format": FORMAT, **plain(asdict(self))}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "the record") -> "ModelSpec":
@@ -325,7 +348,7 @@ class FileSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {**_plain(asdict(self)), "model": self.model.to_dict()}
+        return {**plain(asdict(self)), "model": self.model.to_dict()}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True)
@@ -357,14 +380,6 @@ def parsed(text: str | bytes, origin: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{origin} has a record that is no JSON: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(entry) for entry in value]
-    return value
 
 
 def _tuples(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_deeplab._helpers.private import producer
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, NETWORK, ModelSpec
 
 
@@ -96,13 +97,14 @@ def spec_of(model: keras.Model) -> ModelSpec:
         _check(model, spec)
         return spec
     images, scores = _ends(model)
-    conventions = {layer.align_corners for layer in _layers(model) if hasattr(layer, "align_corners")}
+    conventions = {layer.align_corners for layer in inner_layers(model) if hasattr(layer, "align_corners")}
+    activation = _last_activation(model)
     return ModelSpec(
         num_classes=scores[0][-1],
         channels=images[-1],
         resize=HALF_PIXEL_CENTERS if conventions == {False} else ALIGN_CORNERS,
-        activation=_last_activation(model),
-        multi_label=_last_activation(model) == "sigmoid" and scores[0][-1] > 1,
+        activation=activation,
+        multi_label=activation == "sigmoid" and scores[0][-1] > 1,
         outputs=("logits", *(f"output_{index}" for index in range(1, len(scores)))),
     )
 
@@ -134,22 +136,24 @@ def _ends(model: keras.Model) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
     return images, scores
 
 
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+def main_output(outputs: Any) -> Any:
+    """Of what a model returns, the scores that count: the first of several outputs."""
+    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+
+
+def inner_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model, with those of the models nested in it in their place."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from inner_layers(layer)
         else:
             yield layer
 
 
 def _last_activation(model: keras.Model) -> str | None:
     """The softmax or sigmoid that a model's first output comes from; behind a resize or a reshape none is seen."""
-    for layer in model.layers:
-        if not isinstance(layer.output, (list, tuple)) and layer.output is model.outputs[0]:
-            if isinstance(layer, keras.layers.Softmax):
-                return "softmax"
-            activation = getattr(layer, "activation", None)
-            for name in ("softmax", "sigmoid"):
-                if activation is getattr(keras.activations, name):
-                    return name
-    return None
+    layer = producer(model.outputs[0])
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    known = {keras.activations.softmax: "softmax", keras.activations.sigmoid: "sigmoid"}
+    return known.get(getattr(layer, "activation", None))

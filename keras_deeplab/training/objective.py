@@ -42,11 +42,6 @@ class Objective:
         return self.loss(labels, logits) + self.auxiliary_weight * self.loss(labels, auxiliary)
 
 
-def main_logits(outputs: Any) -> Any:
-    """Of what a model returns, the logits that it is scored by."""
-    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-
-
 def check_model(model: keras.Model, source: Source) -> None:
     """Refuses a model that can't learn the labels of a data set.
 

@@ -22,6 +22,7 @@ from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import MeanIoU
 from keras_deeplab.options import OptionError, options, plain, takes
+from keras_deeplab.specs.model import inner_layers, main_output
 from keras_deeplab.training import objective as objectives
 from keras_deeplab.training.choices import LOSSES, OPTIMIZERS, SCHEDULES
 from keras_deeplab.training.run_directory import RunDirectory
@@ -154,7 +155,7 @@ class _Trainer:
             # Scaling the update instead of the gradient holds for Adam too, whose update doesn't follow its size.
             for (variable, factor), old in zip(scaled_down, before, strict=True):
                 variable.assign(old + factor * (variable.value - old))
-            metric.update_state(labels, objectives.main_logits(outputs))
+            metric.update_state(labels, main_output(outputs))
             labels = tf.cast(labels, tf.int32)
             return value, tf.reduce_max(tf.where(labels == ignore_label, -1, labels))
 
@@ -301,7 +302,7 @@ def _check_arguments(model, source, validation, settings):
 
 def _set_batch_norm(model, settings):
     """Freezes batch normalisation, or has its moving statistics keep up with a short run."""
-    for layer in _layers(model):
+    for layer in inner_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             if settings.freeze_batch_norm:
                 layer.trainable = False
@@ -309,13 +310,6 @@ def _set_batch_norm(model, settings):
                 layer.momentum = min(layer.momentum, max(0.0, 1.0 - 10.0 / settings.steps))
             else:
                 layer.momentum = settings.batch_norm_momentum
-
-
-def _layers(model):
-    """The layers of a model, with those of the models nested in it in their place."""
-    return [
-        inner for layer in model.layers for inner in (_layers(layer) if isinstance(layer, keras.Model) else [layer])
-    ]
 
 
 def _make_optimizer(model, settings):
@@ -331,7 +325,7 @@ def _make_optimizer(model, settings):
     else:
         # A fresh copy: one that has been used would bring its momentum and step count with it.
         optimizer = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(own.optimizer))
-    half = any(layer.compute_dtype == "float16" for layer in _layers(model))
+    half = any(layer.compute_dtype == "float16" for layer in inner_layers(model))
     if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer, decayed, float(decay)
@@ -339,7 +333,7 @@ def _make_optimizer(model, settings):
 
 def _decayed_variables(model):
     """The trainable kernels of convolutions and dense layers, without depthwise ones."""
-    depthwise = {id(layer.kernel) for layer in _layers(model) if isinstance(layer, keras.layers.DepthwiseConv2D)}
+    depthwise = {id(layer.kernel) for layer in inner_layers(model) if isinstance(layer, keras.layers.DepthwiseConv2D)}
     kernels = [variable for variable in model.trainable_variables if variable.name in ("kernel", "pointwise_kernel")]
     return [variable for variable in kernels if id(variable) not in depthwise]
 
@@ -376,7 +370,7 @@ def _factors(model, settings):
 def _describe(model, source):
     """What a run depends on besides its settings, as plain values."""
     layers = []
-    for layer in _layers(model):
+    for layer in inner_layers(model):
         settings = {
             name: value
             for name, value in layer.get_config().items()

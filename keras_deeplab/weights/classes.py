@@ -32,14 +32,14 @@ def settle(
     >>> settle("x.keras", 2, Classes(("sky", "road")), classes=["road", "sky"])[2]
     'has the classes sky, road, and road, sky were asked for: the same names in another order'
     """
-    names = classes.names if isinstance(classes, Classes) else None if classes is None else tuple(classes)
+    asked = Classes.of(classes)
+    names = asked.names
     if num_classes is None:
         # Two names fit one channel, which tells label 1 from label 0.
         num_classes = has if names is None or len(names) == _labels(has) else len(names)
     if num_classes is None:
         raise ValueError(f"{label} has no classifier. Give num_classes= for a fresh one.")
     if num_classes != has or (names is not None and known.names not in (None, names)):
-        asked = classes if isinstance(classes, Classes) else Classes(names)
         return num_classes, asked.checked(_labels(num_classes)), _reason(has, known, num_classes, names)
     if isinstance(classes, Classes):
         known = replace(classes, names=names or known.names)

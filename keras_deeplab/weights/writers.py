@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_deeplab._helpers.files import in_a_folder, replacing
-from keras_deeplab.specs.model import add_network
+from keras_deeplab.specs.model import SegmentationModel, add_network
 
 # type of the items -> PyTorch's class of storage, safetensors' name
 _TYPES = {
@@ -37,7 +37,8 @@ def save_keras(model, path):
             model.save(temporary)
         else:
             model.save_weights(temporary)
-            add_network(temporary, model)
+            if not isinstance(model, SegmentationModel):  # which does it itself
+                add_network(temporary, model)
 
 
 def suffix_of_keras(path):

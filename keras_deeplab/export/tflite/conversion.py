@@ -13,7 +13,7 @@ from keras_deeplab.export.tflite.settings import CALIBRATED, ROUNDED, TYPES
 
 def takes_largest(spec, output):
     """Whether all that counts of a file is which logit of a position is the largest."""
-    return output == "labels" and graph.takes_largest(spec)
+    return output == "labels" and spec.exclusive
 
 
 def prepared(model, spec, size, precision, output, images, float_tensors=0):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_deeplab import quantize
-from keras_deeplab.data.masks import write_whole
+from keras_deeplab._helpers.files import write_whole
 from keras_deeplab.export import arguments, compare, flatbuffer, graph
 from keras_deeplab.export.calibration import Calibration
 from keras_deeplab.export.tflite.conversion import balance, converted, prepared, takes_largest

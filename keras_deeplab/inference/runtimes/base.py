@@ -22,7 +22,6 @@ class Runtime(ABC):
         returns: what `scores` gives: `"logits"`, `"probabilities"`, or `"labels"` of a file that has no scores.
         channels: of its images.
         sizes: the sizes (height, width) of images that it takes; () for any, with None for a side that is free.
-        has_labels: whether `labels` is quicker than labels from scores.
     """
 
     name: str = "the model"
@@ -30,7 +29,6 @@ class Runtime(ABC):
     returns: str = LOGITS
     channels: int = 3
     sizes: tuple[tuple[int | None, int | None], ...] = ()
-    has_labels: bool = False
 
     @abstractmethod
     def scores(self, images: np.ndarray) -> Any:
@@ -39,9 +37,12 @@ class Runtime(ABC):
         Where `returns` is `"labels"`: to integers (B, H, W).
         """
 
-    def labels(self, images: np.ndarray, height: int, width: int, threshold: float) -> np.ndarray:
-        """The same to labels (B, height, width), of the images' top left part; only where `has_labels`."""
-        raise NotImplementedError(f"{self.name} gives scores alone")
+    def labels(self, images: np.ndarray, height: int, width: int, threshold: float) -> np.ndarray | None:
+        """The same to labels (B, height, width), of the images' top left part, where that is quicker than by scores.
+
+        None where it isn't, or where no such labels are to be had at this threshold.
+        """
+        return None
 
     @property
     def takes_any_size(self) -> bool:
@@ -73,7 +74,7 @@ def spec_of_file(
             f"the record in {name} is not its own: of {spec.num_classes} classes, and it returns {output_shape[-1]}"
         )
     if returns == PROBABILITIES and spec.activation is None:
-        spec = replace(spec, activation="sigmoid" if spec.binary or spec.multi_label else "softmax")
+        spec = replace(spec, activation=spec.probability)
     return spec, returns
 
 

@@ -61,8 +61,6 @@ class SavedModelRuntime(Runtime):
         self.spec, self.returns = spec_of_file(known, shape, self.channels, self.name)
         if scoring[1] in (LOGITS, PROBABILITIES):
             self.returns = scoring[1]
-        # Decided at a probability of one half, which is what the file was made for.
-        self.has_labels = self._default[1] == LABELS and self.returns != LABELS
 
     def _output(self, outputs, wanted):
         found = next((name for name in wanted if name in outputs), None)
@@ -76,6 +74,9 @@ class SavedModelRuntime(Runtime):
         return self._called(*self._scoring, images)
 
     def labels(self, images, height, width, threshold):
+        # Decided at a probability of one half, which is what the file was made for.
+        if self._default[1] != LABELS or threshold != 0.5:
+            return None
         return self._called(*self._default, images)[:, :height, :width]
 
     def _called(self, function, output, images):

@@ -12,8 +12,6 @@ class ServerRuntime(Runtime):
         client: `keras_deeplab.serving.Client`.
     """
 
-    has_labels = True
-
     def __init__(self, client):
         self.name = f"the model {client.model!r} on {client.server}"
         self._client = client
@@ -26,12 +24,14 @@ class ServerRuntime(Runtime):
             self.sizes = known.input_sizes
 
     def scores(self, images):
-        pixels = np.rint(images).astype(np.uint8)
         if self.returns == LABELS:
-            return self._client.predict({"images": pixels})[LABELS]
-        return np.asarray(self._client.predict({"images": pixels}, LOGITS)[LOGITS], np.float32)
+            return self._answer(images, LABELS)
+        return np.asarray(self._answer(images, LOGITS, LOGITS), np.float32)
 
     def labels(self, images, height, width, threshold):
-        return np.asarray(self._client.predict({"images": np.rint(images).astype(np.uint8)})[LABELS])[
-            :, :height, :width
-        ]
+        if threshold != 0.5:  # what the server's labels are decided at
+            return None
+        return self._answer(images, LABELS)[:, :height, :width]
+
+    def _answer(self, images, output, *signature):
+        return np.asarray(self._client.predict({"images": np.rint(images).astype(np.uint8)}, *signature)[output])
