@@ -201,6 +201,8 @@ def test_a_runtime_and_a_strategy_from_outside(monkeypatch):
         predictor(model, strategy="upsid")
     with pytest.raises(ValueError, match="returns labels, and labels can't be averaged"):
         predictor(Constant("labels"), flip=True)
+    with pytest.raises(ValueError, match="returns labels alone, and the strategy Upside needs scores"):
+        predictor(Constant("labels"), strategy="upside")
     with pytest.raises(ValueError, match="returns labels alone, so there are no probabilities"):
         Predictor(Constant("labels")).probabilities(image)
 

@@ -14,6 +14,7 @@ from export_models import photograph, small_model
 
 from keras_deeplab.cli import main
 from keras_deeplab.export.saved_model import export_saved_model
+from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.serving import Client
 from keras_deeplab.serving.config import update_models_config, write_config
 from keras_deeplab.serving.errors import NotServed
@@ -81,6 +82,25 @@ def test_arrays_and_files_get_the_labels_of_the_model_here(address, labels_of, t
     for labels, image in zip(several, [*images, images[1]], strict=True):
         np.testing.assert_array_equal(labels, labels_of(image))
     assert len(np.unique(one)) > 1
+
+
+def test_a_predictor_asks_the_server(address, labels_of, models):
+    image = photograph(40, 53, 1)
+    with Client(address, "small") as used:
+        predict = predictor(used)
+        assert predict.spec.num_classes == 5
+        labels = predict(image)
+        assert labels.dtype == np.uint8
+        np.testing.assert_array_equal(labels, labels_of(image))
+        expected = tf.saved_model.load(str(models / "small" / "1")).signatures["probabilities"](
+            images=tf.constant(image[None])
+        )["probabilities"]
+        np.testing.assert_allclose(predict.probabilities(image), expected[0], atol=1e-5)
+        mirrored = predictor(used, flip=True)(np.concatenate([image, image[:, ::-1]], 1))
+        np.testing.assert_array_equal(mirrored, mirrored[:, ::-1])
+    with Client(address, "fixed") as used:
+        assert predictor(used).input_size == (64, 64)
+        assert predictor(used)(image).shape == (40, 53)
 
 
 def test_a_model_of_one_size_takes_smaller_images(address, models):

@@ -68,6 +68,18 @@ def test_a_damaged_record_is_refused_by_name(change, message):
         ModelSpec.from_json("{", "x.tflite")
 
 
+def test_sigmoids_of_several_classes_decide_each_and_one_class_is_binary():
+    several = ModelSpec(3, activation="sigmoid")
+    assert several.multi_label
+    assert (several.exclusive, several.probability) == (False, "sigmoid")
+    assert replace(ModelSpec(3, multi_label=True), num_classes=4).multi_label
+    one = replace(several, num_classes=1)
+    assert (one.multi_label, one.binary, one.exclusive) == (False, True, False)
+    assert (ModelSpec(3).exclusive, ModelSpec(3).probability) == (True, "softmax")
+    dtypes = [ModelSpec(count, multi_label=several).label_dtype for several in (False, True) for count in (256, 257)]
+    assert dtypes == ["uint8", "int32", "uint8", "int32"]
+
+
 def test_labels_and_colours_where_nothing_tells():
     assert ModelSpec(1).labels == ("class 0", "class 1")
     assert ModelSpec(3).labels == ("class 0", "class 1", "class 2")

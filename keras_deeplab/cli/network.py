@@ -3,6 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import keras_deeplab
 from keras_deeplab.options import Integers, OptionError, Options, near, option, record
 
 if TYPE_CHECKING:
@@ -10,12 +11,7 @@ if TYPE_CHECKING:
 
     from keras_deeplab.data.source import Source
 
-BUILDERS = {
-    "deeplabv1": "DeepLabV1",
-    "deeplabv2": "DeepLabV2",
-    "deeplabv3": "DeepLabV3",
-    "deeplabv3plus": "DeepLabV3Plus",
-}
+BUILDERS = {name.lower(): name for name in keras_deeplab.__all__ if name.startswith("DeepLab")}
 DEFAULT = "deeplabv3plus"
 
 
@@ -72,7 +68,6 @@ class Network(Options):
         return self._fresh(source, asked) if self.weights is None else self._loaded(source, asked)
 
     def _fresh(self, source: "Source", asked: dict[str, Any]) -> "keras.Model":
-        import keras_deeplab
         from keras_deeplab.published import MODELS
 
         name = self.model or DEFAULT
@@ -93,8 +88,6 @@ class Network(Options):
         return keras_deeplab.build(name, **asked, classes=source.classes_spec)
 
     def _loaded(self, source: "Source", asked: dict[str, Any]) -> "keras.Model":
-        import keras_deeplab
-
         return keras_deeplab.load(self.weights, classes=source.classes_spec, **asked)
 
 

@@ -85,10 +85,9 @@ def _named_classes(text: str) -> Classes:
     """The classes of a file of names, or of a data set that is known by name."""
     path = Path(text).expanduser()
     if path.is_file():
-        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-        if not names:
-            raise OptionError("{classes} {path} has no names; it is a text file with one a line", path=text)
-        return Classes(tuple(names))
+        from keras_deeplab.data.folder import names_in
+
+        return Classes(names_in(path))
     known = {name.lower(): value for name, value in vars(class_names).items() if isinstance(value, Classes)}
     if text.lower() not in known:
         raise OptionError("{classes} {text} is neither a file nor one of {known}", text=text, known=", ".join(known))

@@ -49,6 +49,13 @@ class Predictor:
         self.spec: ModelSpec | None = runtime.spec
         self.name = runtime.name
         self.channels = runtime.channels
+        # What derives from the whole image sees it another way, which only scores can be brought back from.
+        self._whole = type(self.strategy) is WholeImage
+        if runtime.returns == LABELS and not self._whole:
+            raise ValueError(
+                f"{self.name} returns labels alone, and the strategy {type(self.strategy).__name__} needs scores: "
+                "export it with logits or probabilities"
+            )
         if threshold != 0.5 and runtime.returns == LABELS:
             raise ValueError(
                 f"threshold can't be chosen for {self.name}, which returns labels: export it with logits or "
@@ -111,7 +118,7 @@ class Predictor:
             padded = self.strategy.padded(self.runtime, batch)
             labels = _checked_labels(self.runtime.scores(padded), padded, self.name)[:, :height, :width]
             return labels.astype(np.uint8 if labels.max() < 256 else np.int32)
-        if type(self.strategy) is WholeImage:  # what derives from it sees the image another way
+        if self._whole:
             # The same answer, computed where the scores are.
             padded = self.strategy.padded(self.runtime, batch)
             labels = self.runtime.labels(padded, height, width, self.threshold)

@@ -185,7 +185,8 @@ def _names_and_colors(texts: dict[str, str], path: str | Path) -> tuple[list[str
 
 def describe(path: str | Path) -> str | None:
     """The path of a TFLite file to a text of what its metadata says, or to None where it has none."""
-    spec, classes = read_spec(path), read_classes(path)
+    spec = read_spec(path)
+    classes = read_classes(path) if spec is None else spec.model.classes
     if spec is None and classes is None:
         return None
     rows = []

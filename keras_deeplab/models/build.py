@@ -71,6 +71,6 @@ def build(spec: ModelSpec | str, **overrides: Any) -> SegmentationModel:
         arguments["backbone"] = BACKBONES[spec.backbone].build(arguments["input_shape"], **settings)
     model = BUILDERS[spec.builder](**arguments)
     changes: dict[str, Any] = {"backbone": spec.backbone, "backbone_settings": settings} if settings else {}
-    if spec.multi_label and model.spec.num_classes > 1:
+    if spec.multi_label:
         changes["multi_label"] = True
     return with_spec(model, **changes) if changes else model

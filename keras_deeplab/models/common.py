@@ -204,7 +204,6 @@ def finish(
         logits_stride=1 if upsample_logits else _stride(model),
         resize=ALIGN_CORNERS if align_corners else HALF_PIXEL_CENTERS,
         activation=classifier_activation,
-        multi_label=classifier_activation == "sigmoid" and num_classes > 1,
         outputs=(LOGITS, AUXILIARY)[: len(outputs)],
         head=_head(model, encoder),
     )

@@ -156,6 +156,19 @@ class Client:
             lambda seconds: self._transport.predict(self.model, self.version, signature, arrays, seconds)
         )
 
+    def output(self, name, inputs, signature="serving_default"):
+        """One output of any signature, an array: that of `predict` which is called so, or the only one.
+
+        Raises:
+            As `segment`; OSError where the signature has other outputs.
+        """
+        outputs = self.predict(inputs, signature)
+        if name not in outputs and set(outputs) != {""}:
+            raise OSError(
+                f"expected the output {name!r}, received {sorted(outputs)}: the model is none of this package's"
+            )
+        return outputs.get(name, outputs.get(""))
+
     def status(self):
         """The model's versions on the server: a list of {"version": int, "state": "AVAILABLE", ..., "message": str}.
 
@@ -185,7 +198,7 @@ class Client:
             except NotServed:  # other servers than TensorFlow's tell no metadata
                 known = False
             if known:
-                (text,) = _only(self.predict({"query": [b""]}, "record"), "record")
+                (text,) = self.output("record", {"query": [b""]}, "record")
                 self._spec = FileSpec.from_json(text, f"the model {self.model!r} on {self.server}")
             else:
                 self._spec = None
@@ -256,9 +269,9 @@ class Client:
         values = [value for _, value in part]
         try:
             if signature == "encoded":
-                labels = list(_only(self.predict({"image_bytes": values}, "encoded"), "labels_png_bytes"))
+                labels = list(self.output("labels_png_bytes", {"image_bytes": values}, "encoded"))
             else:
-                labels = list(_only(self.predict({"images": np.stack(values)}), "labels"))
+                labels = list(self.output("labels", {"images": np.stack(values)}))
         except NotServed:
             raise
         except ValueError as error:
@@ -326,13 +339,6 @@ def _array(value):
         strings[:] = value
         return strings
     return np.asarray(value)
-
-
-def _only(outputs, name):
-    """The output of a name, which REST doesn't tell where it is the only one."""
-    if name not in outputs and set(outputs) != {""}:
-        raise OSError(f"expected the output {name!r}, received {sorted(outputs)}: the model is none of this package's")
-    return outputs.get(name, outputs.get(""))
 
 
 def _encode_png(image):

@@ -191,7 +191,8 @@ class ModelSpec:
         logits_stride: the stride of its output: 1 where it has the images' size; None where nothing tells.
         resize: how coarser logits are brought to the images' size: `"align_corners"` or `"half_pixel_centers"`.
         activation: what its outputs have been through: None for logits, `"softmax"` or `"sigmoid"`.
-        multi_label: whether each class is decided by itself, so that a pixel may have several or none.
+        multi_label: whether each class is decided by itself, so that a pixel may have several or none; always where
+            the activation of several is `"sigmoid"`, and never of one class.
         outputs: what it returns, in order: `"logits"`, then perhaps `"auxiliary_logits"`, for training alone.
         head: the paths of the layers behind the backbone that have variables.
     """
@@ -225,6 +226,8 @@ class ModelSpec:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer; received {value!r}")
+        several = self.num_classes != 1
+        object.__setattr__(self, "multi_label", several and (self.multi_label or self.activation == "sigmoid"))
         if not self.outputs or self.outputs[0] != LOGITS:
             raise ValueError(f"outputs must begin with {LOGITS!r}; received {self.outputs!r}")
         if self.num_labels is not None:

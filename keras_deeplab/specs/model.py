@@ -98,13 +98,11 @@ def spec_of(model: keras.Model) -> ModelSpec:
         return spec
     images, scores = _ends(model)
     conventions = {layer.align_corners for layer in inner_layers(model) if hasattr(layer, "align_corners")}
-    activation = _last_activation(model)
     return ModelSpec(
         num_classes=scores[0][-1],
         channels=images[-1],
         resize=HALF_PIXEL_CENTERS if conventions == {False} else ALIGN_CORNERS,
-        activation=activation,
-        multi_label=activation == "sigmoid" and scores[0][-1] > 1,
+        activation=_last_activation(model),
         outputs=("logits", *(f"output_{index}" for index in range(1, len(scores)))),
     )
 

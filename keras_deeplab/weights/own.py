@@ -140,13 +140,9 @@ def load(stored, num_classes=None, classes=None, output_stride=None):
         for name in fresh:
             convolutions[name]["config"]["filters"] = number
         config["config"].pop("spec", None)
-        other = with_spec(_built(config), spec, num_classes=number, classes=known, multi_label=_multi(spec, number))
+        other = with_spec(_built(config), spec, num_classes=number, classes=known)
         arrays = {variable.path: variable.numpy() for variable in model.weights}
         return assign(other, arrays, stored.path, fresh_layers=fresh), (fresh, why)
-
-
-def _multi(spec, number):
-    return spec.activation == "sigmoid" and number > 1
 
 
 def _check_record(model):
