@@ -229,7 +229,10 @@ def test_sizes_on_the_command_line(capsys):
         ("--steps 5 --batch-size 0", "--batch-size must be a whole number, at least 1; received 0"),
         ("--steps 5 --crop-size 0x5", "--crop-size must be N or HEIGHTxWIDTH, at least 1; received 0x5"),
         ("--steps 5 --warmup-steps 6", "--warmup-steps must be at most --steps, 5; received 6"),
-        ("--steps 5 --schedule ploy", "--schedule must be one of poly; received ploy: did you mean 'poly'?"),
+        (
+            "--steps 5 --schedule ploy",
+            "--schedule must be one of poly, cosine, step, constant; received ploy: did you mean 'poly'?",
+        ),
         ("--steps 5 --learning-rat 1", "unknown option --learning-rat: did you mean --learning-rate?"),
         ("--steps 5 --no-flipp", "unknown option --no-flipp: did you mean --no-flip?"),
         ("--steps 5 --lear 1", "unknown option --lear: did you mean --learning-rate?"),

@@ -47,7 +47,7 @@ def test_records_and_single_options_say_the_same():
         ({"scale_range": (2, 1)}, "scale_range must begin with the smaller scale; received 2, 1"),
         ({"batch_size": 0}, "batch_size must be a whole number, at least 1; received 0"),
         ({"crop_size": (0, 5)}, "crop_size must be N or .height, width., each at least 1"),
-        ({"schedule": "ploy"}, "schedule must be one of poly; received 'ploy': did you mean 'poly'"),
+        ({"schedule": "ploy"}, "schedule must be one of poly, .*, constant; received 'ploy': did you mean 'poly'"),
         ({"optimizer": 3}, "optimizer must be one of sgd, adam, adamw, or a keras.optimizers.Optimizer.*; received 3"),
         ({"warmup_steps": 11}, "warmup_steps must be at most steps, 10; received 11"),
         ({"brightness": 2}, "brightness must be a finite number, at least 0 and at most 1; received 2"),
@@ -136,3 +136,8 @@ def test_a_schedule_and_an_optimizer_are_a_row_each(monkeypatch):
     monkeypatch.setitem(choices.OPTIMIZERS, "lion", row)
     settings = TrainSettings.of(steps=4, schedule="constant", optimizer="lion").resolved(1)
     assert (settings.schedule.learning_rate, settings.optimization.weight_decay) == (1e-4, 0.5)
+
+
+def test_sgd_looks_ahead_where_it_is_asked_to():
+    make = choices.OPTIMIZERS["sgd"].make
+    assert [make(0.1, Optimization(nesterov=asked), []).nesterov for asked in (False, True)] == [False, True]

@@ -377,6 +377,22 @@ def test_weight_decay_shrinks_kernels_and_spares_depthwise_ones_and_biases(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_weight_decay_of_all_shrinks_every_trainable_variable(tmp_path, source, optimizer):
+    start, plain, decayed = tiny(), tiny(), tiny()
+    for model in (start, plain, decayed):
+        for variable in model.trainable_variables:
+            variable.assign_add(keras.ops.full_like(variable, 0.25))  # so that biases have something to lose
+    for model, decay in ((plain, 0.0), (decayed, 0.5)):
+        options = {"optimizer": optimizer, "weight_decay": decay, "learning_rate": 0.1, "decayed": "all"}
+        run(model, source, tmp_path / str(decay), steps=1, **options)
+    trainable = {id(variable) for variable in start.trainable_variables}
+    for before, without, with_decay in zip(start.weights, plain.weights, decayed.weights, strict=True):
+        expected = 0.1 * 0.5 * before.numpy() if id(before) in trainable else 0.0
+        np.testing.assert_allclose(without.numpy() - with_decay.numpy(), expected, atol=2e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_learning_rate_multipliers_scale_the_update_of_any_optimizer(tmp_path, source, optimizer):
     start, plain, scaled = tiny(), tiny(), tiny()

@@ -3,6 +3,7 @@
 `settings` are the records `Loss`, `Schedule` and `Optimization` of `keras_deeplab.training.settings`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,40 @@ def poly(settings: Any, learning_rate: float, steps: int) -> Any:
     """`keras_deeplab.training.schedules.Poly` of a run."""
     from keras_deeplab.training.schedules import Poly
 
-    return Poly(learning_rate, steps, power=settings.power, warmup_steps=settings.warmup_steps)
+    end = settings.end_learning_rate
+    return Poly(learning_rate, steps, power=settings.power, end_learning_rate=end, **_warmup(settings))
+
+
+def cosine(settings: Any, learning_rate: float, steps: int) -> Any:
+    """`keras_deeplab.training.schedules.Cosine` of a run."""
+    from keras_deeplab.training.schedules import Cosine
+
+    return Cosine(learning_rate, steps, end_learning_rate=settings.end_learning_rate, **_warmup(settings))
+
+
+def step(settings: Any, learning_rate: float, steps: int) -> Any:
+    """`keras_deeplab.training.schedules.Step` of a run."""
+    from keras_deeplab.training.schedules import Step
+
+    every = settings.decay_every or max(1, math.ceil(steps / 3))
+    return Step(learning_rate, every, decay_factor=settings.decay_factor, **_warmup(settings))
+
+
+def constant(settings: Any, learning_rate: float, steps: int) -> Any:
+    """`keras_deeplab.training.schedules.Constant` of a run."""
+    from keras_deeplab.training.schedules import Constant
+
+    return Constant(learning_rate, **_warmup(settings))
+
+
+def _warmup(settings: Any) -> dict[str, Any]:
+    return {"warmup_steps": settings.warmup_steps, "warmup_factor": settings.warmup_factor}
 
 
 # (settings, learning rate at the start, steps of the run) -> keras.optimizers.schedules.LearningRateSchedule
-SCHEDULES: Registry[Callable[[Any, float, int], Any]] = Registry("schedule", poly=poly)
+SCHEDULES: Registry[Callable[[Any, float, int], Any]] = Registry(
+    "schedule", poly=poly, cosine=cosine, step=step, constant=constant
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +81,7 @@ class OptimizerRow:
 def _sgd(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
     import keras
 
-    return keras.optimizers.SGD(schedule, momentum=settings.momentum)
+    return keras.optimizers.SGD(schedule, momentum=settings.momentum, nesterov=settings.nesterov)
 
 
 def _adam(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:

@@ -67,7 +67,13 @@ class Schedule(Options):
         None, "at the start; by default the optimizer's own: 0.007 for sgd, else 0.0005", minimum=0
     )
     power: float = option(0.9, "exponent of the polynomial decay", minimum=0)
+    end_learning_rate: float = option(0.0, "what poly and cosine reach at the end", minimum=0)
+    decay_every: int | None = option(
+        None, "steps after which step lowers the rate, and again; by default a third of the run", minimum=1
+    )
+    decay_factor: float = option(0.1, "what step then multiplies it by", above=0, maximum=1)
     warmup_steps: int = option(0, "steps of linear warm-up", minimum=0)
+    warmup_factor: float = option(0.0, "share of the learning rate that it starts from", minimum=0, maximum=1)
 
 
 def _optimizer(value: Any) -> Any:
@@ -89,12 +95,15 @@ class Optimization(Options):
 
     optimizer: Any = option("sgd", "what takes the steps", kind=_OPTIMIZER, choices=OPTIMIZERS)
     momentum: float = option(0.9, "of sgd", minimum=0, below=1)
+    nesterov: bool = option(False, "whether sgd looks ahead along it (Nesterov)")
     weight_decay: float | None = option(
-        None,
-        "of the kernels of dense, ordinary and pointwise convolutions: biases, batch normalisation and depthwise "
-        "kernels have none, as in the TF1 code; in the loss, but decoupled with adamw; by default 4e-5, or 0.01 with "
-        "adamw",
-        minimum=0,
+        None, "in the loss, but decoupled with adamw; by default 4e-5, or 0.01 with adamw", minimum=0
+    )
+    decayed: str = option(
+        "kernels",
+        "what decays: kernels, those of dense, ordinary and pointwise convolutions, as in the TF1 code, where biases, "
+        "batch normalisation and depthwise kernels don't; all, every trainable variable, as PyTorch's optimizers do",
+        choices=("kernels", "all"),
     )
     head_multiplier: float = option(
         1.0, "factor on the updates of the head's layers, which the model's record tells", above=0

@@ -318,7 +318,7 @@ def _make_optimizer(model, settings):
     if isinstance(own.optimizer, str):
         row = OPTIMIZERS[own.optimizer]
         schedule = SCHEDULES[settings.schedule.name](settings.schedule, settings.schedule.learning_rate, settings.steps)
-        decayed = _decayed_variables(model)
+        decayed = model.trainable_variables if own.decayed == "all" else _decayed_variables(model)
         kept = {id(variable) for variable in decayed}
         optimizer = row.make(schedule, own, [each for each in model.trainable_variables if id(each) not in kept])
         decay = 0.0 if row.decoupled else own.weight_decay
