@@ -44,6 +44,14 @@ Names = tuple[str, ...]
 Factors = Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Preset:
+    """Values of options by their own names, for where none are given, under a name that results are told with."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
 class OptionError(ValueError):
     """A value that an option doesn't take. Its text has the options' names in Python; `told` uses other words.
 
@@ -116,6 +124,10 @@ def _boolean(value: Any) -> bool:
     return value
 
 
+def _read_boolean(text: str) -> bool:
+    return {"on": True, "off": False}[text.lower()]
+
+
 def size(value: Any) -> Size:
     """An int, or (height, width), to (height, width); TypeError or ValueError where it is no size."""
     height, width = (value, value) if isinstance(value, numbers.Integral) else value
@@ -166,7 +178,7 @@ KINDS: dict[Any, Kind] = {
     int: Kind("a whole number", _integer, int, metavar="N"),
     float: Kind("a finite number", _number, float, metavar="X"),
     str: Kind("text", _text, metavar="TEXT"),
-    bool: Kind("True or False", _boolean),
+    bool: Kind("True or False", _boolean, _read_boolean, "on or off"),
     Size: Kind("N or (height, width), each at least 1", size, read_size, "N or HEIGHTxWIDTH, at least 1", "SIZE"),
     Range: Kind("two finite numbers", _range, _read_several(float), "two finite numbers LOW,HIGH", "LOW,HIGH"),
     Numbers: Kind("a list of finite numbers", _several(_number), _read_several(float), "finite numbers X,X", "X,X,..."),
@@ -247,15 +259,25 @@ class Option:
             raise self._error(value, text)
         return checked
 
+    def usual(self) -> Any:
+        """The default as the record holds it; MISSING without one."""
+        return self.default if self.default in (MISSING, None) else self.check(self.default)
+
     def parse(self, text: str | Sequence[str]) -> Any:
         """Text of a command line, or several words of it, to the value."""
+        if self.optional and text == "none" and not self._takes_any_text:
+            return None
         try:
             value = self.kind.read(text) if isinstance(text, str) else tuple(text)
         except OptionError:  # of a file that it names
             raise
-        except (TypeError, ValueError, OverflowError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise self._error(text, text if isinstance(text, str) else " ".join(text)) from None
         return self.check(value, text if isinstance(text, str) else " ".join(text))
+
+    @property
+    def _takes_any_text(self) -> bool:
+        return self.kind.read is str and self.choices is None
 
     def _within(self, number: float) -> bool:
         return (
@@ -335,6 +357,9 @@ class Options:
     """What records of options derive from. Their constructors check each value; `checked` is for several at once."""
 
     TITLE: ClassVar[str | None] = None  # of their group in the help of a command
+    SETTABLE: ClassVar[bool] = False  # whether the command has `--set NAME=VALUE` too
+    _preset: ClassVar[Preset | None] = None
+    _asked: ClassVar[frozenset[str] | None] = None
 
     def __post_init__(self) -> None:
         for entry in options(type(self)).values():
@@ -350,8 +375,12 @@ class Options:
         """Raises OptionError where values don't go together."""
 
     @classmethod
-    def of(cls, **values: Any) -> Self:
+    def of(cls, preset: Preset | None = None, /, **values: Any) -> Self:
         """The record of options by their own names, wherever they are nested.
+
+        Args:
+            preset: what options have that aren't among the values; those of its own that the record hasn't are left
+                out. The record remembers it (`preset`), and which options were given (`asked`).
 
         Raises:
             OptionError: there is no such option, one is missing or has a value that it doesn't take.
@@ -360,10 +389,53 @@ class Options:
         for name in values:
             if name not in known:
                 raise OptionError("unknown option {given}{hint}", given=repr(name), hint=near(name, known, known=True))
+        filled = {} if preset is None else {name: value for name, value in preset.values.items() if name in known}
+        filled |= values
         for name, entry in known.items():
-            if entry.default is MISSING and name not in values:
+            if entry.default is MISSING and name not in filled:
                 raise OptionError("{" + name + "} must be given: {help}", help=entry.help)
-        return cls._built(values, known)
+        return cls._built(filled, known)._remembering(preset, values)
+
+    def _remembering(self, preset: Preset | None, asked: Collection[str]) -> Self:
+        object.__setattr__(self, "_preset", preset)
+        object.__setattr__(self, "_asked", frozenset(asked) & options(type(self)).keys())
+        for field in dataclasses.fields(self):
+            if "record" in field.metadata:
+                getattr(self, field.name)._remembering(preset, asked)
+        return self
+
+    @classmethod
+    def preset_for(cls, given: Mapping[str, Any]) -> Preset | None:
+        """The preset that options given on a command line ask for; None without one."""
+        return None
+
+    @property
+    def preset(self) -> Preset | None:
+        """What the record was begun with."""
+        return self._preset
+
+    def asked(self) -> dict[str, Any]:
+        """The options that were given by name, rather than by a preset or default; of a constructor, those that differ.
+
+        >>> row = Preset("small", {"share": 0.5, "deep": True})
+        >>> _Example.of(row, deep=False).values(), _Example.of(row, deep=False).asked()
+        ({'share': 0.5, 'names': None, 'deep': False}, {'deep': False})
+        """
+        known, asked = options(type(self)), self._asked
+        return {
+            name: value
+            for name, value in self.values().items()
+            if (value != known[name].usual() if asked is None else name in asked)
+        }
+
+    def overridden(self) -> dict[str, Any]:
+        """The options that were given and have another value than the preset, or the default where that has none."""
+        known, begun = options(type(self)), {} if self._preset is None else self._preset.values
+        return {
+            name: value
+            for name, value in self.asked().items()
+            if value != (known[name].check(begun[name]) if name in begun else known[name].usual())
+        }
 
     @classmethod
     def _built(cls, values: Mapping[str, Any], known: Mapping[str, Option], path: tuple[str, ...] = ()) -> Self:
@@ -381,13 +453,12 @@ class Options:
     def parsed(cls, texts: Mapping[str, Any]) -> Self:
         """The record of what stood on a command line; values that are no text are taken as they are."""
         known = options(cls)
-        return cls.of(
-            **{
-                name: known[name].parse(text) if isinstance(text, (str, list)) else text
-                for name, text in texts.items()
-                if name in known
-            }
-        )
+        values = {
+            name: known[name].parse(text) if isinstance(text, (str, list)) else text
+            for name, text in texts.items()
+            if name in known
+        }
+        return cls.of(cls.preset_for(values), **values)
 
     def values(self) -> dict[str, Any]:
         """All options by their own names."""
@@ -399,12 +470,23 @@ class Options:
 
     def with_options(self, **changes: Any) -> Self:
         """The same with other values of some options, by their own names."""
-        return type(self).of(**{**self.values(), **changes})
+        return self.filled(**changes)._remembering(self._preset, {*self.asked(), *changes})
+
+    def filled(self, **values: Any) -> Self:
+        """The same with other values of some options that nobody asked for: what data decides, say."""
+        return type(self).of(**{**self.values(), **values})._remembering(self._preset, self.asked())
 
     def to_json(self) -> dict[str, Any]:
         """What a result depends on, by their own names, as JSON holds it."""
         known = options(type(self))
         return {name: plain(value) for name, value in self.values().items() if known[name].configuration}
+
+
+# What records have beside their options.
+_METHODS = (
+    *("of", "parsed", "values", "given", "asked", "overridden", "preset", "preset_for", "with_options", "filled"),
+    *("to_json", "_built", "_remembering"),
+)
 
 
 @functools.cache
@@ -424,8 +506,9 @@ def options(record: type[Options]) -> dict[str, Option]:
 
 def _declared(record: type[Options], path: tuple[str, ...]) -> Iterator[Option]:
     hints = typing.get_type_hints(record)
-    for name in ("of", "parsed", "values", "given", "with_options", "to_json", "_built"):
-        if name in hints or (name != "to_json" and name in vars(record) and record is not Options):
+    for name in _METHODS:
+        own = name in vars(record) and record is not Options
+        if name in hints or (own and name not in ("to_json", "preset_for")):
             raise TypeError(f"{record.__name__}.{name} hides what every record has under this name")
     for field in dataclasses.fields(record):
         if "record" in field.metadata:
@@ -503,6 +586,15 @@ def documented(record: type[Options], indent: int = 8) -> str:
 def add_flags(parser: argparse.ArgumentParser, record: type[Options]) -> None:
     """Gives a command the options of a record: words, and flags in groups; it leaves what they are to `parsed`."""
     groups: dict[str | None, Any] = {None: parser}
+    if record.SETTABLE:
+        parser.add_argument(
+            "--set",
+            action=_Set,
+            record=record,
+            default=argparse.SUPPRESS,
+            metavar="NAME=VALUE",
+            help="any option below by its name, such as learning_rate=0.01 or flip=off; may be repeated",
+        )
     for name, entry in options(record).items():
         if entry.group not in groups:
             groups[entry.group] = parser.add_argument_group(entry.group)
@@ -517,6 +609,23 @@ def add_flags(parser: argparse.ArgumentParser, record: type[Options]) -> None:
         else:
             required = entry.default is MISSING
             groups[entry.group].add_argument(entry.flag, dest=name, required=required, **settings)
+
+
+class _Set(argparse.Action):
+    """`name=text` to what the flag of that name has with that text; whichever comes last counts."""
+
+    def __init__(self, *args: Any, record: type[Options], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.record = record
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        name, sign, text = values.partition("=")
+        known = [each for each, entry in options(self.record).items() if entry.flag is not None]
+        if not sign:
+            parser.error(f"--set must be NAME=VALUE; received {values}")
+        if name not in known:
+            parser.error(f"--set has an unknown option {name!r}{near(name, known, known=True)}")
+        setattr(namespace, name, text)
 
 
 def in_flags(text: str, record: type[Options]) -> str:

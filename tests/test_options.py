@@ -17,6 +17,7 @@ from keras_deeplab.options import (
     Numbers,
     OptionError,
     Options,
+    Preset,
     Range,
     Size,
     add_flags,
@@ -273,3 +274,70 @@ def test_pythons_words_become_those_of_a_command_line(text, told):
 def test_the_nearest_name():
     assert near("resnet5", ["resnet50", "vgg16"]) == ": did you mean 'resnet50'?"
     assert near("x", ["resnet50"]) == ""
+
+
+# Presets ----------------------------------------------------------------------------------------------------------
+
+
+@record
+class Begun(Outer):
+    SETTABLE = True
+
+    begin: str | None = option(None, "what to begin with")
+
+    @classmethod
+    def preset_for(cls, given):
+        if given.get("begin") is None:
+            return None
+        return Preset(given["begin"], {"steps": 30, "size": 65, "power": 2.0, "flip": False, "elsewhere": 1})
+
+
+def test_a_preset_gives_what_is_not_given_wherever_it_is_nested():
+    row = Preset("small", {"steps": 30, "size": 65, "power": 2, "elsewhere": 1})
+    made = Outer.of(row, power=0.5, inner_every=10)
+    assert (made.steps, made.size, made.inner.power, made.preset) == (30, (65, 65), 0.5, row)
+    assert made.asked() == {"power": 0.5, "inner_every": 10}
+    assert (made.inner.preset, made.inner.asked()) == (row, made.asked())
+    assert made == Outer.of(steps=30, size=65, power=0.5)
+    with pytest.raises(OptionError, match="steps must be a whole number, at least 1; received 0"):
+        Outer.of(Preset("wrong", {"steps": 0}))
+
+
+def test_what_was_overridden_is_what_was_given_and_differs():
+    row = Preset("small", {"steps": 30, "size": 65})
+    made = Outer.of(row, size=(65, 65), share=0.5, flip=False, steps=31)
+    assert made.overridden() == {"steps": 31, "flip": False}
+    assert made.filled(name="poly", steps=40).overridden() == {"steps": 40, "flip": False}
+    assert made.with_options(share=0.25).overridden() == {"steps": 31, "flip": False, "share": 0.25}
+    assert made.with_options(share=0.25).preset is row
+    assert (Outer(steps=20).preset, Outer(steps=20).asked()) == (None, {"steps": 20})
+
+
+def test_a_command_line_begins_with_the_preset_that_it_asks_for():
+    made = flags(["--steps", "40", "--begin", "small", "--flip"], Begun)
+    assert (made.steps, made.size, made.flip, made.inner.power) == (40, (65, 65), True, 2.0)
+    assert made.overridden() == {"steps": 40, "flip": True, "begin": "small"}
+    assert flags(["--steps", "40"], Begun).size == (513, 513)
+
+
+def test_set_is_the_flag_by_its_name(capsys):
+    words = ["--steps", "20", "--set", "power=3", "--set", "flip=off", "--set", "factors=a=b=2", "--set", "size=9x17"]
+    made = flags([*words, "--set", "name=cosine", "--name", "poly", "--power", "1", "--set", "power=4"], Begun)
+    assert made == flags(
+        ["--steps", "20", "--power", "4", "--no-flip", "--factors", "a=b=2", "--size", "9x17", "--name", "poly"], Begun
+    )
+    assert flags(["--steps", "20", "--weights", "1,2", "--set", "weights=none"], Begun).weights is None
+    for word, message in (
+        ("flip=maybe", "flip must be on or off; received maybe"),
+        ("share=2", "share must be a finite number, greater than 0 and at most 1; received 2"),
+        ("steps=none", "steps must be a whole number, at least 1; received none"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            flags(["--steps", "20", "--set", word], Begun)
+    for word, message in (
+        ("power", "--set must be NAME=VALUE; received power"),
+        ("powr=1", "--set has an unknown option 'powr': did you mean 'power'?"),
+    ):
+        with pytest.raises(SystemExit):
+            flags(["--steps", "20", "--set", word], Begun)
+        assert message in capsys.readouterr().err

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from keras_deeplab.options import OptionError, Options, nested, option, options, record
+from keras_deeplab.options import OptionError, Options, Preset, nested, option, options, record
 from keras_deeplab.registry import Registry
 from keras_deeplab.training import choices
 from keras_deeplab.training.settings import Loss, Optimization, Schedule, TrainSettings, Validation
@@ -141,3 +141,12 @@ def test_a_schedule_and_an_optimizer_are_a_row_each(monkeypatch):
 def test_sgd_looks_ahead_where_it_is_asked_to():
     make = choices.OPTIMIZERS["sgd"].make
     assert [make(0.1, Optimization(nesterov=asked), []).nesterov for asked in (False, True)] == [False, True]
+
+
+def test_the_configuration_tells_the_recipe_and_what_was_changed_in_it():
+    assert not {"recipe", "overridden"} & set(TrainSettings.of(steps=3).to_json())
+    row = Preset("mine", {"epochs": 2.0, "crop_size": 65, "power": 0.5})
+    settings = TrainSettings.of(row, power=0.25, checkpoint_every=3).resolved(32)
+    values = settings.with_options(flip=False).to_json()
+    assert (values["recipe"], values["overridden"]) == ("mine", ["flip", "power"])
+    assert (values["steps"], values["crop_size"], values["power"]) == (4, [65, 65], 0.25)

@@ -224,11 +224,13 @@ class TrainSettings(Options):
                 ("weight_decay", self.optimization.weight_decay, row.weight_decay),
             ):
                 changes[name] = default if own is None else own
-        return self.with_options(**changes)
+        return self.filled(**changes)
 
     def to_json(self) -> dict[str, Any]:
-        """What a run depends on, as `config.json` has it."""
+        """What a run depends on, as `config.json` has it; and the recipe that it follows, with what was changed in it."""
         values = super().to_json()
+        if self.preset is not None:
+            values |= {"recipe": self.preset.name, "overridden": sorted(self.overridden().keys() & values.keys())}
         if not isinstance(self.optimization.optimizer, str):
             import keras
 

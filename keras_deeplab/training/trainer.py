@@ -403,7 +403,8 @@ def _compare(config, saved, path):
     # An option that didn't exist when the run began had the value that is its default now.
     absent = {name: plain(entry.default) for name, entry in options(TrainSettings).items() if name in config}
     saved = absent | saved
-    names = [name for name in {**saved, **config} if saved.get(name) != config.get(name)]
+    # The values themselves tell what was overridden.
+    names = [name for name in {**saved, **config} if name != "overridden" and saved.get(name) != config.get(name)]
     if names:
         lines = [f"  {name}: {saved.get(name)!r} there, {config.get(name)!r} now" for name in names]
         raise ValueError(
