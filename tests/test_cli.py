@@ -238,8 +238,8 @@ def test_sizes_on_the_command_line(capsys):
         ("--steps 5 --lear 1", "unknown option --lear: did you mean --learning-rate?"),
         ("--steps 5 --atrous-rates 6,x", "--atrous-rates must be whole numbers N,N, at least 1; received 6,x"),
         (
-            "--steps 5 --weights a --model deeplabv3",
-            "--weights holds the network and its backbone too: give it or --model, not both",
+            "--steps 5 --weights a --backbone vgg16",
+            "--weights holds the backbone too: give it or --backbone, not both",
         ),
     ],
 )

@@ -114,6 +114,20 @@ def test_weights_of_the_same_classes_are_kept_and_of_others_start_the_last_layer
         Network(weights=str(tmp_path / "same.keras"), atrous_rates=(1, 2)).build(source)
 
 
+@pytest.mark.slow
+def test_beside_a_model_weights_fill_that_network_as_a_second_stage_does(source, tmp_path):
+    """At another output stride, which the file of the first stage can't be loaded at."""
+    first = Network(model="deeplabv3", output_stride=16).build(source)
+    first.save(tmp_path / "first.keras")
+    second = Network(model="deeplabv3", output_stride=8, weights=str(tmp_path / "first.keras")).build(source)
+    assert (first.spec.output_stride, second.spec.output_stride) == (16, 8)
+    assert second.spec.classes == source.classes_spec
+    for ours, theirs in zip(second.weights, first.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(OptionError, match="weights holds the backbone too: give it or backbone_weights, not both"):
+        Network(model="deeplabv3", weights="first.keras", backbone_weights="imagenet")
+
+
 # Data -------------------------------------------------------------------------------------------------------------
 
 

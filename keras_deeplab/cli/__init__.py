@@ -33,6 +33,7 @@ COMMANDS: Registry = Registry(
         "export-weights": "keras_deeplab.cli.export_weights",
         "receptive-field": "keras_deeplab.cli.receptive_field",
         "models": "keras_deeplab.cli.models",
+        "recipes": "keras_deeplab.cli.recipes",
         "quickstart": "keras_deeplab.cli.quickstart",
     },
 )
@@ -107,7 +108,7 @@ def _flags(record: type[Options]) -> list[str]:
     """All flags that a command with these options has."""
     entries = [entry for entry in options(record).values() if entry.flag is not None]
     negated = [entry.flag.replace("--", "--no-", 1) for entry in entries if entry.is_switch]
-    return ["--help", "--traceback", *[entry.flag for entry in entries], *negated]
+    return ["--help", "--traceback", *["--set"] * record.SETTABLE, *[entry.flag for entry in entries], *negated]
 
 
 if __name__ == "__main__":

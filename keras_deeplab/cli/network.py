@@ -26,7 +26,8 @@ class Network(Options):
     )
     weights: str | None = option(
         None,
-        "checkpoint to start from instead, with its network; of one with other classes all but the last layer is kept",
+        "checkpoint to start from instead, with its network; of one with other classes all but the last layer is kept. "
+        "Beside model, a checkpoint of that network, such as of its first stage",
         metavar="CHECKPOINT",
     )
     backbone: str | None = option(None, "registered backbone; by default the model's own, such as mobilenet_v2")
@@ -46,11 +47,9 @@ class Network(Options):
 
     def checked(self) -> None:
         if self.weights is not None:
-            for name in ("model", "backbone", "backbone_weights"):
+            for name in ("backbone_weights",) if self.model is not None else ("backbone", "backbone_weights"):
                 if getattr(self, name) is not None:
-                    raise OptionError(
-                        f"{{weights}} holds the network and its backbone too: give it or {{{name}}}, not both"
-                    )
+                    raise OptionError(f"{{weights}} holds the backbone too: give it or {{{name}}}, not both")
 
     def build(self, source: "Source") -> "keras.Model":
         """The model for a data set, with its classes and colours in the record."""
@@ -65,7 +64,11 @@ class Network(Options):
         asked["num_classes"] = 1 if self.binary else source.num_classes
         if source.channels != 3:
             asked["input_shape"] = (None, None, source.channels)
-        return self._fresh(source, asked) if self.weights is None else self._loaded(source, asked)
+        if self.weights is None:
+            return self._fresh(source, asked)
+        if self.model is None:
+            return self._loaded(source, asked)
+        return self._fresh(source, {**asked, "weights": self.weights})
 
     def _fresh(self, source: "Source", asked: dict[str, Any]) -> "keras.Model":
         from keras_deeplab.published import MODELS

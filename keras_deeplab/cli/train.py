@@ -1,9 +1,13 @@
 """`keras-deeplab train`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_deeplab.cli.network import Network
 from keras_deeplab.cli.shared import DATA, load_data
 from keras_deeplab.data.settings import DataOptions
-from keras_deeplab.options import Options, nested, option, record
+from keras_deeplab.options import OptionError, Options, Preset, in_flags, near, nested, option, record
+from keras_deeplab.training.recipes import RECIPES
 from keras_deeplab.training.settings import TrainSettings
 
 HELP = "Train a DeepLab on a data set; the same command continues a killed run."
@@ -11,16 +15,37 @@ HELP = "Train a DeepLab on a data set; the same command continues a killed run."
 
 @record
 class Arguments(Options):
+    SETTABLE = True
+
     data: str = option(help=DATA, flag=None, metavar="DATA")
     split: str = option("train", "which split of it")
     val_split: str = option("val", "split to validate on; none: no validation")
     run_dir: str = option(help="folder of the run: checkpoints, history, settings", metavar="FOLDER")
+    recipe: str | None = option(
+        None,
+        "network and settings to begin with: mobile, balanced or accurate, which adapt to the data, or those of a "
+        "published result, which the command recipes lists; whatever else is given goes before it",
+        metavar="NAME",
+    )
     restart: bool = option(False, "whether to begin anew where the folder holds a run")
     check_data: bool = option(True, "whether every mask is read first")
     dtype_policy: str = option("float32", "float32, mixed_float16 or mixed_bfloat16", metavar="POLICY")
     reading: DataOptions = nested(DataOptions)
     network: Network = nested(Network)
     settings: TrainSettings = nested(TrainSettings)
+
+    @classmethod
+    def preset_for(cls, given: Mapping[str, Any]) -> Preset | None:
+        name = given.get("recipe")
+        if name is None:
+            return None
+        if name not in RECIPES:
+            raise OptionError(
+                "{recipe} {name} is unknown{hint} The command recipes lists them",
+                name=repr(name),
+                hint=near(name, RECIPES) or ".",
+            )
+        return RECIPES[name].preset([each for each, value in given.items() if value is not None])
 
 
 def run(arguments: Arguments) -> None:
@@ -38,10 +63,10 @@ def run(arguments: Arguments) -> None:
 
     import keras_deeplab
 
-    keras.utils.set_random_seed(arguments.settings.seed)
+    settings = _settings(arguments, source)
+    keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(arguments.dtype_policy)
     model = arguments.network.build(source)
-    settings = arguments.settings.resolved(source.num_examples)
     print(f"{model.name}: {model.count_params():,} parameters; {source.num_examples} samples, {settings.steps} steps")
     result = keras_deeplab.train(
         model, source, arguments.run_dir, validation=validation, settings=settings, restart=arguments.restart
@@ -50,3 +75,17 @@ def run(arguments: Arguments) -> None:
     if best is not None:
         print(f"best: mIoU {best['mean_iou']:.4f} at step {best['step']}: {result['best_model']}")
     print(f"last: {result['last']}")
+
+
+def _settings(arguments: Arguments, source: Any) -> TrainSettings:
+    """The run's settings, from its recipe where it has one; what should be known of that is printed."""
+    settings = arguments.settings
+    if arguments.recipe is None:
+        return settings.resolved(source.num_examples)
+    row, network = RECIPES[arguments.recipe], arguments.network
+    settings = row.settings_for(source, **settings.asked()).resolved(source.num_examples)
+    print(row.told(settings))
+    started = network.weights is not None or network.backbone_weights is not None
+    for note in row.notes(source, settings, started=started):
+        print(f"note: {in_flags(note, Arguments)}")
+    return settings

@@ -1,1 +1,5 @@
-"""Training: losses, schedules, the loop, and the folder of a run."""
+"""Training: losses, schedules, recipes, the loop, and the folder of a run."""
+
+from keras_deeplab.training.recipes import recipe
+
+__all__ = ["recipe"]

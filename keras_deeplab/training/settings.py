@@ -224,10 +224,12 @@ class TrainSettings(Options):
                 ("weight_decay", self.optimization.weight_decay, row.weight_decay),
             ):
                 changes[name] = default if own is None else own
-        return self.filled(**changes)
+        settings = self.filled(**changes)
+        # Passes that were asked for are steps that were.
+        return settings.with_options(steps=settings.steps) if "epochs" in self.asked() else settings
 
     def to_json(self) -> dict[str, Any]:
-        """What a run depends on, as `config.json` has it; and the recipe that it follows, with what was changed in it."""
+        """What a run depends on, as `config.json` has it; and its recipe, with the options that were changed in it."""
         values = super().to_json()
         if self.preset is not None:
             values |= {"recipe": self.preset.name, "overridden": sorted(self.overridden().keys() & values.keys())}
