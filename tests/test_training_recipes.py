@@ -160,6 +160,8 @@ def test_what_is_given_goes_before_what_is_adapted():
     resolved = settings.resolved(1000)
     assert resolved.steps == 1000
     assert resolved.to_json()["overridden"] == ["batch_size", "brightness", "crop_size", "steps"]
+    summed = row.settings_for(FACTS, batch_size=4, gradient_accumulation_steps=3)
+    assert (summed.steps % 3, summed.schedule.learning_rate) == (0, 0.00525)
     short = row.settings_for(FACTS, steps=3)
     assert (short.steps, short.schedule.warmup_steps) == (3, 0)
     with pytest.raises(OptionError, match="batch_size must be a whole number, at least 1; received 0"):

@@ -140,7 +140,7 @@ def test_a_schedule_and_an_optimizer_are_a_row_each(monkeypatch):
 
 def test_sgd_looks_ahead_where_it_is_asked_to():
     make = choices.OPTIMIZERS["sgd"].make
-    assert [make(0.1, Optimization(nesterov=asked), []).nesterov for asked in (False, True)] == [False, True]
+    assert [make(0.1, Optimization(nesterov=asked)).nesterov for asked in (False, True)] == [False, True]
 
 
 def test_the_configuration_tells_the_recipe_and_what_was_changed_in_it():

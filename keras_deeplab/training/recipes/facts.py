@@ -21,6 +21,7 @@ class Facts:
         device: `"cpu"` or `"gpu"`.
         memory: bytes that it has; None where nothing tells.
         batch_size, crop_size, steps, epochs: what is asked for; None leaves it to the recipe.
+        gradient_accumulation_steps: batches whose gradients make one change of the weights.
     """
 
     num_examples: int
@@ -33,6 +34,7 @@ class Facts:
     crop_size: tuple[int, int] | None = None
     steps: int | None = None
     epochs: float | None = None
+    gradient_accumulation_steps: int = 1
 
 
 def facts_of(source: Any, **asked: Any) -> Facts:

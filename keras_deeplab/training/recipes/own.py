@@ -9,7 +9,8 @@ Each is a function from `Facts` to options of `TrainSettings`. What they share:
   16 as in the papers, and less on a CPU, which takes as long for each image however many there are.
 * *Steps* are passes over the data, more of them for the larger networks and for more than 50 classes; never so few that
   the head, which starts from random values, isn't learnt, nor more than a limit, which is lower on a CPU.
-* *The learning rate* is v3's, 0.007 for 16 crops, in proportion to the batch, behind a short warm-up.
+* *The learning rate* is v3's, 0.007 for 16 crops, in proportion to the batch, behind a short warm-up; accumulated
+  gradients count as one batch.
 * *Augmentation* is stronger the fewer images there are: colours vary by up to 0.3 below 200 of them, and not from
   10,000 on, where the papers vary none. Other channels than red, green and blue are left alone.
 * What is left to the settings' own defaults: how batch normalisation is treated at small batches, the loss, the decay.
@@ -86,7 +87,7 @@ def _adapted(facts: Facts, scale: _Scale) -> dict[str, Any]:
         "crop_size": crop,
         "batch_size": batch,
         "steps": steps,
-        "learning_rate": round(0.007 * batch / 16, 6),
+        "learning_rate": round(0.007 * batch * facts.gradient_accumulation_steps / 16, 6),
         "warmup_steps": min(500, steps // 20),
     }
     if facts.channels == 3:
@@ -113,12 +114,12 @@ def _batch(facts: Facts, crop: tuple[int, ...], scale: _Scale) -> int:
 
 
 def _steps(facts: Facts, batch: int, scale: _Scale) -> int:
-    """The passes that are asked for, or the recipe's within its limits."""
-    if facts.epochs:
-        return max(1, round(facts.epochs * facts.num_examples / batch))
-    passes = scale.epochs * (1.5 if facts.num_classes > 50 else 1.0)
+    """The passes that are asked for, or the recipe's within its limits, in whole changes of the weights."""
+    passes = facts.epochs or scale.epochs * (1.5 if facts.num_classes > 50 else 1.0)
     steps = round(passes * facts.num_examples / batch)
-    return min(max(steps, scale.min_steps), scale.max_steps[facts.device == "gpu"])
+    if not facts.epochs:
+        steps = min(max(steps, scale.min_steps), scale.max_steps[facts.device == "gpu"])
+    return max(1, round(steps / facts.gradient_accumulation_steps)) * facts.gradient_accumulation_steps
 
 
 def _colours(num_examples: int) -> float:

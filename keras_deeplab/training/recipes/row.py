@@ -31,7 +31,7 @@ COCO_STUFF_171 = Data("COCO-Stuff 164k", 171)
 CONTEXT = Data("Pascal Context with background", 60)
 
 # What a recipe that adapts has to know of the options that are given.
-_ASKED = ("batch_size", "crop_size", "steps", "epochs")
+_ASKED = ("batch_size", "crop_size", "steps", "epochs", "gradient_accumulation_steps")
 
 
 @dataclass(frozen=True)
