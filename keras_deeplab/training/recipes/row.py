@@ -95,8 +95,10 @@ class Recipe:
         if self.adapt is not None:
             known = options(TrainSettings)
             asked = {name: known[name].check(given[name]) for name in _ASKED if name in given}
-            adapted = self.adapt(facts_of(source, **asked))
-            values = {name: value for name, value in adapted.items() if name not in given}
+            facts = facts_of(source)
+            # What is asked for itself stays as the recipe has it, to tell what was changed in it.
+            own = self.adapt(facts)
+            values = self.adapt(facts_of(facts, **asked)) | {name: own[name] for name in asked if name in own}
         return TrainSettings.of(self.preset(given, values), **given)
 
     def preset(self, given: Collection[str] = (), values: Mapping[str, Any] | None = None) -> Preset:
