@@ -16,11 +16,12 @@ from keras_deeplab.export import FORMATS, export_model, read_spec
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.inference.strategies import STRATEGIES
 from keras_deeplab.training.choices import LOSSES, SCHEDULES
+from keras_deeplab.training.recipes import RECIPES, recipe
 from keras_deeplab.weights.sources import SOURCES
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^### An? ([a-z ]+)\n.*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE))
-REGISTRIES = (BACKBONES, SOURCES, data.READERS, LOSSES, SCHEDULES, STRATEGIES, FORMATS, COMMANDS)
+REGISTRIES = (BACKBONES, SOURCES, data.READERS, LOSSES, SCHEDULES, RECIPES, STRATEGIES, FORMATS, COMMANDS)
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +42,8 @@ def add(name):
 
 
 def test_all_kinds_of_additions_are_told():
-    kinds = ["backbone", "checkpoint source", "data set", "loss", "schedule", "strategy", "export format", "command"]
-    assert list(BLOCKS) == kinds
+    kinds = ["backbone", "checkpoint source", "data set", "loss", "schedule", "recipe", "strategy", "export format"]
+    assert list(BLOCKS) == [*kinds, "command"]
 
 
 def test_a_backbone():
@@ -110,6 +111,13 @@ def test_a_loss_and_a_schedule(tmp_path):
     for name, nearest in (("loss", "squared"), ("schedule", "restarts")):
         with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
             trained(tmp_path, **{name: f"{nearest}x"})
+
+
+def test_a_recipe(capsys):
+    add("recipe")
+    assert (recipe("mine").settings.steps, recipe("mine").settings.schedule.name) == (9000, "cosine")
+    assert main(["recipes", "my own"]) == 0
+    assert capsys.readouterr().out == "mine: Cityscapes, 71.3 (Cityscapes val, one scale)\n    my own runs\n"
 
 
 def test_a_strategy():
