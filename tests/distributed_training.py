@@ -35,14 +35,8 @@ def arrays(model):
 def main():
     source = data.load("synthetic", size=32, num_examples=12)
     validation = data.load("synthetic", split="val", size=32, num_examples=4)
-    options = {
-        "steps": 20,
-        "batch_size": 4,
-        "ema_momentum": 0.9,
-        "checkpoint_every": 5,
-        "validation": validation,
-        "validation_every": 10,
-    }
+    options = {"steps": 20, "batch_size": 4, "ema_momentum": 0.9, "checkpoint_every": 5}
+    options |= {"validation": validation, "validation_every": 10}
     with tempfile.TemporaryDirectory() as folder:
         one = tiny(dropout=0.0)
         expected = run(one, source, f"{folder}/one", **options)
@@ -55,10 +49,9 @@ def main():
             except ValueError as error:
                 refused = str(error)
         again = keras.saving.load_model(found["last"])
-        losses = [[record["loss"] for record in result["history"]] for result in (expected, found)]
-        scores = [
-            [record["validation_mean_iou"] for record in result["history"][9::10]] for result in (expected, found)
-        ]
+        histories = [result["history"] for result in (expected, found)]
+        losses = [[record["loss"] for record in history] for history in histories]
+        scores = [[record["validation_mean_iou"] for record in history[1::2]] for history in histories]
         print(
             json.dumps(
                 {
