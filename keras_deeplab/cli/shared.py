@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint that keras_deeplab.load reads (TF1 prefix, folder, .tar.gz, .pth, .h5, ..., published name)"
 MODEL = f"a .keras file, or any {CHECKPOINT}"
-DATA = "folder with images/, masks/, splits/; VOC devkit; tfds:NAME; or synthetic"
+DATA = "folder with images/, masks/, splits/; public data set as unpacked (VOC, Cityscapes, ...); tfds:NAME; synthetic"
 STRIDE = "of checkpoints: 8, 16 (their default) or 32"
 
 
@@ -35,7 +35,10 @@ def load_data(name: str, split: str, reading: DataOptions) -> "Source":
             name=repr(name),
             kind=str(kind),
         )
-    return data.load(name, split=split, **given)
+    source = data.load(name, split=split, **given)
+    for note in source.notes:
+        print(note)
+    return source
 
 
 # Classes ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,14 @@ __all__ = ["READERS", "kind_of", "load", "options_of", "readable_errors"]
 READERS: dict[str, Any] = {
     "folder": "keras_deeplab.data.folder",
     "voc": "keras_deeplab.data.voc",
+    "sbd": "keras_deeplab.data.sbd",
+    "cityscapes": "keras_deeplab.data.cityscapes",
+    "ade20k": "keras_deeplab.data.ade20k",
+    "coco_stuff": "keras_deeplab.data.coco_stuff",
+    "camvid": "keras_deeplab.data.camvid",
+    "pascal_context": "keras_deeplab.data.pascal_context",
+    "idd_lite": "keras_deeplab.data.idd_lite",
+    "oxford_pet": "keras_deeplab.data.oxford_pet",
     "tfds": "keras_deeplab.data.tfds",
     "synthetic": "keras_deeplab.data.synthetic",
 }
@@ -32,10 +40,12 @@ def load(name_or_path: str | os.PathLike, split: str = "train", **options: Any) 
     |---|---|
     | a folder with `images/` and `masks/` | one's own photographs, see `keras_deeplab.data.folder.read` |
     | a VOC devkit (`VOCdevkit`, or its `VOC2012`), or a data set in its layout | see `keras_deeplab.data.voc.read` |
+    | a public data set as its archives unpack it, such as Cityscapes | see docs/datasets.md and its module's `read` |
     | `"tfds:NAME[/CONFIG][:VERSION]"` | any TensorFlow Datasets data set with images and masks, see `tfds.read` |
     | `"synthetic"` | shapes drawn on the fly, see `keras_deeplab.data.synthetic.read` |
 
-    A path may be marked `"folder:PATH"` or `"voc:PATH"` to choose the reader oneself. `READERS` may be given others.
+    A path may be marked `"folder:PATH"`, `"cityscapes:PATH"` and so on, by a key of `READERS`, to choose the reader
+    oneself. `READERS` may be given others.
 
     Args:
         name_or_path: string or path, as above.
@@ -135,6 +145,7 @@ def _unknown(text: str) -> Exception:
         )
     return ValueError(
         f"{text} holds no data set that can be recognised. Either images/ and masks/ (and splits/train.txt, "
-        "splits/val.txt) stand in it, or a VOC devkit (JPEGImages/, SegmentationClass/, ImageSets/). "
+        "splits/val.txt) stand in it, or a VOC devkit (JPEGImages/, SegmentationClass/, ImageSets/), or another public "
+        f"data set as its archives unpack it; a mark, such as cityscapes:{text}, says which and what is missing. "
         f"It holds: {', '.join(sorted(entry.name for entry in path.iterdir())[:12]) or 'nothing'}"
     )
