@@ -2,6 +2,7 @@
 
 import shutil
 from importlib import import_module
+from pathlib import Path
 
 import data_sets
 import numpy as np
@@ -293,3 +294,33 @@ def test_a_list_that_lies_beside_sbd_is_a_split(tmp_path):
     source = data.load(tmp_path, split="train_noval")
     same(found(source), {"2009_000002": expected["2009_000002"]})
     assert source.notes == ()
+
+
+def test_a_command_prints_the_note(tmp_path, capsys):
+    from keras_deeplab.cli.shared import load_data
+    from keras_deeplab.data.settings import DataOptions
+
+    data_sets.ade20k(tmp_path)
+    source = load_data(str(tmp_path), "val", DataOptions(num_classes=151))
+    assert source.num_classes == 151
+    assert capsys.readouterr().out == f"{tmp_path} (val): 1 images; ADE20K has 2,000\n"
+
+
+def test_the_documentation_has_the_official_numbers():
+    text = (Path(__file__).resolve().parents[1] / "docs/datasets.md").read_text("utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    documented = [kind for kind in data.READERS if hasattr(import_module(data.READERS[kind]), "OFFICIAL")]
+    assert sorted(rows) == sorted(documented)
+    for kind in documented:
+        record = official(kind)
+        counts = [*record.classes]
+        assert f"| **{counts[0]}**" in rows[kind], kind
+        assert all(str(count) in rows[kind] for count in counts), kind
+        for split, images in record.splits.items():
+            assert f"`{split}` (" in rows[kind], kind
+            assert f"{images:,})" in rows[kind], kind
+        for archive in record.archives:
+            assert archive.split(" ")[0] in text, archive
+        assert record.homepage in text, kind
+        for classes in record.classes.values():
+            assert len(classes.names) in counts

@@ -23,6 +23,7 @@ READERS: dict[str, Any] = {
     "sbd": "keras_deeplab.data.sbd",
     "cityscapes": "keras_deeplab.data.cityscapes",
     "ade20k": "keras_deeplab.data.ade20k",
+    "coco_voc": "keras_deeplab.data.coco_voc",
     "coco_stuff": "keras_deeplab.data.coco_stuff",
     "camvid": "keras_deeplab.data.camvid",
     "pascal_context": "keras_deeplab.data.pascal_context",

@@ -91,8 +91,8 @@ def _registered(kind: str, reader: ModuleType) -> type[_Builder]:
 def _builders() -> dict[str, type[_Builder]]:
     from keras_deeplab.data import READERS
 
-    modules = {kind: import_module(reader) for kind, reader in READERS.items() if isinstance(reader, str)}
-    return {kind: _registered(kind, module) for kind, module in modules.items() if hasattr(module, "OFFICIAL")}
+    readers = {kind: import_module(row) if isinstance(row, str) else row for kind, row in READERS.items()}
+    return {kind: _registered(kind, reader) for kind, reader in readers.items() if hasattr(reader, "OFFICIAL")}
 
 
 BUILDERS = _builders()
