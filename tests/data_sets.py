@@ -169,11 +169,13 @@ def camvid(root):
     return expected
 
 
+# Of 0 to 181 these are none: they stand for things that nobody annotated.
+COCO_GAPS = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+
+
 def coco_stuff(root):
     """As the data set's own instructions unpack it."""
-    # Of 0 to 181 these are none: they stand for things that nobody annotated.
-    gaps = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
-    kept = [number for number in range(182) if number not in gaps]
+    kept = [number for number in range(182) if number not in COCO_GAPS]
     expected = {"train": {}, "val": {}}
     for split, names in {"train": ("000000000009", "000000000025"), "val": ("000000000139",)}.items():
         for seed, name in enumerate(names):
@@ -182,6 +184,23 @@ def coco_stuff(root):
             mask(root / f"annotations/{split}2017/{name}.png", values)
             label = looked_up(values, {number: place for place, number in enumerate(kept)})
             expected[split][name] = (image, label)
+    return expected
+
+
+def coco_stuff_10k(root):
+    root = root / "cocostuff-10k-v1.1"
+    kept = [number for number in range(1, 183) if number - 1 not in COCO_GAPS]
+    expected = {"train": {}, "test": {}}
+    (root / "imageLists").mkdir(parents=True)
+    for split, ids in {"train": (9, 25), "test": (77,)}.items():
+        for seed, number in enumerate(ids):
+            name = f"COCO_train2014_{number:012}"
+            image = photograph(root / f"images/{name}.jpg", seed)
+            values = numbers([*kept, 0], seed)
+            mat(root / f"annotations/{name}.mat", "S", values)
+            label = looked_up(values, {number: place for place, number in enumerate(kept)})
+            expected[split][name] = (image, label)
+        (root / f"imageLists/{split}.txt").write_text("".join(f"{name}\n" for name in expected[split]))
     return expected
 
 
@@ -225,5 +244,6 @@ MAKERS = {
     "oxford_pet": oxford_pet,
     "camvid": camvid,
     "coco_stuff": coco_stuff,
+    "coco_stuff_10k": coco_stuff_10k,
     "pascal_context": pascal_context,
 }

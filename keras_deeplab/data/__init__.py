@@ -25,6 +25,7 @@ READERS: dict[str, Any] = {
     "ade20k": "keras_deeplab.data.ade20k",
     "coco_voc": "keras_deeplab.data.coco_voc",
     "coco_stuff": "keras_deeplab.data.coco_stuff",
+    "coco_stuff_10k": "keras_deeplab.data.coco_stuff_10k",
     "camvid": "keras_deeplab.data.camvid",
     "pascal_context": "keras_deeplab.data.pascal_context",
     "idd_lite": "keras_deeplab.data.idd_lite",

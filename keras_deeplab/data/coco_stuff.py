@@ -57,6 +57,10 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
         places = [f"{kind}/{folder}" for kind in _MASKS]
         masks = OFFICIAL.folder(path, *places, archive="stuffthingmaps_trainval2017.zip")
         pairs += all_pairs(path, (images, ".jpg"), (masks, ".png"))
+    return OFFICIAL.source(path, split, pairs, labels_by_number(meaning(num_classes)), num_classes)
+
+
+def meaning(num_classes: int) -> dict[int, int]:
+    """The label of each number in the maps, 0 to 181, that any pixel has."""
     names = OFFICIAL.classes[num_classes].names or ()
-    meaning = {number: names.index(name) for number, name in enumerate(COCO_STUFF_182.names or ()) if name in names}
-    return OFFICIAL.source(path, split, pairs, labels_by_number(meaning), num_classes)
+    return {number: names.index(name) for number, name in enumerate(COCO_STUFF_182.names or ()) if name in names}
