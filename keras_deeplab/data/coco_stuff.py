@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from keras_deeplab.data.official import Official, Pair, all_pairs, holds, inside, labels_by_number
+from keras_deeplab.data.official import Official, all_pairs, holds, inside, labels_by_number
+from keras_deeplab.data.pairs import Pair
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs.class_names import COCO_STUFF, COCO_STUFF_182
 

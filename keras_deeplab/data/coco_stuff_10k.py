@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_deeplab.data.coco_stuff import meaning
-from keras_deeplab.data.folder import files_by_name, listed_names, pair_files
 from keras_deeplab.data.matlab import read_mat
-from keras_deeplab.data.official import LabelsOf, Official, Pair, holds, inside, labels_by_number, matlab_reader
+from keras_deeplab.data.official import LabelsOf, Official, holds, inside, labels_by_number, matlab_reader, pairs_of
+from keras_deeplab.data.pairs import Pair, files_by_name, listed_names
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs import IGNORED
 from keras_deeplab.specs.class_names import COCO_STUFF, COCO_STUFF_182
@@ -53,7 +53,7 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
     pairs: list[Pair] = []
     for part in OFFICIAL.parts(split):
         origin = OFFICIAL.folder(root, f"imageLists/{part}.txt", archive=_ARCHIVE)
-        pairs += pair_files(root, listed_names(origin), images, masks, ("images", "annotations"), origin)
+        pairs += pairs_of(root, listed_names(origin), images, masks, ("images", "annotations"), origin)
     # Here the numbers are one higher, and 0 is unlabelled.
     labels_of = labels_by_number({0: IGNORED} | {number + 1: label for number, label in meaning(num_classes).items()})
     read_pair = matlab_reader(pairs, lambda file: _label(file, labels_of))
@@ -67,4 +67,4 @@ def _label(file: Path, labels_of: LabelsOf) -> np.ndarray:
         raise ValueError("has no S, as the files of COCO-Stuff 10k have")
     if isinstance(names, list) and len(names) == 172:  # those of 1.0, without gaps
         raise ValueError(f"is of COCO-Stuff 1.0, whose numbers mean other classes: take {_ARCHIVE}")
-    return labels_of(values, None)
+    return labels_of(values)

@@ -76,7 +76,7 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
 
     def read_sample(index: int) -> tuple[np.ndarray, np.ndarray, str]:
         path, size, objects = samples[index]
-        image = read_image(path)
+        image = read_image(path, upright=False)
         if image.shape[:2] != size:
             raise ValueError(
                 f"{path} is {image.shape[1]}x{image.shape[0]} pixels, but its annotation {size[1]}x{size[0]}"
@@ -87,7 +87,7 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
             raise ValueError(f"{path} has an annotation that is no polygon or mask of it: {error}") from error
 
     source = indexed(f"{root} ({split or 'all'})", VOC, len(samples), read_sample)
-    source.notes = OFFICIAL.notes(source.name, split, listed)
+    source.notes += OFFICIAL.notes(split, listed)
     return source
 
 

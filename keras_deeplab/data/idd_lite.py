@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from keras_deeplab.data.masks import label_reader
-from keras_deeplab.data.official import Official, Pair, all_pairs, holds, inside
+from keras_deeplab.data.official import Official, all_pairs, holds, inside
+from keras_deeplab.data.pairs import Pair
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs.class_names import IDD_LITE
 

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.data.folder import files_by_name, pair_files, pair_reader
+from keras_deeplab.data.folder import pair_reader
 from keras_deeplab.data.images import read_image
+from keras_deeplab.data.pairs import Files, Pair, files_by_name, pair_files
+from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source, indexed
 from keras_deeplab.specs import IGNORED, Classes
 
-Pair = tuple[str, Path, Path]  # name, image file, mask file
-Pairs = Sequence[Pair]
-# What maps the numbers stored in a mask file, and its palette or None, to labels (H, W) uint8, 255 ignored.
-LabelsOf = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+# Masks were drawn for photographs as they are stored: MATLAB and the tools of that time didn't turn them.
+STORED = ImageOptions(orientation="stored", image_range=None)
+# What maps a mask file's stored numbers, its palette and alpha or None, to labels (H, W) uint8, 255 ignored.
+LabelsOf = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Official:
         self,
         root: Path,
         split: str | None,
-        pairs: Pairs,
+        pairs: Sequence[Pair],
         labels_of: LabelsOf | None,
         num_classes: int,
         read: Callable[[int], tuple[np.ndarray, np.ndarray, str]] | None = None,
@@ -98,20 +100,18 @@ class Official:
         classes = replace(self.classes[num_classes], ignore_label=IGNORED)
         if read is None:
             assert labels_of is not None
-            read = pair_reader(pairs, labels_of)
+            read = pair_reader(pairs, labels_of, reading=STORED)
         source = indexed(f"{root} ({split or 'all'})", classes, len(pairs), read)
         source.files = pairs
-        source.notes = self.notes(source.name, split, len(pairs))
+        source.notes += self.notes(split, len(pairs))
         return source
 
-    def notes(self, name: str, split: str | None, count: int) -> tuple[str, ...]:
-        """What is to be said of a split called `name` that has `count` images, where that isn't the official number."""
+    def notes(self, split: str | None, count: int) -> list[str]:
+        """What is to be said of a split that has `count` images, where that isn't the official number."""
         if split is not None and split != "all" and split not in self.splits:
-            return ()
+            return []
         official = sum(self.splits[part] for part in self.parts(split))
-        if count == official:
-            return ()
-        return (f"{name}: {count:,} images; {self.name} has {official:,}",)
+        return [] if count == official else [f"{count:,} images; {self.name} has {official:,}"]
 
 
 def inside(path: Path, present: Callable[[Path], bool], *names: str) -> Path | None:
@@ -135,7 +135,14 @@ def files_ending(folder: Path, ending: str) -> dict[str, list[Path]]:
     return {name.removesuffix(end): paths for name, paths in files.items() if name.endswith(end)}
 
 
-def all_pairs(root: Path, images: tuple[Path, str], masks: tuple[Path, str]) -> Pairs:
+def pairs_of(
+    root: Path, names: Sequence[str], images: Files, masks: Files, folders: tuple[str, str], origin: Path
+) -> list[Pair]:
+    """As `pairs.pair_files`, for a data set whose every image has a mask."""
+    return pair_files(root, names, images, masks, folders, origin, missing_masks=None)
+
+
+def all_pairs(root: Path, images: tuple[Path, str], masks: tuple[Path, str]) -> list[Pair]:
     """Every image in a folder with the mask of its name in another.
 
     Args:
@@ -149,25 +156,28 @@ def all_pairs(root: Path, images: tuple[Path, str], masks: tuple[Path, str]) -> 
     if not pictures:
         raise FileNotFoundError(f"{images[0]} holds no files that end in {images[1]}")
     shown = (images[0].relative_to(root).as_posix(), masks[0].relative_to(root).as_posix())
-    return pair_files(root, sorted(pictures), pictures, labels, shown, images[0])
+    return pairs_of(root, sorted(pictures), pictures, labels, shown, images[0])
 
 
 def matlab_reader(
-    pairs: Pairs, labels_in: Callable[[Path], np.ndarray], labels_of: LabelsOf | None = None
+    pairs: Sequence[Pair],
+    labels_in: Callable[[Path], np.ndarray],
+    others: Callable[[int], tuple[np.ndarray, np.ndarray, str]] | None = None,
+    reading: ImageOptions = STORED,
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray, str]]:
-    """Map pairs whose masks are .mat files, some perhaps PNG files, to the `read(index)` that `indexed` takes.
+    """Map pairs whose masks are .mat files, some perhaps not, to the `read(index)` that `indexed` takes.
 
     Args:
         labels_in: a .mat file to its labels (H, W) uint8; it raises ValueError.
-        labels_of: for the PNG files.
+        others: the `read(index)` of masks of other kinds.
     """
-    others = None if labels_of is None else pair_reader(pairs, labels_of)
 
     def read(index: int) -> tuple[np.ndarray, np.ndarray, str]:
         name, image_file, mask_file = pairs[index]
-        if others is not None and mask_file.suffix.lower() != ".mat":
+        if others is not None and (mask_file is None or mask_file.suffix.lower() != ".mat"):
             return others(index)
-        image = read_image(image_file)
+        assert mask_file is not None
+        image = read_image(image_file, upright=reading.upright)
         try:
             label = labels_in(mask_file)
         except ValueError as error:
@@ -187,7 +197,7 @@ def labels_by_number(meaning: Mapping[int, int]) -> LabelsOf:
 
     A mask with a number that has no meaning is refused.
 
-    >>> labels_by_number({7: 0, 8: 1, 0: 255})(np.array([[7, 0, 8]], np.uint8), None).tolist()
+    >>> labels_by_number({7: 0, 8: 1, 0: 255})(np.array([[7, 0, 8]], np.uint8)).tolist()
     [[0, 255, 1]]
     """
     table, strange = np.full(256, IGNORED, np.uint8), np.ones(256, np.uint8)
@@ -195,7 +205,7 @@ def labels_by_number(meaning: Mapping[int, int]) -> LabelsOf:
         table[number], strange[number] = label, 0
     strange[IGNORED] = 0
 
-    def labels_of(values: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
+    def labels_of(values: np.ndarray, *_: np.ndarray | None) -> np.ndarray:
         if values.ndim != 2:
             raise ValueError("has three channels, red, green and blue, where one number a pixel is expected")
         from keras_deeplab._helpers.opencv import cv2

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from keras_deeplab.data.folder import files_by_name, listed_names, pair_files
 from keras_deeplab.data.masks import label_reader
-from keras_deeplab.data.official import Official, Pair, inside
+from keras_deeplab.data.official import Official, inside, pairs_of
+from keras_deeplab.data.pairs import Pair, files_by_name, listed_names
 from keras_deeplab.data.source import Source
 from keras_deeplab.data.splits import automatic
 from keras_deeplab.specs import Classes
@@ -59,6 +59,6 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
         names = [line.split()[0] for line in listed_names(origin)]  # NAME CLASS SPECIES BREED
         if split in _MADE:
             names = automatic(names, str(split))
-        pairs += pair_files(root, names, images, masks, ("images", "annotations/trimaps"), origin)
+        pairs += pairs_of(root, names, images, masks, ("images", "annotations/trimaps"), origin)
     labels_of = label_reader(num_classes, "auto", None, 3 if num_classes == 2 else None, -1)
     return OFFICIAL.source(path, split, pairs, labels_of, num_classes)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.data.folder import files_by_name, split_pairs
 from keras_deeplab.data.matlab import read_mat
-from keras_deeplab.data.official import Official, holds, labels_by_number, matlab_reader
+from keras_deeplab.data.official import Official, holds, labels_by_number, matlab_reader, pairs_of
+from keras_deeplab.data.pairs import files_by_name, listed_names
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs import IGNORED
 from keras_deeplab.specs.class_names import PASCAL_CONTEXT, PASCAL_CONTEXT_60
@@ -78,13 +78,14 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
         OFFICIAL.folder(root, *_PLACES, archive="59_context_labels.tar.gz")
         raise FileNotFoundError(f"{root} has no masks in {', '.join(_PLACES)}")
     masks = files_by_name(root / place, (_PLACES[place],))
-    lists = next((name for name in ("SegmentationContext", "Main") if (root / "ImageSets" / name).is_dir()), "Main")
     images = files_by_name(photographs, (".jpg",))
     if split is None or split == "all":
-        images = {name: files for name, files in images.items() if name in masks}
-    pairs = split_pairs(
-        root, split, images, masks, ("JPEGImages", place), f"ImageSets/{lists}", lambda line: line.split()[0]
-    )
+        names, origin = sorted(images.keys() & masks.keys()), photographs
+    else:
+        lists = [f"ImageSets/{folder}/{split}.txt" for folder in ("SegmentationContext", "Main")]
+        origin = OFFICIAL.folder(root, *lists, archive="VOCtrainval_03-May-2010.tar")
+        names = [line.split()[0] for line in listed_names(origin)]
+    pairs = pairs_of(root, names, images, masks, ("JPEGImages", place), origin)
     if place == _ALL:
         read_pair = matlab_reader(pairs, _label_map(num_classes))
         return OFFICIAL.source(path, split, pairs, None, num_classes, read_pair)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.data.folder import files_by_name, listed_names, pair_files
 from keras_deeplab.data.images import EXTENSIONS
 from keras_deeplab.data.matlab import read_mat
-from keras_deeplab.data.official import Official, Pair, Pairs, holds, inside, labels_by_number, matlab_reader
+from keras_deeplab.data.official import Official, holds, inside, labels_by_number, matlab_reader, pairs_of
+from keras_deeplab.data.pairs import Pair, files_by_name, listed_names
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs.class_names import VOC
 
@@ -64,11 +64,11 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
     masks = files_by_name(OFFICIAL.folder(root, "cls", archive="benchmark.tgz"), (".mat",))
     for part in ("train_noval",) if split == "train_noval" else OFFICIAL.parts(split):
         origin = OFFICIAL.folder(root, f"{part}.txt", archive="benchmark.tgz")
-        pairs += pair_files(root, listed_names(origin), images, masks, ("img", "cls"), origin)
+        pairs += pairs_of(root, listed_names(origin), images, masks, ("img", "cls"), origin)
     return OFFICIAL.source(path, split, pairs, None, num_classes, matlab_reader(pairs, segmentation))
 
 
-def train_augmented(root: Path, dataset: Path) -> Pairs:
+def train_augmented(root: Path, dataset: Path) -> list[Pair]:
     """The (name, photograph, mask) of what is trained on before VOC 2012 val is scored: 10,582 in all.
 
     They are VOC's train with VOC's own masks, and what SBD has beyond VOC's train and val with SBD's.
@@ -84,7 +84,7 @@ def train_augmented(root: Path, dataset: Path) -> Pairs:
     theirs = files_by_name(dataset / "cls", (".mat",))
     masks = {name: masks.get(name, []) for name in own} | {name: theirs.get(name, []) for name in added}
     images = files_by_name(root / "JPEGImages", EXTENSIONS)
-    return pair_files(root, sorted(masks), images, masks, ("JPEGImages", "SegmentationClass or SBD's cls"), dataset)
+    return pairs_of(root, sorted(masks), images, masks, ("JPEGImages", "SegmentationClass or SBD's cls"), dataset)
 
 
 _labels_of = labels_by_number({label: label for label in range(21)})
@@ -96,4 +96,4 @@ def segmentation(file: Path) -> np.ndarray:
     values = values.get("Segmentation") if isinstance(values, dict) else None
     if not isinstance(values, np.ndarray):
         raise ValueError("has no GTcls.Segmentation, as the files in SBD's cls/ have")
-    return _labels_of(values, None)
+    return _labels_of(values)
