@@ -20,6 +20,12 @@ __all__ = ["READERS", "kind_of", "load", "options_of", "readable_errors"]
 READERS: dict[str, Any] = {
     "folder": "keras_deeplab.data.folder",
     "voc": "keras_deeplab.data.voc",
+    "coco": "keras_deeplab.data.annotations.coco",
+    "labelme": "keras_deeplab.data.annotations.labelme",
+    "cvat": "keras_deeplab.data.annotations.cvat",
+    "roboflow": "keras_deeplab.data.annotations.roboflow",
+    "supervisely": "keras_deeplab.data.annotations.supervisely",
+    "label_studio": "keras_deeplab.data.annotations.label_studio",
     "tfds": "keras_deeplab.data.tfds",
     "synthetic": "keras_deeplab.data.synthetic",
 }

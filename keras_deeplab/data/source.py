@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Source:
         classes, ignore_label, palette: of `classes_spec`: a list of a name for each class (`"class 0"` and so on where
             nothing tells them), 255, and (256, 3) uint8 colours for showing labels.
         num_examples: how many samples an epoch has; also `len(source)`.
+        files: the (name, image file, mask file) of each sample in order, where they are such files; else ().
+        notes: what its reader has to say of it, sentences that name it.
 
     Args:
         classes: a `Classes`, or a list of names.
@@ -65,6 +68,8 @@ class Source:
         self.num_classes = num_classes
         self.channels = channels
         self.num_examples = int(num_examples)
+        self.files: Sequence[tuple[str, Path, Path]] = ()
+        self.notes: tuple[str, ...] = ()
         self._examples = examples
         self._read = read
         if self.num_examples < 1:
