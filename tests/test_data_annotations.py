@@ -154,7 +154,7 @@ def test_an_export_without_parts_is_split_by_itself(tmp_path):
     exports.cvat(tmp_path)
     train, val = data.load(tmp_path), data.load(tmp_path, split="val")
     assert (len(train), len(val)) == (2, 1)
-    assert val.name.endswith("(val, split automatically)")
+    assert val.notes[0].endswith("'val' are 1 images, chosen from 3 by val_share=0.2 and split_seed=0")
     assert sorted(samples(train) | samples(val)) == list(NAMES)
     others = {tuple(samples(data.load(tmp_path, split="val", split_seed=seed))) for seed in range(9)}
     assert len(others) == 3

@@ -79,3 +79,7 @@ class DataOptions(Options):
     label_offset: int | None = option(None, "added to the masks' numbers, e.g. -1 where they start at 1")
     data_dir: str | None = option(None, "where TensorFlow Datasets keeps its data", metavar="FOLDER")
     augmented: bool | None = option(None, "whether a VOC devkit's masks are those of SegmentationClassAug (SBD)")
+    background: str | None = option(
+        None, "of annotations: name of the class of what no shape covers; empty: that is ignored", metavar="NAME"
+    )
+    line_width: float | None = option(None, "of annotations that are lines, in pixels; by default refused", above=0)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from keras_deeplab.data.annotations.encoded import coco_counts, from_counts
+from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts
 from keras_deeplab.data.annotations.layout import (
     Images,
     has_keys,
@@ -27,7 +28,7 @@ from keras_deeplab.data.annotations.layout import (
     read_json,
     refuse_missing,
 )
-from keras_deeplab.data.annotations.reading import Export, Item, Shape, in_parts, reader, splitter
+from keras_deeplab.data.annotations.reading import reader, splitter
 from keras_deeplab.data.annotations.regions import Canvas, Region, bitmap, points, polygon, union
 
 _is_coco = has_keys("images", "annotations")

@@ -18,8 +18,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from keras_deeplab.data.annotations.encoded import from_counts
+from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts
 from keras_deeplab.data.annotations.layout import Images, listed, part_named, refuse_missing
-from keras_deeplab.data.annotations.reading import Export, Item, Shape, in_parts, reader, splitter
+from keras_deeplab.data.annotations.reading import reader, splitter
 from keras_deeplab.data.annotations.regions import Canvas, Region, bitmap, box, ellipse, line, points, polygon
 from keras_deeplab.specs import Color
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from keras_deeplab.data.annotations.encoded import label_studio_alpha, png_mask
+from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts, not_looked_at
 from keras_deeplab.data.annotations.layout import Images, is_list_of, json_files, listed, read_json, refuse_missing
-from keras_deeplab.data.annotations.reading import Export, Item, Shape, in_parts, not_looked_at, reader, splitter
+from keras_deeplab.data.annotations.reading import reader, splitter
 from keras_deeplab.data.annotations.regions import Canvas, Region, bitmap, ellipse, points, polygon, turned
 
 _is_export = is_list_of("annotations", "completions")

@@ -18,16 +18,9 @@ from typing import Any
 import numpy as np
 
 from keras_deeplab.data.annotations.encoded import png_mask
+from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts, not_looked_at
 from keras_deeplab.data.annotations.layout import Images, has_keys, json_files, part_named, read_json, refuse_missing
-from keras_deeplab.data.annotations.reading import (
-    Export,
-    Item,
-    Shape,
-    in_parts,
-    not_looked_at,
-    reader,
-    splitter,
-)
+from keras_deeplab.data.annotations.reading import reader, splitter
 from keras_deeplab.data.annotations.regions import Canvas, Region, bitmap, box, ellipse, line, points, polygon
 
 _is_labelme = has_keys("shapes", "imagePath")

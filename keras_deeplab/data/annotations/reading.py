@@ -1,70 +1,22 @@
 """What the readers of annotations share: images with shapes to a `Source`, whose labels are painted as it is read."""
 
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from keras_deeplab.data.annotations.export import Export, Item, chosen
 from keras_deeplab.data.annotations.layout import listed
 from keras_deeplab.data.annotations.regions import Canvas, Region
 from keras_deeplab.data.images import decode_image, read_image
-from keras_deeplab.data.source import Source, indexed, listing
-from keras_deeplab.data.splits import PARTS, automatic
-from keras_deeplab.specs import IGNORED, Classes, Color, default_colors
+from keras_deeplab.data.source import Source, indexed
+from keras_deeplab.data.splits import LEAST
+from keras_deeplab.specs import IGNORED, Classes, default_colors
 
 LISTS = ("labels.txt",)
 _IGNORED_NAME = "__ignore__"  # as LabelMe's labels.txt has it
-
-
-class Shape(NamedTuple):
-    """One shape: the name of its label, None for ignored; where its pixels are; how messages call it."""
-
-    label: str | None
-    draw: Callable[[Canvas], Region]
-    where: str
-
-
-class Item(NamedTuple):
-    """One image.
-
-    Attributes:
-        name: a path without an extension; `in_parts` gives it.
-        file: the image.
-        size: (height, width) that its annotations are made for; None where they don't tell.
-        origin: the file of its annotations.
-        raw: its annotations, which the format's `shapes` understands.
-        embedded: gives the bytes of the image, where it is inside of `file`.
-    """
-
-    name: str
-    file: Path
-    size: tuple[int, int] | None
-    origin: Path
-    raw: Any
-    embedded: Callable[[], bytes] | None = None
-
-
-class Export(NamedTuple):
-    """What a format's module makes of a folder or file.
-
-    Attributes:
-        location: for messages.
-        parts: lists of images by `"train"`, `"val"`, `"test"` or another name; `""` for those of no part.
-        labels: the names of the labels that it declares, in their order; else those that occur, sorted.
-        colors: colours of some labels.
-        shapes: an image to its shapes in the order of painting.
-        smaller_last: whether shapes are painted by size, the largest first, because the format has no order.
-    """
-
-    location: Path
-    parts: Mapping[str, Sequence[Item]]
-    labels: Sequence[str]
-    colors: Mapping[str, Color]
-    shapes: Callable[[Item], Iterable[Shape]]
-    smaller_last: bool = False
 
 
 def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
@@ -80,7 +32,7 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
         missing_masks: str = "refuse",
         channels: int = 3,
         orientation: str = "upright",
-        val_share: float = 0.2,
+        val_share: float | None = None,
         split_seed: int = 0,
     ) -> Source:
         """Map an export of an annotation tool, see the module, to the `Source` of one of its splits.
@@ -91,7 +43,7 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
         Args:
             location: the folder of the export, or its file of annotations.
             split: `"train"`, `"val"`, `"test"` or what else the export calls its parts; `"all"` or None for every
-                image. Where it has no part `"val"`, one is split off from the others, see `splits.automatic`.
+                image. Where it has no parts, train and val are made by `splits.automatic`.
             classes: the labels' names in the order of their numbers, or a text file with one a line, such as the
                 `labels.txt` that may lie in the folder; by default the export's own order, and alphabetical where it
                 has none. A background goes before them where it isn't among them; else it keeps its place.
@@ -103,7 +55,7 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
             channels: of the images, as in `folder.read`.
             orientation: `"upright"`: photographs are turned as their EXIF orientation asks, as annotation tools show
                 them; `"stored"`: not.
-            val_share, split_seed: of a part `"val"` that is split off.
+            val_share, split_seed: of that split, by default 0.2 and 0. Given, it divides a part train that has no val.
 
         Raises:
             FileNotFoundError: images are missing; it lists them.
@@ -118,7 +70,7 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
             if value not in known:
                 raise ValueError(f"{option}={value!r}; it is one of {listed(known)}")
         export = parse(root, missing_masks)
-        items, automatically = _chosen(export, split, val_share, split_seed)
+        items, notes = chosen(export, split, val_share, split_seed)
         record, numbers = _classes(export, classes, background)
         count = len(record.names or ())
 
@@ -129,8 +81,9 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
             canvas = Canvas(image.shape[0], image.shape[1], line_width)
             return image, _painted(export, item, canvas, numbers), item.name
 
-        title = f"{root} ({split or 'all'}{', split automatically' * automatically})"
+        title = f"{root} ({split or 'all'})"
         source = indexed(title, record, len(items), sample, num_classes=count, channels=channels)
+        source.notes = tuple(notes)
         source.files = [(item.name, item.file, item.origin) for item in items]
         return source
 
@@ -143,61 +96,12 @@ def splitter(parse: Callable[[Path, str], Export]) -> Callable[[str | os.PathLik
     def splits(location: str | os.PathLike) -> tuple[str, ...]:
         """The splits that together are all of an export."""
         parts = parse(Path(location).expanduser(), "background").parts
-        if "val" in parts or not {"", "train"} & set(parts):
+        if "" not in parts:
             return tuple(parts)
-        return ("train", "val", *(part for part in parts if part not in ("", *PARTS)))
+        few = len(parts[""]) < LEAST
+        return ("all",) if few else ("train", "val", *(part for part in parts if part not in ("", "train")))
 
     return splits
-
-
-def in_parts(items: Iterable[tuple[str | None, Item]]) -> dict[str, list[Item]]:
-    """Images with the names of their parts, None without, to named images by part; see `Export`.
-
-    Raises:
-        ValueError: a part has an image twice.
-    """
-    items = list(items)
-    names = _names([item.file for _, item in items])
-    parts: dict[str, list[Item]] = {}
-    seen = set()
-    for part, item in items:
-        if (part, item.file) in seen:
-            raise ValueError(f"{item.origin} has the image {item.file} twice{f', for {part}' if part else ''}")
-        seen.add((part, item.file))
-        parts.setdefault(part or "", []).append(item._replace(name=names[item.file]))
-    if "val" in parts and "" in parts:  # reached by a name too
-        parts["default"] = [*parts.get("default", ()), *parts.pop("")]
-    return parts
-
-
-def _names(files: Sequence[Path]) -> dict[Path, str]:
-    """Image files to names: their paths in the folder that holds all of them, without the extension where that does."""
-    if not files:
-        return {}
-    folder = os.path.commonpath([file.parent for file in files])
-    paths = {file: file.relative_to(folder) for file in files}
-    stems = Counter(path.with_suffix("").as_posix() for path in paths.values())
-    short = {file: path.with_suffix("").as_posix() for file, path in paths.items()}
-    return {file: name if stems[name] == 1 else f"{name}_{file.suffix[1:]}" for file, name in short.items()}
-
-
-def _chosen(export: Export, split: str | None, share: float, seed: int) -> tuple[list[Item], bool]:
-    """The images of a split, and whether they are chosen here."""
-    every = [item for items in export.parts.values() for item in items]
-    if not every:
-        raise ValueError(f"{export.location} names no image")
-    if split in (None, "all"):
-        return every, False
-    if split in export.parts and ("val" in export.parts or split not in PARTS):
-        return list(export.parts[split]), False
-    rest = [item for part, items in export.parts.items() if part in ("", "train") for item in items]
-    if "val" in export.parts or split not in PARTS or not rest:
-        raise ValueError(
-            f"{export.location} has no split {split!r}; it has {listed(part for part in export.parts if part)}, and "
-            "'all' for every image"
-        )
-    chosen = set(automatic([item.name for item in rest], split, share=share, seed=seed))
-    return [item for item in rest if item.name in chosen], True
 
 
 # Classes ----------------------------------------------------------------------------------------------------------
@@ -243,21 +147,6 @@ def _classes(export: Export, classes: Any, background: str) -> tuple[Classes, di
 
 def _plain(name: str) -> str:
     return name.strip("_ ").casefold()
-
-
-def not_looked_at(location: Path, images: Iterable[Path], known: Collection[Path], missing_masks: str) -> list[Path]:
-    """The images without annotations, of a format that writes them for each image.
-
-    Raises:
-        ValueError: there are some, and nothing says that they are background.
-    """
-    rest = [file for file in images if file not in known]
-    if rest and missing_masks != "background":
-        raise ValueError(
-            f"{len(rest)} images in {location} have no annotations, not even empty ones. If there is nothing on them, "
-            f"missing_masks='background' takes them as background; else move them away:\n{listing(rest)}"
-        )
-    return rest
 
 
 # Painting ---------------------------------------------------------------------------------------------------------

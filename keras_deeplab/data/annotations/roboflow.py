@@ -14,16 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts, not_looked_at
 from keras_deeplab.data.annotations.layout import Images, listed, part_named
-from keras_deeplab.data.annotations.reading import (
-    Export,
-    Item,
-    Shape,
-    in_parts,
-    not_looked_at,
-    reader,
-    splitter,
-)
+from keras_deeplab.data.annotations.reading import reader, splitter
 from keras_deeplab.data.annotations.regions import Canvas, Region
 from keras_deeplab.data.masks import decode_label_png
 from keras_deeplab.specs import IGNORED

@@ -20,16 +20,9 @@ from typing import Any
 import numpy as np
 
 from keras_deeplab.data.annotations.encoded import png_mask
+from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts, not_looked_at
 from keras_deeplab.data.annotations.layout import Images, has_keys, listed, part_named, read_json
-from keras_deeplab.data.annotations.reading import (
-    Export,
-    Item,
-    Shape,
-    in_parts,
-    not_looked_at,
-    reader,
-    splitter,
-)
+from keras_deeplab.data.annotations.reading import reader, splitter
 from keras_deeplab.data.annotations.regions import Canvas, Region, bitmap, points
 from keras_deeplab.specs import Color
 
