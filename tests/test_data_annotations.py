@@ -108,7 +108,7 @@ def test_photographs_are_upright_as_tools_show_them(kind, tmp_path):
     np.testing.assert_array_equal(label, expected("a"))
     with pytest.raises(ValueError, match=r"20x30 as stored; orientation='upright' takes it the other way"):
         data.load(tmp_path, split="all", orientation="stored").check()
-    with pytest.raises(ValueError, match=r"orientation='flat'; it is one of 'upright', 'stored'"):
+    with pytest.raises(ValueError, match=r"orientation must be one of upright, stored"):
         data.load(tmp_path, split="all", orientation="flat")
 
 

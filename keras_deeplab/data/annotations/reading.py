@@ -11,6 +11,7 @@ from keras_deeplab.data.annotations.export import Export, Item, chosen
 from keras_deeplab.data.annotations.layout import listed
 from keras_deeplab.data.annotations.regions import Canvas, Region
 from keras_deeplab.data.images import decode_image, read_image
+from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source, indexed
 from keras_deeplab.data.splits import LEAST
 from keras_deeplab.specs import IGNORED, Classes, default_colors
@@ -31,7 +32,8 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
         line_width: float | None = None,
         missing_masks: str = "refuse",
         channels: int = 3,
-        orientation: str = "upright",
+        orientation: str | None = None,
+        image_range: tuple[float, float] | None = None,
         val_share: float | None = None,
         split_seed: int = 0,
     ) -> Source:
@@ -52,9 +54,9 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
             line_width: in pixels, of shapes that are lines; None refuses them.
             missing_masks: what an image without annotations is where the format tells that it has not been looked at:
                 `"refuse"`, or `"background"`.
-            channels: of the images, as in `folder.read`.
-            orientation: `"upright"`: photographs are turned as their EXIF orientation asks, as annotation tools show
-                them; `"stored"`: not.
+            channels, image_range: of the images, as in `folder.read`.
+            orientation: `"stored"` leaves photographs as they are stored; by default they are turned upright, as
+                annotation tools show them.
             val_share, split_seed: of that split, by default 0.2 and 0. Given, it divides a part train that has no val.
 
         Raises:
@@ -63,12 +65,9 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
                 by `Source.check`.
         """
         root = Path(location).expanduser()
-        for option, value, known in (
-            ("orientation", orientation, ("upright", "stored")),
-            ("missing_masks", missing_masks, ("refuse", "background")),
-        ):
-            if value not in known:
-                raise ValueError(f"{option}={value!r}; it is one of {listed(known)}")
+        if missing_masks not in ("refuse", "background"):
+            raise ValueError(f"missing_masks={missing_masks!r}; it is one of 'refuse', 'background'")
+        images = ImageOptions(orientation=orientation, image_range=image_range)
         export = parse(root, missing_masks)
         items, notes = chosen(export, split, val_share, split_seed)
         record, numbers = _classes(export, classes, background)
@@ -76,14 +75,13 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
 
         def sample(index: int) -> tuple[np.ndarray, np.ndarray, str]:
             item = items[index]
-            image = _image(item, channels, orientation == "upright")
-            _check_size(item, image, orientation)
+            image = _image(item, channels, images)
+            _check_size(item, image, images.upright)
             canvas = Canvas(image.shape[0], image.shape[1], line_width)
             return image, _painted(export, item, canvas, numbers), item.name
 
         title = f"{root} ({split or 'all'})"
-        source = indexed(title, record, len(items), sample, num_classes=count, channels=channels)
-        source.notes = tuple(notes)
+        source = indexed(title, record, len(items), sample, num_classes=count, channels=channels, notes=notes)
         source.files = [(item.name, item.file, item.origin) for item in items]
         return source
 
@@ -152,21 +150,20 @@ def _plain(name: str) -> str:
 # Painting ---------------------------------------------------------------------------------------------------------
 
 
-def _image(item: Item, channels: int, upright: bool) -> np.ndarray:
+def _image(item: Item, channels: int, images: ImageOptions) -> np.ndarray:
     if item.embedded is None:
-        return read_image(item.file, channels, upright)
+        return read_image(item.file, channels, images.upright, images.image_range)
     try:
-        return decode_image(item.embedded(), channels, upright)
+        return decode_image(item.embedded(), channels, images.upright, images.image_range)
     except ValueError as error:
         raise ValueError(f"{item.file}: the image inside {error}") from error
 
 
-def _check_size(item: Item, image: np.ndarray, orientation: str) -> None:
+def _check_size(item: Item, image: np.ndarray, upright: bool) -> None:
     height, width = image.shape[:2]
     if item.size in (None, (height, width)):
         return
-    turned = " as its EXIF orientation asks" if orientation == "upright" else " as stored"
-    other = "stored" if orientation == "upright" else "upright"
+    turned, other = (" as its EXIF orientation asks", "stored") if upright else (" as stored", "upright")
     raise ValueError(
         f"{item.origin}: the annotations of {item.name} are made for {item.size[1]}x{item.size[0]} pixels, but "
         f"{item.file} is {width}x{height}{turned if item.size == (width, height) else ''}"
