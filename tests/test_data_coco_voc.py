@@ -146,7 +146,8 @@ def test_what_is_missing_or_not_cocos_is_named(coco):
 
 
 def test_the_folder_alone_does_not_say_whose_classes(coco):
-    assert data.kind_of(coco[0]) != "coco_voc"
+    assert data.kind_of(coco[0]) == "coco"
+    assert data.splits_of(f"coco_voc:{coco[0]}") == ("train", "val")
 
 
 def test_outlines_are_filled_as_pycocotools_fills_them():

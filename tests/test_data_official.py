@@ -46,6 +46,8 @@ def test_a_miniature_is_recognised_and_read(kind, tmp_path):
         counts = source.check()
         assert counts.sum() == counts[: source.num_classes].sum() + counts[255]
         assert counts[: source.num_classes].all()
+    parts = [data.load(tmp_path, split=split).num_examples for split in data.splits_of(tmp_path)]
+    assert sum(parts) == data.load(tmp_path, split="all").num_examples
     both = {name for samples in expected.values() for name in samples}
     assert {name for name, _, _ in data.load(tmp_path, split="all").files} == both
 
@@ -206,6 +208,7 @@ def test_the_original_camvid_is_read_by_its_colours(tmp_path):
         data_sets.photograph(tmp_path / f"701_StillsRaw_full/{name}.png", seed)
         data_sets.mask(tmp_path / f"LabeledApproved_full/{name}_L.png", colors)
     assert data.kind_of(tmp_path) == "camvid"
+    assert data.splits_of(tmp_path) == ("all",)
     with pytest.raises(FileNotFoundError, match=r"no .*train\.txt: the original CamVid has no splits.*split='all'"):
         data.load(tmp_path)
     for split, some in data_sets.FRAMES.items():

@@ -41,6 +41,14 @@ def _root(path: Path) -> Path | None:
     return inside(path, present, "CamVid")
 
 
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits: train, val and test, of which the original without lists has none."""
+    path = Path(location).expanduser()
+    root = _root(path) or path
+    listed = not (root / _LABELED).is_dir() or (root / "train.txt").is_file()
+    return tuple(OFFICIAL.splits) if listed else ("all",)
+
+
 def read(location: str | os.PathLike, split: str | None = "train", *, num_classes: int | None = None) -> Source:
     """Map a folder with CamVid to the `Source` of one of its splits.
 

@@ -33,6 +33,11 @@ def _root(path: Path) -> Path | None:
     return inside(path, lambda root: holds(root, "annotations/COCO_train2014_*.mat"), "cocostuff-10k-v1.1")
 
 
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits: there is no val."""
+    return tuple(OFFICIAL.splits)
+
+
 def read(location: str | os.PathLike, split: str | None = "train", *, num_classes: int | None = None) -> Source:
     """Map the folder that `cocostuff-10k-v1.1.zip` unpacks to, to the `Source` of one of its splits.
 

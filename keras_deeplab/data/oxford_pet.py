@@ -33,6 +33,11 @@ def _root(path: Path) -> Path | None:
     return inside(path, lambda root: (root / "annotations" / "trimaps").is_dir(), "oxford-iiit-pet")
 
 
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits that have nothing in common."""
+    return (*_MADE, "test")
+
+
 def read(location: str | os.PathLike, split: str | None = "train", *, num_classes: int | None = None) -> Source:
     """Map a folder with `images/` and `annotations/` to the `Source` of one of its splits.
 

@@ -25,6 +25,7 @@ from keras_deeplab.data.pairs import (
     Pair,
     SplitOptions,
     files_by_name,
+    listed_splits,
     notes_on_text,
     read_text,
     split_pairs,
@@ -164,6 +165,12 @@ def read(
     )
     source.files = pairs
     return source
+
+
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits that a devkit's lists tell; train and val where it has none."""
+    root = devkit(Path(location).expanduser())
+    return listed_splits(root / _SPLITS, len(files_by_name(root / "JPEGImages", EXTENSIONS)))
 
 
 def devkit(path: Path) -> Path:
