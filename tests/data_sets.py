@@ -31,6 +31,13 @@ def photograph(path, seed, size=(HEIGHT, WIDTH)):
     return cv2.imread(str(path))[..., ::-1]
 
 
+def mark_as_turned(file):
+    """Gives a JPEG file an EXIF orientation, upside down, and leaves its pixels."""
+    exif = b"Exif\0\0" + struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x0112, 3, 1, 3, 0, 0)
+    data = file.read_bytes()
+    file.write_bytes(data[:2] + struct.pack(">HH", 0xFFE1, len(exif) + 2) + exif + data[2:])
+
+
 def mask(path, values):
     """Writes the numbers, or the colours (H, W, 3) RGB, as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -183,6 +183,15 @@ def test_a_photograph_of_another_kind_than_its_name_says_is_read(tmp_path):
     np.testing.assert_array_equal(found(data.load(tmp_path, split="test"))["Abyssinian_201"][0], image)
 
 
+def test_photographs_are_not_turned_because_their_masks_are_not(tmp_path):
+    expected = data_sets.ade20k(tmp_path)["val"]
+    (file,) = tmp_path.rglob("ADE_val_*.jpg")
+    data_sets.mark_as_turned(file)
+    (image, label) = found(data.load(tmp_path, split="val"))["ADE_val_00000001"]
+    np.testing.assert_array_equal(image, expected["ADE_val_00000001"][0])
+    np.testing.assert_array_equal(label, expected["ADE_val_00000001"][1])
+
+
 # What SegNet's eleven groups are made of, as its authors and MATLAB's example list them.
 GROUPS = {
     "Sky": "Sky",

@@ -42,6 +42,16 @@ def test_a_builder_prepares_what_the_reader_reads(tfds, tmp_path, kind, numberin
     assert not pairs
 
 
+def test_a_photograph_that_is_marked_as_turned_is_prepared_as_it_is_stored(tfds, tmp_path):
+    expected = data_sets.ade20k(tmp_path / "archives")["val"]["ADE_val_00000001"]
+    (file,) = tmp_path.rglob("ADE_val_*.jpg")
+    data_sets.mark_as_turned(file)
+    prepared(tfds, "keras_deeplab_ade20k", tmp_path / "archives", tmp_path / "tfds")
+    (sample,) = data.load("tfds:keras_deeplab_ade20k", split="val", data_dir=tmp_path / "tfds").dataset()
+    np.testing.assert_array_equal(sample["image"], expected[0])
+    np.testing.assert_array_equal(sample["label"], expected[1])
+
+
 def test_each_numbering_is_a_configuration(tfds, tmp_path):
     data_sets.ade20k(tmp_path / "archives")
     builder = prepared(tfds, "keras_deeplab_ade20k/151", tmp_path / "archives", tmp_path / "tfds")

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from keras_deeplab.data.orientation import orientation_of
 from keras_deeplab.data.source import Source
 
 PREFIX = "keras_deeplab_"
@@ -63,9 +64,9 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _file(path: Path) -> bytes | None:
-    """The bytes of a file that any TensorFlow decodes; None for others."""
+    """The bytes of a file that everyone decodes to the same pixels; None for other kinds and for marked as turned."""
     data = path.read_bytes()
-    return data if data.startswith((b"\xff\xd8", b"\x89PNG")) else None
+    return data if data.startswith((b"\xff\xd8", b"\x89PNG")) and orientation_of(data) == 1 else None
 
 
 def _instructions(official: Any) -> str:
