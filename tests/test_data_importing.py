@@ -161,5 +161,5 @@ def test_too_few_images_for_a_split_are_imported_without_one(tmp_path, capsys):
     content["images"], content["annotations"] = content["images"][:1], content["annotations"][:2]
     file.write_text(json.dumps(content))
     assert main(["import-data", str(file), str(tmp_path / "mine")]) == 0
-    assert "all: 1 images" in capsys.readouterr().out
+    assert "all: 1 image\n" in capsys.readouterr().out
     assert_equal({"all": data.load(file, "all")}, tmp_path / "mine")

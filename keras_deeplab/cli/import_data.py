@@ -23,7 +23,7 @@ def run(arguments: Arguments) -> None:
     sources = {split: load_data(arguments.source, split, arguments.reading) for split in splits}
     written = write_folder(arguments.folder, sources, progress=True)
     for split, names in written.splits.items():
-        print(f"{split}: {len(names)} images")
+        print(f"{split}: {len(names)} image{'s' * (len(names) != 1)}")
     first = next(iter(sources.values()))
     print(
         f"{arguments.folder}: {written.copied} images copied as they are, {written.encoded} written anew; classes "
