@@ -125,7 +125,10 @@ def test_images_nobody_looked_at_are_background_only_where_that_is_said(kind, tm
             shutil.rmtree(tmp_path / "valid")
     with pytest.raises(ValueError, match=r"1 images in .* no annotations.*missing_masks='background'.*\n.*c\.png"):
         data.load(tmp_path, split="all")
+    if kind == "labelme":  # pictures of the annotations in another folder are none
+        exports.write_image(tmp_path / "seen" / "a.jpg", "a")
     found = samples(data.load(tmp_path, split="all", missing_masks="background"))
+    assert len(found) == 3
     np.testing.assert_array_equal(found["c"][1], expected("c"))
     np.testing.assert_array_equal(found["a"][1], expected("a"))
 
