@@ -191,6 +191,6 @@ _IDD_LITE = {
 }
 IDD_LITE = Classes(tuple(_IDD_LITE), tuple(_IDD_LITE.values()))
 
-# The trimaps' 1, 2 and 3 (annotations/README): foreground, background, not classified, which is the outline. Its authors
-# gave no colours.
+# The trimaps' 1, 2 and 3 (annotations/README): foreground, background, not classified, which is the outline. They
+# have no official colours.
 OXFORD_PET = Classes(("pet", "background", "outline"), ((255, 128, 0), (0, 0, 0), (255, 255, 255)))
