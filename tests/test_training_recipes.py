@@ -56,6 +56,8 @@ def test_a_row_has_options_that_exist_a_network_that_is_built_and_a_source(name)
         assert row.network["backbone"] in BACKBONES
     else:
         assert "backbone" not in row.network
+    if row.data is not None and row.data.classes is not None:
+        assert len(row.data.classes.names) == row.data.num_classes
     if row.after is not None:
         assert recipe(row.after).network["model"] == model
 

@@ -22,13 +22,13 @@ class Data:
 VOC = Data("VOC 2012 with SBD's masks", 21, class_names.VOC)
 VOC_TRAINVAL = Data("VOC 2012's train and val", 21, class_names.VOC)
 CITYSCAPES = Data("Cityscapes", 19, class_names.CITYSCAPES)
-ADE20K = Data("ADE20K", 150)
+ADE20K = Data("ADE20K", 150, class_names.ADE20K_150)
 ADE20K_151 = Data("ADE20K with its label 0", 151, class_names.ADE20K)
 COCO_VOC = Data("COCO 2017's images with VOC's classes", 21, class_names.VOC)
-COCO_STUFF_10K = Data("COCO-Stuff 10k", 182)
-COCO_STUFF_182 = Data("COCO-Stuff 164k", 182)
-COCO_STUFF_171 = Data("COCO-Stuff 164k", 171)
-CONTEXT = Data("Pascal Context with background", 60)
+COCO_STUFF_10K = Data("COCO-Stuff 10k", 182, class_names.COCO_STUFF_182)
+COCO_STUFF_182 = Data("COCO-Stuff 164k", 182, class_names.COCO_STUFF_182)
+COCO_STUFF_171 = Data("COCO-Stuff 164k", 171, class_names.COCO_STUFF)
+CONTEXT = Data("Pascal Context with background", 60, class_names.PASCAL_CONTEXT_60)
 
 # What a recipe that adapts has to know of the options that are given.
 _ASKED = ("batch_size", "crop_size", "steps", "epochs", "gradient_accumulation_steps")
