@@ -1,4 +1,4 @@
-"""Losses over label maps with ignored pixels."""
+"""Cross-entropy over label maps with ignored pixels."""
 
 import math
 
