@@ -4,6 +4,7 @@ from keras_deeplab.cli.network import Network
 from keras_deeplab.cli.shared import DATA, load_data
 from keras_deeplab.data.settings import DataOptions
 from keras_deeplab.options import Options, nested, option, record
+from keras_deeplab.training.class_weights import with_class_weights
 from keras_deeplab.training.settings import TrainSettings
 
 HELP = "Train a DeepLab on a data set; the same command continues a killed run."
@@ -28,9 +29,12 @@ def run(arguments: Arguments) -> None:
     validation = None
     if arguments.val_split.lower() != "none":
         validation = load_data(arguments.data, arguments.val_split, arguments.reading)
+    settings = arguments.settings.resolved(source.num_examples)
     if arguments.check_data and arguments.data != "synthetic":
         for part in filter(None, (source, validation)):
             counts = part.check()
+            if part is source:
+                settings = with_class_weights(settings, counts, source.num_classes)
             absent = [name for name, count in zip(part.classes, counts, strict=False) if not count]
             print(f"{part.name}: {part.num_examples} samples read" + (f"; none of {', '.join(absent)}" * bool(absent)))
 
@@ -41,7 +45,6 @@ def run(arguments: Arguments) -> None:
     keras.utils.set_random_seed(arguments.settings.seed)
     keras.config.set_dtype_policy(arguments.dtype_policy)
     model = arguments.network.build(source)
-    settings = arguments.settings.resolved(source.num_examples)
     print(f"{model.name}: {model.count_params():,} parameters; {source.num_examples} samples, {settings.steps} steps")
     result = keras_deeplab.train(
         model, source, arguments.run_dir, validation=validation, settings=settings, restart=arguments.restart

@@ -9,8 +9,8 @@ from keras_deeplab.data.source import Source
 from keras_deeplab.specs import AUXILIARY, LOGITS, Classes
 from keras_deeplab.specs.model import SegmentationModel, spec_of, with_spec
 
-# Of torchvision, whose heads ours are (references/segmentation/train.py); PSPNet has 0.4 (section 3.2).
-AUXILIARY_WEIGHT = 0.5
+# PSPNet's (Zhao et al. 2017, section 4.2) and mmsegmentation's; torchvision has 0.5 (references/segmentation/train.py).
+AUXILIARY_WEIGHT = 0.4
 
 
 class Objective:

@@ -24,7 +24,9 @@ from keras_deeplab.metrics import MeanIoU
 from keras_deeplab.options import OptionError, options, plain, takes
 from keras_deeplab.specs.model import inner_layers, main_output
 from keras_deeplab.training import objective as objectives
-from keras_deeplab.training.choices import LOSSES, OPTIMIZERS, SCHEDULES
+from keras_deeplab.training.choices import OPTIMIZERS, SCHEDULES, make_loss
+from keras_deeplab.training.class_weights import with_class_weights
+from keras_deeplab.training.losses import step_variables
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.settings import TrainSettings
 
@@ -75,12 +77,13 @@ def train(
     """
     settings = TrainSettings.of(**options) if settings is None else settings.with_options(**options)
     settings = settings.resolved(source.num_examples)
+    if settings.loss.class_weights == "auto":
+        settings = with_class_weights(settings, source.check(), source.num_classes)
     _check_arguments(model, source, validation, settings)
     _set_batch_norm(model, settings)
     optimizer, decayed, decay = _make_optimizer(model, settings)
     factors = _factors(model, settings.optimization)
-    loss = LOSSES[settings.loss.name](settings.loss, source.ignore_label)
-    loss = objectives.Objective(loss, settings.loss.auxiliary_weight)
+    loss = objectives.Objective(make_loss(settings.loss, source.ignore_label), settings.loss.auxiliary_weight)
     # Plain JSON values, so that a config read from a file compares equal.
     config = json.loads(json.dumps(settings.to_json() | _describe(model, source)))
 
@@ -130,6 +133,7 @@ class _Trainer:
         self.ignore_label, self.num_classes = source.ignore_label, source.num_classes
         self.metric = MeanIoU(source.num_classes, source.ignore_label)
         optimizer.build(model.trainable_variables)
+        self.loss_steps = step_variables(loss)
         self.step = self._make_step(loss, decayed, decay, factors, jit_compile)
 
     def _make_step(self, loss, decayed, decay, factors, jit_compile):
@@ -207,6 +211,8 @@ class _Trainer:
             for step in range(first + 1, steps + 1):
                 images, labels = next(batches)
                 rate = float(self.optimizer.learning_rate)
+                for variable in self.loss_steps:
+                    variable.assign(step - 1)
                 loss, greatest = self.step(images, labels)
                 losses.append(float(loss))
                 self._check_loss(losses[-1], int(greatest), step, rate, run, state)
