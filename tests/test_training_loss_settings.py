@@ -1,6 +1,7 @@
 """Which loss a run has: by name, as a sum, as an object; weights from the data; what goes together."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,7 +17,6 @@ from keras_deeplab.options import OptionError
 from keras_deeplab.training import losses
 from keras_deeplab.training.choices import LOSS_OPTIONS, LOSSES, make_loss
 from keras_deeplab.training.class_weights import balanced, with_class_weights
-from keras_deeplab.training.objective import AUXILIARY_WEIGHT
 from keras_deeplab.training.settings import Loss, TrainSettings
 
 SETTINGS = {
@@ -98,7 +98,7 @@ def test_an_option_that_one_of_the_losses_reads_may_be_given():
 
 
 def test_the_auxiliary_weight_is_that_of_pspnet():
-    assert Loss().auxiliary_weight == AUXILIARY_WEIGHT == 0.4
+    assert Loss().auxiliary_weight == 0.4
 
 
 def test_weights_from_the_data_are_enets_with_a_mean_of_one_over_the_pixels():
@@ -115,9 +115,10 @@ def test_weights_from_the_data_are_enets_with_a_mean_of_one_over_the_pixels():
     with pytest.raises(ValueError, match="must be counted first"):
         make_loss(settings.loss, 255)
     ignored = np.concatenate([counts, np.zeros(251, int), [10**6]])
-    assert with_class_weights(settings, ignored, 4).loss.class_weights == tuple(weights)
+    source = SimpleNamespace(num_classes=4, check=lambda: ignored)
+    assert with_class_weights(settings, source).loss.class_weights == tuple(weights)
     plain = TrainSettings.of(steps=1)
-    assert with_class_weights(plain, ignored, 4) is plain
+    assert with_class_weights(plain, source) is plain
 
 
 @pytest.mark.slow

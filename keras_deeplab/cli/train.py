@@ -34,7 +34,7 @@ def run(arguments: Arguments) -> None:
         for part in filter(None, (source, validation)):
             counts = part.check()
             if part is source:
-                settings = with_class_weights(settings, counts, source.num_classes)
+                settings = with_class_weights(settings, source, counts)
             absent = [name for name, count in zip(part.classes, counts, strict=False) if not count]
             print(f"{part.name}: {part.num_examples} samples read" + (f"; none of {', '.join(absent)}" * bool(absent)))
 

@@ -28,14 +28,15 @@ def balanced(counts: Sequence[int]) -> tuple[float, ...]:
     return tuple(round(weight / mean, 6) for weight in weights)
 
 
-def with_class_weights(settings: Any, counts: Sequence[int], num_classes: int) -> Any:
+def with_class_weights(settings: Any, source: Any, counts: Sequence[int] | None = None) -> Any:
     """The settings of a training with numbers in place of `class_weights="auto"`; others as they are.
 
     Args:
         settings: a `keras_deeplab.training.settings.TrainSettings`.
-        counts: pixels of each label, at least `num_classes` of them, as `Source.check` returns them.
-        num_classes: how many of the labels are classes.
+        source: the `keras_deeplab.data` source that it learns from; its masks are read where no counts are given.
+        counts: pixels of each label, as `source.check()` returns them.
     """
     if settings.loss.class_weights != "auto":
         return settings
-    return settings.with_options(class_weights=balanced([int(count) for count in counts[:num_classes]]))
+    counts = source.check() if counts is None else counts
+    return settings.with_options(class_weights=balanced([int(count) for count in counts[: source.num_classes]]))

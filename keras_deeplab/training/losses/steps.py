@@ -16,7 +16,9 @@ def step_variable() -> keras.Variable:
 
 
 def step_variables(loss: Any) -> list[keras.Variable]:
-    """The step variables of a loss, of the losses it sums, and of the one it distils; none for most."""
+    """The step variables of a loss or a list of them, of the losses it sums, and of the one it distils; mostly none."""
+    if isinstance(loss, (list, tuple)):
+        return list({id(variable): variable for part in loss for variable in step_variables(part)}.values())
     own = getattr(loss, "step", None)
     parts = [*getattr(loss, "losses", ()), *filter(None, [getattr(loss, "loss", None)])]
     return [*([] if own is None else [own]), *(variable for part in parts for variable in step_variables(part))]
@@ -58,26 +60,27 @@ class FollowSteps(keras.callbacks.Callback):
     goes into `model.compile(optimizer, **compiled)` and `model.fit(data, callbacks=callbacks)`.
 
     Args:
-        loss: the loss that the model is compiled with, or that it sums or distils.
+        loss: the loss that the model is compiled with, or a list of them.
     """
 
     def __init__(self, loss: Any) -> None:
         super().__init__()
         self.variables = step_variables(loss)
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        state = {id(variable) for variable in self.model.metrics_variables}
-        if keras.backend.backend() == "jax" and not {id(variable) for variable in self.variables} <= state:
-            raise ValueError(
-                "the loss changes with the step, which JAX's fit only passes on as a metric: give "
-                "metrics=[LossStep(loss)] to model.compile"
-            )
-
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if not self.variables:
             return
         if keras.backend.backend() == "jax":
+            self._check_state()
             self.model.jax_state_sync()  # brings the step's values into the model's and the optimizer's variables
         for variable in self.variables:
             # A copy each, for JAX's fit gives the buffers of all variables away.
             variable.assign(keras.ops.copy(keras.ops.cast(self.model.optimizer.iterations, "int32")))
+
+    def _check_state(self) -> None:
+        passed_on = {id(variable) for variable in self.model.metrics_variables}
+        if not {id(variable) for variable in self.variables} <= passed_on:
+            raise ValueError(
+                "the loss changes with the step, which JAX's fit only passes on as a metric: give "
+                "metrics=[LossStep(loss)] to model.compile"
+            )
