@@ -36,6 +36,19 @@ class Augmentation(Options):
     brightness: float = option(0.0, "share by which the brightness varies, e.g. 0.2", minimum=0, maximum=1)
     contrast: float = option(0.0, "likewise the contrast", minimum=0, maximum=1)
     saturation: float = option(0.0, "likewise the saturation", minimum=0, maximum=1)
+    hue: float = option(0.0, "share of the circle of colours by which they move, e.g. 0.1", minimum=0, maximum=0.5)
+    vertical_flip: bool = option(False, "whether half of the images are turned upside down, for views from above")
+    rotation: float = option(0.0, "greatest angle by which images are turned, in degrees", minimum=0, maximum=180)
+    cutout: float = option(0.0, "side of a grey rectangle on each image, as a share of its own", minimum=0, maximum=1)
+    class_mix: float = option(
+        0.0, "probability of an image to get half of the classes of another of its batch", minimum=0, maximum=1
+    )
+    max_class_share: float = option(
+        1.0,
+        "below 1, crops are sought in which no class has so much of the labelled pixels, e.g. 0.75",
+        above=0,
+        maximum=1,
+    )
 
     def checked(self) -> None:
         low, high = self.scale_range
