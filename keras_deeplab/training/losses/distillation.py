@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_deeplab.training.losses.base import count, matched, two_or_more
+from keras_deeplab.training.replicas import batch_sum, share
 
 
 @keras.saving.register_keras_serializable("keras_deeplab")
@@ -59,7 +60,8 @@ class Distillation:
         valid = ops.not_equal(labels, self.ignore_label)
         theirs, ours = (ops.log_softmax(each / self.temperature) for each in (teacher, student))
         divergence = ops.sum(ops.exp(theirs) * (theirs - ours), -1)
-        soft = ops.sum(ops.where(valid, divergence, 0.0)) / ops.maximum(count(valid), 1.0)
+        soft = batch_sum(ops.sum(ops.where(valid, divergence, 0.0)))
+        soft = share(soft / ops.maximum(batch_sum(count(valid)), 1.0))
         return (1.0 - self.teacher_weight) * hard + self.teacher_weight * self.temperature**2 * soft
 
     def get_config(self) -> dict[str, Any]:

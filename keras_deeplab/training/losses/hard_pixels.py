@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_deeplab.training.losses.base import Pixels, SegmentationLoss, count
 from keras_deeplab.training.losses.steps import step_variable
+from keras_deeplab.training.replicas import batch_sum, share
 
 
 class PixelwiseLoss(SegmentationLoss):
@@ -22,7 +23,8 @@ class PixelwiseLoss(SegmentationLoss):
         ignore_label: the label that is neither learnt nor counted.
         class_weights: C non-negative factors, one for each class; None for 1 everywhere.
         top_k_fraction: in (0, 1]; below 1, only that share of all pixels (ignored ones included in the count), those
-            with the greatest losses, is averaged: hard pixel mining, same source, `top_k_percent_pixels`.
+            with the greatest losses, is averaged: hard pixel mining, same source, `top_k_percent_pixels`. Where a
+            batch is spread over replicas, each chooses among its own.
         hard_example_steps: over so many steps the share falls from 1 to `top_k_fraction` in a straight line, same
             source, `hard_example_mining_step`; it is `top_k_fraction` at once where this is 0, or where nothing tells
             the step, see `losses.steps`.
@@ -80,7 +82,7 @@ class PixelwiseLoss(SegmentationLoss):
             total, kept = hardest(losses, pixels.valid, self._fraction())
         else:
             total, kept = ops.sum(losses), count(pixels.valid)
-        return total / ops.maximum(kept, 1.0)
+        return share(batch_sum(total) / ops.maximum(batch_sum(kept), 1.0))
 
     def _fraction(self) -> Any:
         """The share of pixels that counts at this step, a float32 scalar."""
@@ -118,6 +120,6 @@ def hardest(losses: Any, valid: Any, fraction: Any) -> tuple[Any, Any]:
     harder, as_hard = scores > last, scores >= 0.0
     as_hard = ops.logical_and(as_hard, ops.equal(scores, last))
     places = ops.cast(kept, "float32") - count(harder)
-    share = places / ops.maximum(count(as_hard), 1.0)
-    total = ops.sum(losses * (ops.cast(harder, "float32") + share * ops.cast(as_hard, "float32")))
+    part = places / ops.maximum(count(as_hard), 1.0)
+    total = ops.sum(losses * (ops.cast(harder, "float32") + part * ops.cast(as_hard, "float32")))
     return total, count(harder) + ops.where(last >= 0.0, places, 0.0)

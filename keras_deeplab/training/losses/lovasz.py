@@ -13,7 +13,8 @@ class LovaszSoftmax(RegionLoss):
     """Label maps (B, H, W) and logits (B, H, W, C) to the mean over the classes of the Lovász extension of 1 - IoU.
 
     Berman et al. 2018, "The Lovász-Softmax loss", equation 11 with the gradient of algorithm 1, over the classes that
-    the labels have (`classes="present"` in their code). One logit has the softmax of two, not their hinge.
+    the labels have (`classes="present"` in their code). One logit has the softmax of two, not their hinge. Where a
+    batch is spread over replicas, it is the mean of their losses, for each ranks its own pixels.
 
     Args:
         ignore_label, per_image: see `RegionLoss`.
@@ -27,6 +28,9 @@ class LovaszSoftmax(RegionLoss):
 
     def __init__(self, ignore_label: int = 255, per_image: bool = False, name: str = "lovasz_softmax") -> None:
         super().__init__(ignore_label, per_image, name)
+
+    def whole(self, sums: Any) -> Any:
+        return sums
 
     def class_losses(self, probabilities: Any, truth: Any, valid: Any) -> Any:
         errors = ops.abs(truth - probabilities)  # 0 at pixels that aren't valid

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_deeplab.training.losses.base import Pixels, SegmentationLoss
+from keras_deeplab.training.replicas import batch_sum, share
 
 
 class RegionLoss(SegmentationLoss):
@@ -44,10 +45,17 @@ class RegionLoss(SegmentationLoss):
         mask = ops.cast(valid, "float32")[..., None]
         probabilities = mask * ops.reshape(ops.softmax(pixels.logits), shape)
         truth = mask * ops.reshape(ops.one_hot(pixels.labels, pixels.num_classes, dtype="float32"), shape)
-        present = ops.cast(ops.any(truth > 0.0, axis=1), "float32")
+        present = ops.cast(self.whole(ops.sum(truth, axis=1)) > 0.0, "float32")
         losses = present * self.class_losses(probabilities, truth, valid)
         losses = ops.sum(losses, -1) / ops.maximum(ops.sum(present, -1), 1.0)
-        return ops.sum(losses) / ops.maximum(ops.sum(ops.max(present, -1)), 1.0)
+        total, regions = ops.sum(losses), ops.sum(ops.max(present, -1))
+        if self.per_image:
+            total, regions = batch_sum(total), batch_sum(regions)
+        return share(total / ops.maximum(regions, 1.0))
+
+    def whole(self, sums: Any) -> Any:
+        """Sums over the pixels of a region that a replica has, to those over all of them."""
+        return sums if self.per_image else batch_sum(sums)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"per_image": self.per_image}
@@ -73,7 +81,7 @@ class Dice(RegionLoss):
         super().__init__(ignore_label, per_image, name)
 
     def class_losses(self, probabilities: Any, truth: Any, valid: Any) -> Any:
-        both, sizes = _overlap(probabilities, truth)
+        both, sizes = (self.whole(sums) for sums in _overlap(probabilities, truth))
         return 1.0 - 2.0 * both / ops.maximum(sizes, 1.0)
 
 
@@ -93,7 +101,7 @@ class Jaccard(RegionLoss):
         super().__init__(ignore_label, per_image, name)
 
     def class_losses(self, probabilities: Any, truth: Any, valid: Any) -> Any:
-        both, sizes = _overlap(probabilities, truth)
+        both, sizes = (self.whole(sums) for sums in _overlap(probabilities, truth))
         return 1.0 - both / ops.maximum(sizes - both, 1.0)
 
 
