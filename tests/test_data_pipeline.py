@@ -103,6 +103,44 @@ def test_starting_later_reads_nothing_that_is_skipped():
     assert 2 <= len(read_indices) < 200
 
 
+EVERYTHING = {
+    "hue": 0.1,
+    "vertical_flip": True,
+    "rotation": 20.0,
+    "cutout": 0.3,
+    "class_mix": 0.5,
+    "max_class_share": 0.75,
+}
+
+
+@pytest.mark.slow
+def test_starting_later_gives_the_same_with_every_augmentation_and_each_of_them_counts():
+    source = data.load("synthetic", num_examples=7, size=(20, 24))
+    whole = batches(4, source, seed=3, **EVERYTHING)
+    assert_same(batches(2, source, seed=3, start_step=2, **EVERYTHING), whole[2:])
+    plain = batches(2, source, seed=3)
+    for name, value in EVERYTHING.items():
+        changed = batches(2, source, seed=3, **{name: value})
+        assert not all(
+            np.array_equal(images, others) for (images, _), (others, _) in zip(changed, plain, strict=True)
+        ), name
+
+
+def test_images_of_other_channels_are_turned_cut_out_and_mixed_but_not_recoloured():
+    source = indexed(
+        "five", ["a", "b"], 3, lambda index: (np.zeros((9, 8, 5), np.uint8), np.zeros((9, 8), np.uint8), ""), channels=5
+    )
+    options = {name: value for name, value in EVERYTHING.items() if name != "hue"}
+    assert batches(1, source, **options)[0][0].shape == (4, 8, 8, 5)
+    with pytest.raises(ValueError, match=r"hue=0\.1 change red, .* the images of five have 5 channels"):
+        pipeline.training(source, batch_size=2, crop_size=4, hue=0.1)
+
+
+def test_mixing_with_nothing_is_refused():
+    with pytest.raises(ValueError, match="another of its batch: batch_size=1 has none"):
+        pipeline.training(marked(2), batch_size=1, crop_size=4, class_mix=0.5)
+
+
 def test_flips_and_scales_can_be_left_out():
     ramp = np.broadcast_to(np.arange(8, dtype=np.uint8), (8, 8))
     source = indexed("ramp", list("abcdefgh"), 1, lambda _: (np.repeat(ramp[..., None], 3, -1), ramp, "ramp"))

@@ -160,3 +160,127 @@ def test_other_images_than_rgb_are_cut_and_turned_but_not_recoloured():
     assert transforms.random_flip(image, label, (0, 1))[0].shape == (6, 8, 5)
     with pytest.raises(ValueError, match="random_colour changes red, green and blue, and the image has 5 channels"):
         transforms.random_colour(image, (0, 1), brightness=0.1)
+
+
+def test_a_vertical_flip_turns_half_of_the_pictures_upside_down():
+    image, label = picture(11, 13)
+    mirrored = 0
+    for number in range(100):
+        flipped_image, flipped_label = transforms.random_vertical_flip(image, label, (3, number))
+        np.testing.assert_array_equal(flipped_image[..., 0], 10 * flipped_label)
+        mirrored += np.array_equal(flipped_label, label[::-1])
+    assert 30 < mirrored < 70
+
+
+def test_hue_turns_the_circle_of_colours_and_leaves_greys():
+    import colorsys
+
+    image = np.random.default_rng(0).uniform(40, 200, (4, 5, 3)).astype(np.float32)
+    turns = []
+    for number in range(15):
+        turned = transforms.random_colour(image, (0, number), hue=0.2).numpy()
+        before, after = (
+            np.array([colorsys.rgb_to_hsv(*pixel) for pixel in each.reshape(-1, 3) / 255]) for each in (image, turned)
+        )
+        turn = (after[:, 0] - before[:, 0] + 0.5) % 1 - 0.5
+        np.testing.assert_allclose(turn, turn[0], atol=1e-3)
+        np.testing.assert_allclose(after[:, 1:], before[:, 1:], atol=1e-3)
+        turns.append(turn[0])
+    assert -0.2 <= min(turns) < -0.08
+    assert 0.08 < max(turns) <= 0.2
+    grey = np.full((2, 2, 3), 90, np.float32)
+    np.testing.assert_allclose(transforms.random_colour(grey, (0, 1), hue=0.5), grey, atol=1e-3)
+    with pytest.raises(ValueError, match=r"hue=0\.6"):
+        transforms.random_colour(image, (0, 1), hue=0.6)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_a_rotation_turns_image_and_label_about_their_middle_and_ignores_the_padding(channels):
+    rows, columns = np.mgrid[:41, :31]
+    # Each label is a place: so it can be compared with where the turn takes it from.
+    for places in (rows, columns):
+        image = np.repeat(places[..., None], channels, -1).astype(np.float32)
+        angles, grey = [], 0
+        for number in range(12):
+            turned, label = transforms.random_rotation(image, places.astype(np.uint8), 30.0, (1, number))
+            turned, label = turned.numpy(), label.numpy()
+            assert turned.shape == image.shape
+            inside = label != 255
+            # Bilinear and nearest at the same points differ by half a pixel at most, but where padding is mixed in.
+            near = np.abs(turned[..., 0] - label)[inside] <= 0.5 + 1e-3
+            assert near.mean() > 0.9
+            # The outermost row of padding is mixed with the image.
+            grey = max(grey, np.mean(turned[~inside] == 127.5) if not inside.all() else 0)
+            assert label[20, 15] == places[20, 15]
+            slope_x = (turned[20, 20, 0] - turned[20, 10, 0]) / 10
+            slope_y = (turned[25, 15, 0] - turned[15, 15, 0]) / 10
+            assert np.hypot(slope_x, slope_y) == pytest.approx(1, abs=1e-3)
+            angles.append(np.degrees(np.arctan2(slope_x, slope_y)) - (0 if places is rows else 90))
+        assert grey > 0.3
+        angles = (np.array(angles) + 180) % 360 - 180
+        assert -30.1 <= angles.min() < -8
+        assert 8 < angles.max() <= 30.1
+    image, label = picture(9, 12)
+    still = transforms.random_rotation(image, label, 0.0, (0, 1))
+    np.testing.assert_array_equal(still[0], image)
+    np.testing.assert_array_equal(still[1], label)
+
+
+def test_a_cutout_is_a_grey_rectangle_of_its_share_anywhere():
+    image, middles = np.zeros((20, 30, 3), np.float32), []
+    for number in range(60):
+        grey = transforms.random_cutout(image, 0.5, (2, number)).numpy()
+        assert set(np.unique(grey)) <= {0.0, 127.5}
+        rows, columns = (np.flatnonzero((grey[..., 0] > 0).any(axis)) for axis in (1, 0))
+        assert (grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 127.5).all()
+        assert 5 <= len(rows) <= 10
+        assert 7 <= len(columns) <= 15
+        middles.append((rows[0] == 0, rows[-1] == 19, columns[0] == 0, columns[-1] == 29))
+    assert all(3 < count < 45 for count in np.sum(middles, 0))
+
+
+def test_class_mix_puts_half_of_the_neighbours_classes_on_an_image():
+    rng = np.random.default_rng(0)
+    labels = np.stack([rng.choice(classes, (6, 7)) for classes in ([0, 1, 2], [3, 4, 255], [5], [6, 7, 8, 9])])
+    labels = labels.astype(np.uint8)
+    images = np.repeat(labels[..., None] * 10.0, 3, -1).astype(np.float32) % 251
+    kinds = set()
+    for number in range(8):
+        mixed, mixed_labels = (each.numpy() for each in transforms.class_mix(images, labels, 1.0, (0, number)))
+        np.testing.assert_array_equal(mixed[..., 0], (mixed_labels * 10.0) % 251)
+        for index, count in enumerate((1, 1, 2, 2)):
+            theirs = labels[(index + 1) % 4]
+            taken = set(mixed_labels[index].ravel()) & set(theirs.ravel()) - {255}
+            assert len(taken) == count
+            covered = np.isin(theirs, list(taken))
+            np.testing.assert_array_equal(mixed_labels[index][covered], theirs[covered])
+            np.testing.assert_array_equal(mixed_labels[index][~covered], labels[index][~covered])
+            kinds.add((index, *taken))
+    assert len(kinds) > 8
+    some = [np.array_equal(transforms.class_mix(images, labels, 0.5, (1, n))[1][0], labels[0]) for n in range(40)]
+    assert 8 < sum(some) < 32
+    np.testing.assert_array_equal(transforms.class_mix(images, labels, 0.0, (0, 1))[0], images)
+
+
+def test_crops_seek_a_place_with_several_classes():
+    label = np.zeros((40, 200), np.uint8)
+    label[:, 150:170] = 1
+    label[:, 190:] = 255
+    image = np.zeros((40, 200, 3), np.uint8)
+
+    def crops(share):
+        @tf.function
+        def crop(number):
+            return transforms.random_scaled_crop(image, label, (20, 20), 1.0, tf.stack([0, number]), share)[1]
+
+        found = [crop(tf.constant(number)).numpy() for number in range(100)]
+        shares = [np.bincount(each[each != 255], minlength=2) for each in found]
+        return [(counts > 0).all() and counts.max() < 0.75 * counts.sum() for counts in shares]
+
+    # One place in eight has both classes so: by chance in one of ten draws, with the tenth as it is, in 1 - (7/8)^10.
+    assert np.mean(crops(1.0)) < 0.25
+    assert np.mean(crops(0.75)) > 0.6
+    # Where no place will do, one is taken all the same.
+    flat = np.full((9, 9), 3, np.uint8)
+    _, taken = transforms.random_scaled_crop(np.zeros((9, 9, 3), np.uint8), flat, (4, 4), 1.0, (0, 1), 0.5)
+    assert (taken.numpy() == 3).all()

@@ -7,6 +7,7 @@ from keras_deeplab.cli.network import Network
 from keras_deeplab.cli.shared import DATA, load_data
 from keras_deeplab.data.settings import DataOptions
 from keras_deeplab.options import OptionError, Options, Preset, in_flags, near, nested, option, record
+from keras_deeplab.training.class_weights import with_class_weights
 from keras_deeplab.training.recipes import RECIPES
 from keras_deeplab.training.settings import TrainSettings
 
@@ -53,9 +54,12 @@ def run(arguments: Arguments) -> None:
     validation = None
     if arguments.val_split.lower() != "none":
         validation = load_data(arguments.data, arguments.val_split, arguments.reading)
+    settings = _settings(arguments, source)
     if arguments.check_data and arguments.data != "synthetic":
         for part in filter(None, (source, validation)):
             counts = part.check()
+            if part is source:
+                settings = with_class_weights(settings, source, counts)
             absent = [name for name, count in zip(part.classes, counts, strict=False) if not count]
             print(f"{part.name}: {part.num_examples} samples read" + (f"; none of {', '.join(absent)}" * bool(absent)))
 
@@ -63,7 +67,6 @@ def run(arguments: Arguments) -> None:
 
     import keras_deeplab
 
-    settings = _settings(arguments, source)
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(arguments.dtype_policy)
     model = arguments.network.build(source)

@@ -17,6 +17,12 @@ def training(
     brightness: float = 0.0,
     contrast: float = 0.0,
     saturation: float = 0.0,
+    hue: float = 0.0,
+    vertical_flip: bool = False,
+    rotation: float = 0.0,
+    cutout: float = 0.0,
+    class_mix: float = 0.0,
+    max_class_share: float = 1.0,
     seed: int = 0,
     start_step: int = 0,
 ) -> tf.data.Dataset:
@@ -32,7 +38,12 @@ def training(
         scale_range: smallest and largest random scale.
         scale_step: scales between them come in steps of this; 0 for any.
         flip: whether to mirror half of the samples left to right.
-        brightness, contrast, saturation: how far to vary the colours, see `transforms.random_colour`; 0 for not.
+        brightness, contrast, saturation, hue: how far to vary the colours, see `transforms.random_colour`; 0 for not.
+        vertical_flip: whether to mirror half of the samples top to bottom.
+        rotation: greatest angle by which they are turned, in degrees.
+        cutout: side of a grey rectangle that is put on each, as a share of the crop's; 0 for none.
+        class_mix: probability of each to get half of the classes of its neighbour in the batch.
+        max_class_share: below 1, crops are sought in which no class has so much, see `transforms.random_scaled_crop`.
         seed: int.
         start_step: int, how many batches to skip.
 
@@ -47,33 +58,50 @@ def training(
         )
     # Refused here, not when the first batch is drawn.
     transforms.random_scale((0, 0), scale_range, scale_step)
-    recolour = bool(brightness or contrast or saturation)
+    colours = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+    recolour = any(colours.values())
     if recolour and source.channels != 3:
         raise ValueError(
-            f"brightness={brightness}, contrast={contrast}, saturation={saturation} change red, green and blue, and "
+            f"{', '.join(f'{name}={value}' for name, value in colours.items())} change red, green and blue, and "
             f"the images of {source.name} have {source.channels} channels: leave them at 0"
         )
+    if class_mix and batch_size < 2:
+        raise ValueError(f"class_mix={class_mix} mixes each image with another of its batch: batch_size=1 has none")
     start = start_step * batch_size
 
     def augment(position, sample):
         # One seed for each sample ever shown, whichever thread works on it.
-        seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), position]), 4)
+        own = tf.stack([tf.constant(seed, tf.int64), position])
+        seeds, more = tf.random.split(own, 4), tf.random.split(tf.random.fold_in(own, 1), 3)
         image, label = sample["image"], sample["label"]
         if flip:
             image, label = transforms.random_flip(image, label, seeds[0])
+        if vertical_flip:
+            image, label = transforms.random_vertical_flip(image, label, more[0])
+        if rotation:
+            image, label = transforms.random_rotation(image, label, rotation, more[1])
         scale = transforms.random_scale(seeds[1], scale_range, scale_step)
-        image, label = transforms.random_scaled_crop(image, label, crop_size, scale, seeds[2])
+        image, label = transforms.random_scaled_crop(image, label, crop_size, scale, seeds[2], max_class_share)
         if recolour:
-            image = transforms.random_colour(image, seeds[3], brightness, contrast, saturation)
+            image = transforms.random_colour(image, seeds[3], **colours)
+        if cutout:
+            image = transforms.random_cutout(image, cutout, more[2])
         return tf.ensure_shape(image, [*crop_size, source.channels]), tf.ensure_shape(label, crop_size)
 
-    return (
+    batches = (
         source.stream(shuffle_seed=seed, start=start)
         .enumerate(start)
         .map(augment, tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size, drop_remainder=True)
-        .prefetch(2)
     )
+    if class_mix:
+
+        def mix(step, batch):
+            own = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), step]), 2)
+            return transforms.class_mix(*batch, class_mix, own)
+
+        batches = batches.enumerate(start_step).map(mix, tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(2)
 
 
 def evaluation(source: Source, limit: int | None = None) -> tf.data.Dataset:

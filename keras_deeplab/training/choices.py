@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,143 @@ def cross_entropy(settings: Any, ignore_label: int) -> Any:
     """`keras_deeplab.training.losses.SparseCategoricalCrossentropy` of a run."""
     from keras_deeplab.training.losses import SparseCategoricalCrossentropy
 
-    return SparseCategoricalCrossentropy(ignore_label, settings.class_weights, settings.top_k_fraction)
+    return SparseCategoricalCrossentropy(ignore_label, **_of_pixels(settings), label_smoothing=settings.label_smoothing)
+
+
+def focal(settings: Any, ignore_label: int) -> Any:
+    """`keras_deeplab.training.losses.Focal` of a run."""
+    from keras_deeplab.training.losses import Focal
+
+    return Focal(settings.focal_gamma, ignore_label, **_of_pixels(settings))
+
+
+def boundary(settings: Any, ignore_label: int) -> Any:
+    """`keras_deeplab.training.losses.BoundaryCrossentropy` of a run."""
+    from keras_deeplab.training.losses import BoundaryCrossentropy
+
+    own = (settings.boundary_weight, settings.boundary_radius)
+    return BoundaryCrossentropy(*own, ignore_label, **_of_pixels(settings), label_smoothing=settings.label_smoothing)
+
+
+def dice(settings: Any, ignore_label: int) -> Any:
+    """`keras_deeplab.training.losses.Dice` of a run."""
+    from keras_deeplab.training.losses import Dice
+
+    return Dice(ignore_label, settings.loss_per_image)
+
+
+def jaccard(settings: Any, ignore_label: int) -> Any:
+    """`keras_deeplab.training.losses.Jaccard` of a run."""
+    from keras_deeplab.training.losses import Jaccard
+
+    return Jaccard(ignore_label, settings.loss_per_image)
+
+
+def lovasz(settings: Any, ignore_label: int) -> Any:
+    """`keras_deeplab.training.losses.LovaszSoftmax` of a run."""
+    from keras_deeplab.training.losses import LovaszSoftmax
+
+    return LovaszSoftmax(ignore_label, settings.loss_per_image)
+
+
+_PIXELS = ("class_weights", "top_k_fraction", "hard_example_steps")
+
+
+def _of_pixels(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in _PIXELS}
 
 
 # (settings, ignored label) -> function from labels (B, H, W) and logits (B, H, W, C) to a number
-LOSSES: Registry[Callable[[Any, int], Any]] = Registry("loss", cross_entropy=cross_entropy)
+LOSSES: Registry[Callable[[Any, int], Any]] = Registry(
+    "loss", cross_entropy=cross_entropy, focal=focal, boundary=boundary, dice=dice, jaccard=jaccard, lovasz=lovasz
+)
+# The options of `settings.Loss` that each reads; one that isn't here may read any.
+LOSS_OPTIONS: dict[str, tuple[str, ...]] = {
+    "cross_entropy": (*_PIXELS, "label_smoothing"),
+    "focal": (*_PIXELS, "focal_gamma"),
+    "boundary": (*_PIXELS, "label_smoothing", "boundary_weight", "boundary_radius"),
+    "dice": ("loss_per_image",),
+    "jaccard": ("loss_per_image",),
+    "lovasz": ("loss_per_image",),
+}
+
+
+def terms(text: str) -> dict[str, float]:
+    """The losses of a sum with their weights.
+
+    Raises:
+        ValueError: a weight is no positive number, or a loss is there twice.
+
+    >>> terms("cross_entropy + 0.5*dice")
+    {'cross_entropy': 1.0, 'dice': 0.5}
+    """
+    found: dict[str, float] = {}
+    for part in text.split("+"):
+        weight, times, name = part.rpartition("*")
+        name, factor = name.strip(), float(weight) if times else 1.0
+        if name in found or not 0.0 < factor < float("inf"):
+            raise ValueError(part)
+        found[name] = factor
+    return found
+
+
+def summed(weights: Mapping[str, float]) -> str:
+    """The text of a sum of losses, what `terms` reads.
+
+    >>> summed({"cross_entropy": 1, "dice": 0.5})
+    'cross_entropy+0.5*dice'
+    """
+    return "+".join(name if weight == 1 else f"{float(weight)!r}*{name}" for name, weight in weights.items())
+
+
+class _Sums(Collection[str]):
+    """The names of losses as choices of an option, which admits sums of them as well."""
+
+    def __contains__(self, text: object) -> bool:
+        try:
+            return isinstance(text, str) and all(name in LOSSES for name in terms(text))
+        except ValueError:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(LOSSES)
+
+    def __len__(self) -> int:
+        return len(LOSSES)
+
+
+LOSS_SUMS = _Sums()
+
+
+def make_loss(settings: Any, ignore_label: int) -> Any:
+    """The loss of a run: the settings' own object, a row of `LOSSES`, or a sum of rows.
+
+    Returns:
+        A function from labels (B, H, W) and logits (B, H, W, C) to a number.
+
+    Raises:
+        ValueError: `class_weights` is still "auto", or the object ignores another label.
+    """
+    if settings.class_weights == "auto":
+        raise ValueError(
+            "class_weights='auto' follows the pixels of each class, which must be counted first: "
+            "keras_deeplab.training.class_weights.with_class_weights(settings, source)"
+        )
+    if not isinstance(settings.name, str):
+        theirs = getattr(settings.name, "ignore_label", ignore_label)
+        if theirs != ignore_label:
+            raise ValueError(
+                f"the loss ignores the label {theirs} and the data {ignore_label}: make it with "
+                f"ignore_label={ignore_label}"
+            )
+        return settings.name
+    weights = terms(settings.name)
+    losses = [LOSSES[name](settings, ignore_label) for name in weights]
+    if list(weights.values()) == [1.0]:
+        return losses[0]
+    from keras_deeplab.training.losses import WeightedSum
+
+    return WeightedSum(losses, list(weights.values()))
 
 
 def poly(settings: Any, learning_rate: float, steps: int) -> Any:

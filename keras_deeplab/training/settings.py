@@ -3,12 +3,14 @@
 Importing this imports no Keras, so that a command can show its help at once.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from keras_deeplab.options import (
     KINDS,
     Factors,
+    Kind,
     Numbers,
     OptionError,
     Options,
@@ -19,7 +21,7 @@ from keras_deeplab.options import (
     plain,
     record,
 )
-from keras_deeplab.training.choices import LOSSES, OPTIMIZERS, SCHEDULES
+from keras_deeplab.training.choices import LOSS_OPTIONS, LOSS_SUMS, OPTIMIZERS, SCHEDULES, summed, terms
 
 
 @record
@@ -34,6 +36,19 @@ class Augmentation(Options):
     brightness: float = option(0.0, "share by which the brightness varies, e.g. 0.2", minimum=0, maximum=1)
     contrast: float = option(0.0, "likewise the contrast", minimum=0, maximum=1)
     saturation: float = option(0.0, "likewise the saturation", minimum=0, maximum=1)
+    hue: float = option(0.0, "share of the circle of colours by which they move, e.g. 0.1", minimum=0, maximum=0.5)
+    vertical_flip: bool = option(False, "whether half of the images are turned upside down, for views from above")
+    rotation: float = option(0.0, "greatest angle by which images are turned, in degrees", minimum=0, maximum=180)
+    cutout: float = option(0.0, "side of a grey rectangle on each image, as a share of its own", minimum=0, maximum=1)
+    class_mix: float = option(
+        0.0, "probability of an image to get half of the classes of another of its batch", minimum=0, maximum=1
+    )
+    max_class_share: float = option(
+        1.0,
+        "below 1, crops are sought in which no class has so much of the labelled pixels, e.g. 0.75",
+        above=0,
+        maximum=1,
+    )
 
     def checked(self) -> None:
         low, high = self.scale_range
@@ -43,17 +58,88 @@ class Augmentation(Options):
             )
 
 
+def _loss(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        value = summed({KINDS[str].check(name): KINDS[float].check(weight) for name, weight in value.items()})
+    if isinstance(value, str):
+        return summed(terms(value)) if value in LOSS_SUMS else value
+    if not callable(value) or not hasattr(value, "get_config"):
+        raise TypeError(value)
+    return value
+
+
+_LOSS = Kind(
+    "a sum of them such as cross_entropy+0.5*dice or a dict from names to weights, or a keras.losses.Loss",
+    _loss,
+    spelled="a sum of them such as cross_entropy+0.5*dice",
+    metavar="LOSS",
+)
+
+
+def _weights(value: Any) -> Any:
+    return value if value == "auto" else KINDS[Numbers].check(value)
+
+
+_WEIGHTS = Kind(
+    "auto, or a list of finite numbers",
+    _weights,
+    lambda text: text if text == "auto" else KINDS[Numbers].read(text),
+    "auto, or finite numbers X,X",
+    "auto|X,X,...",
+)
+
+
 @record
 class Loss(Options):
-    """What is learnt: a row of `keras_deeplab.training.choices.LOSSES`, and its settings."""
+    """What is learnt: rows of `keras_deeplab.training.choices.LOSSES` and their settings, or a loss of its own."""
 
     TITLE = "loss"
 
-    name: str = option("cross_entropy", "what is minimised", name="loss", choices=LOSSES)
-    class_weights: Numbers | None = option(None, "weight of each class, by default 1", minimum=0)
-    top_k_fraction: float = option(1.0, "share of hardest pixels that are learnt", above=0, maximum=1)
-    # torchvision's, whose heads ours are (references/segmentation/train.py).
-    auxiliary_weight: float = option(0.5, "weight of the auxiliary output's loss, where the model has one", minimum=0)
+    name: Any = option("cross_entropy", "what is minimised", name="loss", kind=_LOSS, choices=LOSS_SUMS)
+    class_weights: Any = option(
+        None,
+        "factor on the pixels of each class, by default 1; auto has them from the pixels of the data, so that rare "
+        "classes count more",
+        kind=_WEIGHTS,
+        minimum=0,
+    )
+    label_smoothing: float = option(
+        0.0,
+        "share of a label that is spread over all classes, of cross_entropy and boundary",
+        minimum=0,
+        below=1,
+    )
+    top_k_fraction: float = option(
+        1.0, "share of hardest pixels that are learnt, of the losses of single pixels", above=0, maximum=1
+    )
+    hard_example_steps: int = option(0, "steps over which the share falls from 1 to top_k_fraction", minimum=0)
+    focal_gamma: float = option(2.0, "how much less well classified pixels count, of focal", minimum=0)
+    boundary_weight: float = option(4.0, "by how much more a pixel beside a border counts, of boundary", minimum=0)
+    boundary_radius: int = option(5, "pixels from a border on that count more, of boundary", minimum=1)
+    loss_per_image: bool = option(
+        False, "whether dice, jaccard and lovasz are means over images, not of the batch's pixels together"
+    )
+    # PSPNet's (Zhao et al. 2017, section 4.2) and mmsegmentation's (configs/_base_/models/deeplabv3plus_r50-d8.py).
+    auxiliary_weight: float = option(0.4, "weight of the auxiliary output's loss, where the model has one", minimum=0)
+
+    def checked(self) -> None:
+        own = [each for each in fields(self) if each.name not in ("name", "auxiliary_weight")]
+        changed = [each.name for each in own if getattr(self, each.name) != each.default]
+        if not isinstance(self.name, str):
+            if changed:
+                raise OptionError(
+                    "{" + changed[0] + "} can't be given along with a loss that is already made: give it there"
+                )
+            return
+        read = [LOSS_OPTIONS.get(name) for name in terms(self.name)]
+        for name in changed:
+            readers = [other for other, reads in LOSS_OPTIONS.items() if name in reads]
+            if readers and not any(each is None or name in each for each in read):
+                raise OptionError(
+                    "{" + name + "} is of {readers}, and {loss} is {own}", readers=", ".join(readers), own=self.name
+                )
+        if self.hard_example_steps and self.top_k_fraction == 1.0:
+            raise OptionError("{hard_example_steps} are those in which {top_k_fraction} is reached: give that too")
 
 
 @record
@@ -259,11 +345,12 @@ class TrainSettings(Options):
         values = super().to_json()
         if self.preset is not None:
             values |= {"recipe": self.preset.name, "overridden": sorted(self.overridden().keys() & values.keys())}
-        if not isinstance(self.optimization.optimizer, str):
-            import keras
+        for name, value in (("optimizer", self.optimization.optimizer), ("loss", self.loss.name)):
+            if not isinstance(value, str):
+                import keras
 
-            serialized = keras.saving.serialize_keras_object(self.optimization.optimizer)
-            # Keras numbers names afresh in every process.
-            serialized["config"].pop("name")
-            values["optimizer"] = plain(serialized)
+                serialized = keras.saving.serialize_keras_object(value)
+                # Keras numbers names afresh in every process.
+                serialized["config"].pop("name", None)
+                values[name] = plain(serialized)
         return values

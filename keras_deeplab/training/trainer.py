@@ -23,8 +23,10 @@ from keras_deeplab.training.callbacks.interrupts import Interrupted, Interrupts
 from keras_deeplab.training.callbacks.progress import ProgressLine
 from keras_deeplab.training.callbacks.run import TrainingRun
 from keras_deeplab.training.callbacks.validation import Validation
-from keras_deeplab.training.choices import LOSSES
+from keras_deeplab.training.choices import make_loss
+from keras_deeplab.training.class_weights import with_class_weights
 from keras_deeplab.training.fitting import fit
+from keras_deeplab.training.losses import FollowSteps, LossStep, step_variables
 from keras_deeplab.training.optimizers import make_optimizer
 from keras_deeplab.training.replicas import replicas_of, synchronized
 from keras_deeplab.training.run_directory import RunDirectory
@@ -82,7 +84,7 @@ def train(
             Ctrl-C doesn't wait for it.
     """
     settings = TrainSettings.of(**options) if settings is None else settings.with_options(**options)
-    settings = settings.resolved(source.num_examples)
+    settings = with_class_weights(settings.resolved(source.num_examples), source)
     _check_arguments(model, source, validation, settings)
     trained = compiled(model, source, settings)
     # Plain JSON values, so that a config read from a file compares equal.
@@ -109,7 +111,7 @@ def train(
                 keeper.amend(scores)
         if start < settings.steps and interrupts.received is None:
             line = ProgressLine(settings.steps, start, progress)
-            order = [interrupts, line, *filter(None, [scored]), keeper, *callbacks]
+            order = [FollowSteps(trained.loss), interrupts, line, *filter(None, [scored]), keeper, *callbacks]
             with data.readable_errors(), synchronized(trained):
                 fit(
                     trained,
@@ -148,10 +150,10 @@ def compiled(model: keras.Model, source: Source, settings: TrainSettings) -> Seg
     Raises:
         ValueError: the model can't learn the data, or the settings don't fit it.
     """
-    settings = settings.resolved(source.num_examples)
+    settings = with_class_weights(settings.resolved(source.num_examples), source)
     objectives.check_model(model, source)
     _set_batch_norm(model, settings)
-    loss = LOSSES[settings.loss.name](settings.loss, source.ignore_label)
+    loss = make_loss(settings.loss, source.ignore_label)
     with model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else nullcontext():
         outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
         twin = SegmentationModel(model.inputs[0], outputs, name=model.name)
@@ -161,7 +163,10 @@ def compiled(model: keras.Model, source: Source, settings: TrainSettings) -> Seg
             optimizer=make_optimizer(twin, settings),
             loss=[loss] * len(model.outputs) if several else loss,
             loss_weights=[1.0, settings.loss.auxiliary_weight] if several else None,
-            metrics=[MeanIoU(source.num_classes, source.ignore_label)],
+            metrics=[
+                MeanIoU(source.num_classes, source.ignore_label),
+                *([LossStep(loss)] if step_variables(loss) else []),
+            ],
             # XLA is all there is to JAX; elsewhere it makes depthwise convolutions far slower on CPUs.
             jit_compile=settings.jit_compile or keras.backend.backend() == "jax",
             auto_scale_loss=False,

@@ -1,0 +1,64 @@
+"""Cross-entropy, with smoothed labels where asked for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_deeplab.training.losses.base import Pixels
+from keras_deeplab.training.losses.hard_pixels import PixelwiseLoss
+
+
+@keras.saving.register_keras_serializable("keras_deeplab")
+class SparseCategoricalCrossentropy(PixelwiseLoss):
+    """Label maps (B, H, W) and logits (B, H, W, C) to the weighted cross-entropy per valid pixel, a float32 number.
+
+    One logit has the binary cross-entropy, and two `class_weights`.
+
+    Args:
+        ignore_label: the label that is neither learnt nor counted.
+        class_weights, top_k_fraction, hard_example_steps: see `losses.hard_pixels.PixelwiseLoss`.
+        label_smoothing: in [0, 1): a pixel's label has 1 less that share, and all classes (its own too) have that share
+            in equal parts (Szegedy et al. 2016, section 7).
+        name: name of the loss.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    >>> import numpy as np
+    >>> loss = SparseCategoricalCrossentropy()
+    >>> labels = np.array([[[0, 255]]])
+    >>> logits = np.array([[[[0.0, 0.0], [5.0, -5.0]]]])
+    >>> print(f"{float(loss(labels, logits)):.4f}")
+    0.6931
+    """
+
+    def __init__(
+        self,
+        ignore_label: int = 255,
+        class_weights: Sequence[float] | None = None,
+        top_k_fraction: float = 1.0,
+        hard_example_steps: int = 0,
+        label_smoothing: float = 0.0,
+        name: str = "sparse_categorical_crossentropy",
+    ) -> None:
+        super().__init__(ignore_label, class_weights, top_k_fraction, hard_example_steps, name)
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be at least 0 and less than 1, received {label_smoothing!r}")
+        self.label_smoothing = float(label_smoothing)
+
+    def pixel_losses(self, pixels: Pixels) -> Any:
+        hard = cross_entropy(pixels)
+        if not self.label_smoothing:
+            return hard
+        spread = -ops.mean(ops.log_softmax(pixels.logits), axis=-1)
+        return (1.0 - self.label_smoothing) * hard + self.label_smoothing * spread
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"label_smoothing": self.label_smoothing}
+
+
+def cross_entropy(pixels: Pixels) -> Any:
+    """The cross-entropy of each pixel, float32 (B, H, W)."""
+    return ops.sparse_categorical_crossentropy(pixels.labels, pixels.logits, from_logits=True)
