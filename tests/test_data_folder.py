@@ -90,6 +90,13 @@ def test_without_lists_a_seed_chooses_train_and_val(folder):
     assert "val_share=0.2 and split_seed=3" in parts["val"].notes[0]
     assert {tuple(samples(data.load(folder, "val", split_seed=seed))) for seed in range(6)} > {tuple(names["val"])}
     assert len(data.load(folder, "val", val_share=0.6)) == 2
+    (folder / "splits").mkdir()
+    (folder / "splits" / "test.txt").write_text("a\n")
+    for number in range(3):
+        write_png(folder / "images" / f"e{number}.png", photograph(number))
+        write_png(folder / "masks" / f"e{number}.png", labels(number))
+    both = [name for split in ("train", "val") for name in samples(data.load(folder, split))]
+    assert sorted(both) == ["b.c", "e0", "e1", "e2", "sub/d"]
 
 
 def test_what_is_in_no_list_is_val_where_val_has_none(folder):

@@ -195,3 +195,11 @@ def test_prediction_has_the_convention_of_the_data(make, tmp_path):
     np.testing.assert_array_equal(seen[0], np.rot90(np.array(image), -1))
     Image.fromarray(np.rot90(truth(0), -1)).save(folder / "masks" / "a.png")
     np.testing.assert_array_equal(next(iter(data.load(folder).dataset()))["image"], seen[0])
+
+
+def test_masks_that_kept_their_photographs_orientation_are_turned_or_left_with_them(make):
+    folder = make(orientation=6)
+    for number, name in enumerate("abc"):
+        saved(folder / "masks" / f"{name}.png", truth(number), orientation=6)
+    np.testing.assert_array_equal(labels_of(data.load(folder, orientation="stored")), [truth(0), truth(1)])
+    np.testing.assert_array_equal(labels_of(data.load(folder)), [np.rot90(truth(number), -1) for number in (0, 1)])

@@ -296,12 +296,13 @@ def test_without_tifffile_the_error_says_how_to_get_it(monkeypatch):
         decode_image(tiff(noise(5), 1, [0] * 4), 5)
 
 
-def test_an_overview_in_a_tiff_is_no_channel():
+def test_an_overview_and_a_mask_in_a_tiff_are_no_channels():
     tifffile = pytest.importorskip("tifffile")
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(noise(1)[..., 0], photometric="minisblack")
         writer.write(noise(1)[:2, :3, 0], photometric="minisblack", subfiletype=1)
+        writer.write(noise(1)[..., 0] > 99, photometric="minisblack", subfiletype=4)
     np.testing.assert_array_equal(decode_image(file.getvalue(), 1), noise(1))
 
 

@@ -312,7 +312,7 @@ def test_blended_black_and_white_is_divided_at_half_when_told(dtype, white):
 
 def test_blended_numbers_and_colours_go_to_the_nearest_when_told():
     reader = label_reader(3, "grey", repair="nearest", label_offset=-10)
-    labels, moved = reader.decode(np.array([[0, 10, 11], [12, 200, 255], [13, 131, 254]], np.uint8))
+    labels, moved = reader.decode(np.array([[0, 10, 11], [12, 200, 255], [13, 133, 134]], np.uint8))
     assert (labels.tolist(), moved) == ([[0, 0, 1], [2, 255, 255], [2, 2, 255]], 5)
     colors = {(0, 0, 0): 0, (200, 0, 0): 1, (0, 200, 0): 1, (255, 255, 255): 255}
     values = np.array([[[0, 0, 0], [120, 3, 2], [9, 9, 9], [250, 240, 255], [0, 200, 0]]], np.uint8)

@@ -76,9 +76,9 @@ def scaled(image: np.ndarray, image_range: Sequence[float] | None) -> np.ndarray
             f"has pixels of {image.dtype}, here {low:g} to {high:g}, and images are 0 to 255: image_range= says which "
             f"two numbers become these, such as {told}"
         )
-    start, end = image_range
-    exact = np.float32 if image.dtype.itemsize <= 2 else np.float64
-    shares = (image.astype(exact) - exact(start)) * exact(255 / (end - start))
+    bottom, top = image_range
+    pixels = image.astype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
+    shares = (pixels - bottom) * (255 / (top - bottom))
     return np.rint(np.clip(shares, 0, 255)).astype(np.uint8)
 
 

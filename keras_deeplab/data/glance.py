@@ -53,8 +53,8 @@ def notes_on_orientation(pairs: Sequence[Pair], labels_of: LabelReader, upright:
         f"{len(found)} of {len(looked)} images that were looked at have an EXIF orientation, and their masks are taken "
         f'to be drawn for them {"turned by it" if upright else "as stored"} (orientation="{way}")'
     )
-    shares = [_agreement(pair, labels_of, channels, upright) for pair, _ in found[:_COMPARED]]
-    shares = [share for share in shares if share is not None]
+    compared = [_agreement(pair, labels_of, channels, upright) for pair, _ in found[:_COMPARED]]
+    shares = [share for share in compared if share is not None]
     if shares:
         here, there = np.mean(shares, 0)
         if there > 2 * here + 0.02:

@@ -46,9 +46,6 @@ def decode_image(
         png_chunks(data)
     elif data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little"):
         raise ValueError(f"is cut short: the BMP file has {len(data)} of {int.from_bytes(data[2:6], 'little')} bytes")
-    elif data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        size = 8 + int.from_bytes(data[4:8], "little")
-        raise ValueError(f"is cut short: the WebP file has {len(data)} of {size} bytes")
     if channels != 3 or many.keeps_channels(data):
         image = many.decode(data, channels, image_range)
     elif image is None:

@@ -24,6 +24,7 @@ def orientation_of(data: bytes) -> int:
     1, as stored, is that of every file that tells none or tells it in a damaged way. From 5 on height and width change
     places.
     """
+    blocks: Iterator[bytes]
     if data.startswith(b"\xff\xd8"):
         blocks = (block[6:] for block in _jpeg_blocks(data) if block.startswith(b"Exif\0\0"))
     elif data.startswith(b"\x89PNG"):

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,8 +209,8 @@ def split_pairs(
 def _made(
     split: str,
     lists: Mapping[str, Sequence[str]],
-    known: Collection[str],
-    whole: Collection[str],
+    known: Set[str],
+    whole: Set[str],
     options: SplitOptions,
     origin: Path,
 ) -> tuple[list[str], str]:
