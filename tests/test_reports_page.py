@@ -54,9 +54,9 @@ def test_pictures_keep_their_colours_and_fit():
     page = Page("")
     page.pictures([(image, "large"), (image[:20, :30], "small")])
     large, small = [each for tag, each in parsed(page.html()) if tag == "img"]
-    assert (large["width"], large["height"]) == ("320", "160")
-    assert (small["width"], small["height"]) == ("150", "100")
-    for tag, shape in ((large, (160, 320)), (small, (20, 30))):
+    assert (large["width"], large["height"]) == ("420", "210")
+    assert (small["width"], small["height"]) == ("420", "280")
+    for tag, shape in ((large, (210, 420)), (small, (20, 30))):
         data = base64.b64decode(tag["src"].partition("base64,")[2])
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert pixels.shape == (*shape, 3)

@@ -1,10 +1,15 @@
 """`keras-deeplab train`."""
 
+from typing import TYPE_CHECKING
+
 from keras_deeplab.cli.network import Network
 from keras_deeplab.cli.shared import DATA, load_data
 from keras_deeplab.data.settings import DataOptions
-from keras_deeplab.options import Options, nested, option, record
+from keras_deeplab.options import Options, in_flags, nested, option, record
 from keras_deeplab.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from keras_deeplab.data.source import Source
 
 HELP = "Train a DeepLab on a data set; the same command continues a killed run."
 
@@ -16,7 +21,7 @@ class Arguments(Options):
     val_split: str = option("val", "split to validate on; none: no validation")
     run_dir: str = option(help="folder of the run: checkpoints, history, settings", metavar="FOLDER")
     restart: bool = option(False, "whether to begin anew where the folder holds a run")
-    check_data: bool = option(True, "whether every mask is read first")
+    check_data: bool = option(True, "whether the data is checked first: the quick part of check-data")
     dtype_policy: str = option("float32", "float32, mixed_float16 or mixed_bfloat16", metavar="POLICY")
     reading: DataOptions = nested(DataOptions)
     network: Network = nested(Network)
@@ -29,10 +34,7 @@ def run(arguments: Arguments) -> None:
     if arguments.val_split.lower() != "none":
         validation = load_data(arguments.data, arguments.val_split, arguments.reading)
     if arguments.check_data and arguments.data != "synthetic":
-        for part in filter(None, (source, validation)):
-            counts = part.check()
-            absent = [name for name, count in zip(part.classes, counts, strict=False) if not count]
-            print(f"{part.name}: {part.num_examples} samples read" + (f"; none of {', '.join(absent)}" * bool(absent)))
+        _check(arguments, source, validation)
 
     import keras
 
@@ -50,3 +52,18 @@ def run(arguments: Arguments) -> None:
     if best is not None:
         print(f"best: mIoU {best['mean_iou']:.4f} at step {best['step']}: {result['best_model']}")
     print(f"last: {result['last']}")
+
+
+def _check(arguments: Arguments, source: "Source", validation: "Source | None") -> None:
+    """Refuses data with errors, by the quick part of `keras-deeplab check-data`, and tells the warnings."""
+    from keras_deeplab.data import doctor
+
+    parts = {arguments.split: source}
+    if validation is not None:
+        parts[doctor.other_name(arguments.val_split, arguments.split)] = validation
+    reading, crop_size = arguments.reading.given(), arguments.settings.crop_size
+    found = doctor.examine(parts, arguments.data, reading=reading, crop_size=crop_size, quick=True)
+    print(found.summary())
+    found.refuse_errors()
+    for warning in found.warnings:
+        print(in_flags(warning.told(), Arguments))

@@ -38,7 +38,8 @@ th, td { text-align: left; padding: 4px 12px; border: 1px solid var(--line); } t
   font-variant-numeric: tabular-nums; }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px; margin: 0.5em 0; }
 figure { margin: 0; padding: 6px; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
-figure img { display: block; max-width: 100%; } figcaption { font-size: 0.8rem; max-width: 320px; margin-top: 4px; }
+figure img { display: block; max-width: 100%; } figcaption { font-size: 0.8rem; max-width: 420px; margin-top: 4px; }
+details { margin: 0.5em 0; color: var(--muted); } ul { margin: 0.3em 0; padding-left: 1.5em; font-size: 0.9rem; }
 svg { display: block; max-width: 100%; height: auto; margin: 0.5em 0; font-size: 13px; } svg text { fill: var(--ink); }
 """
 
@@ -75,7 +76,12 @@ class Page:
             f'<div class="wide"><table><thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody></table></div>'
         )
 
-    def pictures(self, pictures: Iterable[tuple[np.ndarray, str]], side: int = 320) -> None:
+    def listing(self, title: str, lines: Sequence[str]) -> None:
+        """Lines that are folded away under a title."""
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        self._parts.append(f"<details><summary>{html.escape(title)}</summary><ul>{items}</ul></details>")
+
+    def pictures(self, pictures: Iterable[tuple[np.ndarray, str]], side: int = 420) -> None:
         """Pictures, uint8 (H, W, 3) or (H, W), beside one another, each with a line below.
 
         Args:
@@ -83,7 +89,7 @@ class Page:
         """
         figures = []
         for image, caption in pictures:
-            factor = max(1, side // (2 * max(image.shape[:2])))
+            factor = max(1, side // max(image.shape[:2]))
             uri, (height, width) = _data_uri(image, side)
             size = f'width="{factor * width}" height="{factor * height}"'
             sharp = ' style="image-rendering: pixelated"' * (factor > 1)
