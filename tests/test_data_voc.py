@@ -207,8 +207,9 @@ def test_labelmes_folder_without_lists_of_images_is_read_as_a_whole(devkit):
         file.unlink()
     (year / "ImageSets" / "Segmentation").rmdir()
     year.rename(devkit / "field")
-    with pytest.raises(FileNotFoundError, match=r"train\.txt.*split='all' takes all 3 images"):
-        data.load(devkit / "field")
+    with pytest.raises(FileNotFoundError, match=r"test\.txt.*split='all' takes all 3 images"):
+        data.load(devkit / "field", split="test")
+    assert [len(data.load(devkit / "field", split)) for split in ("train", "val")] == [2, 1]
     source = data.load(devkit / "field", split="all")
     assert list(found(source)) == ["field0", "field1", "field2"]
     assert source.classes == ["_background_", "leaf", "root"]

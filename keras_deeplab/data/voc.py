@@ -6,18 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_deeplab.data import glance
 from keras_deeplab.data.folder import (
     Colors,
     coded_label_reader,
     colors_by_label,
-    files_by_name,
     given_colors,
     given_names,
+    is_foreground,
     names_in,
     pair_reader,
-    split_pairs,
 )
 from keras_deeplab.data.images import EXTENSIONS
+from keras_deeplab.data.mask_files import EXTENSIONS as MASK_EXTENSIONS
+from keras_deeplab.data.mask_files import readable, refuse_black_and_white
+from keras_deeplab.data.pairs import (
+    AS_LISTED,
+    Pair,
+    SplitOptions,
+    files_by_name,
+    notes_on_text,
+    read_text,
+    split_pairs,
+)
+from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source, indexed
 from keras_deeplab.specs import IGNORED, Classes, Color, default_colors
 from keras_deeplab.specs.class_names import VOC
@@ -26,6 +38,7 @@ CLASSES = list(VOC.names)
 
 # Lists of classes that may stand beside the folders, the first goes before the others.
 LISTS = ("classes.txt", "class_names.txt", "labelmap.txt")
+_SPLITS = "ImageSets/Segmentation"
 _PHOTOGRAPH = re.compile(r"\d{6}|20\d\d_\d{6}")  # the official names: 000032 of VOC2007, 2007_000032 of those after it
 _LABEL = re.compile(r"(?P<name>[^:]+?)\s*(?::\s*(?P<color>\d+\s*,\s*\d+\s*,\s*\d+)?\s*(?::.*)?)?")
 _VOID = (224, 224, 192)  # the colour of VOC's ignored border
@@ -54,7 +67,14 @@ def read(
     colors: Colors | None = None,
     ignore_label: int | Sequence[int] | None = None,
     label_offset: int = 0,
+    mask_repair: str | None = None,
+    missing_masks: str = "refuse",
     augmented: bool | None = None,
+    channels: int = 3,
+    orientation: str | None = None,
+    image_range: Sequence[float] | None = None,
+    val_share: float | None = None,
+    split_seed: int = 0,
 ) -> Source:
     """Map a folder in VOC's layout to the `Source` of one of its segmentation splits.
 
@@ -68,7 +88,8 @@ def read(
         location: the folder that holds `VOCdevkit`, or `VOCdevkit`, or its `VOC2012`.
         split: name of a file in `ImageSets/Segmentation`, without `.txt`: train, val, trainval, trainaug, ...; or
             `"all"` or None for every image there is.
-        classes, num_classes, mask_encoding, colors, ignore_label, label_offset: as in `folder.read`.
+        classes, num_classes, mask_encoding, colors, ignore_label, label_offset, mask_repair, missing_masks, channels,
+            orientation, image_range, val_share, split_seed: as in `folder.read`.
         augmented: whether to take the masks from `SegmentationClassAug` (the 10,582 of SBD), not from
             `SegmentationClass`; None for those of the split `"trainaug"`.
 
@@ -78,7 +99,10 @@ def read(
     """
     path = Path(location).expanduser()
     root = devkit(path)
-    pairs = mask_pairs(root, split, split == "trainaug" if augmented is None else augmented)
+    reading = ImageOptions(orientation=orientation, image_range=image_range)
+    notes = notes_on_text([root / LISTS[0], root / LISTS[1], root / _SPLITS / f"{split}.txt"])
+    made = SplitOptions(missing_masks, val_share, split_seed)
+    pairs = mask_pairs(root, split, split == "trainaug" if augmented is None else augmented, made, notes)
     told = _told(root, path)
     classes = given_names(classes)
     if classes is None and told is None and num_classes is None:
@@ -97,14 +121,28 @@ def read(
     if told is not None and num_classes not in (None, count):
         raise ValueError(f"num_classes={num_classes}, but {root} has {count} classes: {', '.join(told.names)}")
     names, shown, coded = (None, None, None) if told is None else told
+    if is_foreground(names, mask_encoding):
+        names, shown, count = ("background", *names), shown and ((0, 0, 0), *shown), 2
     colors = given_colors(colors, count)
     if colors is not None:
         shown = colors_by_label(colors, count)
     elif mask_encoding in ("auto", "rgb"):
         colors = coded
-    labels_of = coded_label_reader(count, mask_encoding, colors, None, ignore_label, label_offset)
+    labels_of = coded_label_reader(count, mask_encoding, colors, None, ignore_label, label_offset, mask_repair)
     record = Classes(names, shown)
-    return indexed(f"{path} ({split or 'all'})", record, len(pairs), pair_reader(pairs, labels_of), num_classes=count)
+    if mask_encoding == "auto" and not colors:
+        refuse_black_and_white(readable(mask for *_, mask in pairs if mask), record.labels(count), str(root))
+    notes += glance.notes_on_masks(pairs, labels_of, mask_repair)
+    notes += glance.notes_on_orientation(pairs, labels_of, reading.upright, channels)
+    return indexed(
+        f"{path} ({split or 'all'})",
+        record,
+        len(pairs),
+        pair_reader(pairs, labels_of, channels, reading),
+        num_classes=count,
+        channels=channels,
+        notes=notes,
+    )
 
 
 def devkit(path: Path) -> Path:
@@ -125,7 +163,13 @@ def devkit(path: Path) -> Path:
     )
 
 
-def mask_pairs(root: Path, split: str | None, augmented: bool = False) -> list[tuple[str, Path, Path]]:
+def mask_pairs(
+    root: Path,
+    split: str | None,
+    augmented: bool = False,
+    made: SplitOptions = AS_LISTED,
+    notes: list[str] | None = None,
+) -> list[Pair]:
     """The (name, photograph, mask) of a split of the devkit `root`; raises as `folder.split_pairs`."""
     folder = "SegmentationClassAug" if augmented else "SegmentationClass"
     if not augmented and not any((root / folder).glob("*.png")) and (root / "SegmentationClassPNG").is_dir():
@@ -133,8 +177,8 @@ def mask_pairs(root: Path, split: str | None, augmented: bool = False) -> list[t
     if not (root / folder).is_dir():
         raise FileNotFoundError(f"{root} has no folder {folder}/")
     images = files_by_name(root / "JPEGImages", EXTENSIONS)
-    masks = files_by_name(root / folder, (".png",))
-    return split_pairs(root, split, images, masks, ("JPEGImages", folder), "ImageSets/Segmentation", _first_name)
+    masks = files_by_name(root / folder, (".png",)) or files_by_name(root / folder, MASK_EXTENSIONS)
+    return split_pairs(root, split, images, masks, ("JPEGImages", folder), _SPLITS, _first_name, made, notes)
 
 
 def _first_name(line: str) -> str:
@@ -194,7 +238,7 @@ def _in_order(told: _ClassList, names: tuple[str, ...]) -> _ClassList:
 def _label_map(file: Path) -> _ClassList:
     """The classes of CVAT's and Datumaro's labelmap.txt: `NAME:RED,GREEN,BLUE:PARTS:ACTIONS` a line."""
     names, colors, void = [], [], {}
-    for number, line in enumerate(file.read_text("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = _LABEL.fullmatch(line.strip())
