@@ -11,6 +11,7 @@ from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.cli import main
 from keras_deeplab.data import doctor
 from keras_deeplab.data.doctor.files import files_of, stored
+from keras_deeplab.data.mask_files import read_mask
 from keras_deeplab.data.masks import write_label_png
 
 
@@ -38,9 +39,13 @@ def write_image(path, image):
 def rewrite(folder, change, kind="masks", extension=".png"):
     """Each file of a kind as a function makes it from the numbers that it had."""
     for file in sorted((folder / kind).iterdir()):
-        pixels = change(stored(file))
+        pixels = change(numbers(file) if kind == "masks" else stored(file))
         file.unlink()
         write_image(file.with_suffix(extension), pixels)
+
+
+def numbers(mask):
+    return read_mask(mask).values
 
 
 def examined(folder, **reading):
@@ -70,21 +75,20 @@ def test_a_sound_folder_is_only_small(folder):
     assert len(found.evidence.files.pairs) == 16
 
 
-@pytest.mark.parametrize("high", [255, 65535])
-def test_masks_of_black_and_white_are_said_to_be_two_classes(folder, high):
-    dtype = np.uint8 if high == 255 else np.uint16
+def test_masks_of_black_and_white_are_said_to_be_two_classes(folder):
     (folder / "classes.txt").write_text("background\ncrack\n")
-    rewrite(folder, lambda mask: np.where(mask == 1, high, 0).astype(dtype))
-    finding = the(examined(folder), "one_class" if high == 255 else "mask_numbers")
-    assert finding.severity == "error"
-    assert f"0 and {high}" in finding.text
+    black_and_white(folder)
+    assert "mask_encoding=\"binary\" reads 0 as 'background'" in the(examined(folder), "refused").text
+    finding = the(examined(folder, mask_encoding="grey"), "one_class")
+    assert "The masks hold 0 and 255 and nothing else, so 255 seems to be the second class" in finding.text
     assert "mask_encoding='binary'" in finding.remedy
+    assert kinds(examined(folder, mask_encoding="binary")) == ["few_samples"]
+    black_and_white(folder, 200)
+    assert "0 and 200 alone" in the(examined(folder), "mask_numbers").text
 
 
-def test_one_named_class_with_black_and_white_masks_asks_for_both_names(folder):
-    (folder / "classes.txt").write_text("crack\n")
-    rewrite(folder, lambda mask: np.where(mask == 1, 255, 0).astype(np.uint8))
-    assert "Name both in classes.txt, such as background and crack" in the(examined(folder), "one_class").remedy
+def black_and_white(folder, light=255):
+    rewrite(folder, lambda mask: np.where(mask == mask.max(), light, 0).astype(np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def test_which_way_photographs_are_meant_is_told_by_sizes_or_by_edges(folder, or
         oriented(file, orientation)
         mask = folder / "masks" / file.name
         if fitting == "upright":
-            write_label_png(mask, np.ascontiguousarray(np.rot90(stored(mask), turns)))
+            write_label_png(mask, np.ascontiguousarray(np.rot90(numbers(mask), turns)))
     found = doctor.examine({}, folder, reading={"orientation": "stored" if fitting == "upright" else "upright"})
     finding = the(found, "orientation")
     assert finding.severity == "error"
@@ -145,19 +149,21 @@ def test_photographs_of_which_some_masks_fit_one_way_and_some_the_other_are_an_e
         oriented(file, 6)
         mask = folder / "masks" / file.name
         if place % 2:
-            write_label_png(mask, np.ascontiguousarray(np.rot90(stored(mask), -1)))
+            write_label_png(mask, np.ascontiguousarray(np.rot90(numbers(mask), -1)))
     finding = the(doctor.examine({}, folder), "orientation")
     assert (finding.severity, "8 masks fit stored, 8 masks fit upright" in finding.text) == ("error", True)
 
 
-def test_twelve_bits_in_sixteen_are_told_with_their_range(folder):
-    rewrite(folder, lambda image: image.astype(np.uint16) * 16, "images")
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+def test_images_of_more_than_8_bits_are_told_with_their_range(folder, extension):
+    rewrite(folder, lambda image: image.astype(np.uint16) * 16, "images", extension)
     finding = the(examined(folder), "bit_depth")
-    assert finding.severity == "warning"
-    assert "16 bits a channel" in finding.text
+    assert finding.severity == "error"
+    assert "16 of 16 images have 16 bits a channel, and the largest number is 3520, of 12 bits" in finding.text
     assert finding.remedy.startswith("image_range=(0, 4095)")
-    rewrite(folder, lambda image: image * 16, "images")
-    assert the(examined(folder), "bit_depth").severity == "note"
+    assert kinds(examined(folder, image_range=(0, 4095))) == ["few_samples"]
+    found = examined(folder, image_range=(0, 65535))
+    assert "image_range=" in the(found, "dark_images").remedy
 
 
 def test_images_of_differing_kinds_and_alpha_are_told(folder):
@@ -210,22 +216,24 @@ def test_images_and_masks_of_all_layouts_are_paired(tmp_path, layout):
 
 def test_stored_numbers_are_those_of_the_file(tmp_path):
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    write_label_png(tmp_path / "palette.png", labels)
-    np.testing.assert_array_equal(stored(tmp_path / "palette.png"), labels)
     np.save(tmp_path / "array.npy", labels)
     np.testing.assert_array_equal(stored(tmp_path / "array.npy"), labels)
     colours = np.random.default_rng(0).integers(0, 65536, (3, 4, 4), np.uint16)
-    write_image(tmp_path / "deep.png", colours)
-    np.testing.assert_array_equal(stored(tmp_path / "deep.png"), colours)
+    for extension in (".png", ".tif"):
+        write_image(tmp_path / f"deep{extension}", colours)
+        np.testing.assert_array_equal(stored(tmp_path / f"deep{extension}"), colours)
 
 
 def test_the_command_tells_the_worst_first_in_flags_and_ends_with_1(folder, tmp_path, capsys):
     assert main(["check-data", str(folder), "--crop-size", "32x48"]) == 0
     assert "note: train has 12 samples" in capsys.readouterr().out
-    (folder / "classes.txt").write_text("crack\n")
-    rewrite(folder, lambda mask: np.where(mask == 1, 255, 0).astype(np.uint8))
+    (folder / "classes.txt").write_text("background\ncrack\n")
+    black_and_white(folder)
     page = tmp_path / "<page>.html"
-    assert main(["check-data", str(folder), "--crop-size", "129", "--html", str(page)]) == 1
+    arguments = ["check-data", str(folder), "--crop-size", "129", "--html", str(page)]
+    assert main(arguments) == 1
+    assert "error: train and val can't be read: the masks of" in capsys.readouterr().out
+    assert main([*arguments, "--mask-encoding", "grey"]) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.partition(":")[0] in doctor.SEVERITIES]
     severities = [line.partition(":")[0] for line in lines]
     assert severities == sorted(severities, key=doctor.SEVERITIES.index)
@@ -256,8 +264,9 @@ def test_training_refuses_data_with_errors_and_tells_warnings(folder, tmp_path, 
     assert "warning: 1 image of 2 in val is in train too" in captured.out
     assert "-> --crop-size 33x49 fits the images" in captured.out
     assert "note:" not in captured.out
-    (folder / "classes.txt").write_text("crack\n")
-    rewrite(folder, lambda mask: np.where(mask == 1, 255, 0).astype(np.uint8))
+    (folder / "classes.txt").write_text("background\ncrack\n")
+    black_and_white(folder)
+    arguments += ["--mask-encoding", "grey"]
     assert main(arguments) == 1
     assert "the data can't be trained on as it is.\nerror: every labelled pixel" in capsys.readouterr().err
     assert main([*arguments, "--no-check-data"]) == 1

@@ -1,15 +1,18 @@
 """The page about a data set: what the doctor found, with pictures, the shares of the classes, samples of each."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab.data.channels import scaled
 from keras_deeplab.data.doctor import SEVERITIES, Evidence, Examination, Example
 from keras_deeplab.data.doctor.evidence import Part, Seen
 from keras_deeplab.data.doctor.files import as_codes, stored
 from keras_deeplab.data.images import read_image
+from keras_deeplab.data.mask_files import read_mask
 from keras_deeplab.data.source import Source
 from keras_deeplab.inference.answers import overlay
 from keras_deeplab.reports.page import Page, bars
@@ -17,6 +20,7 @@ from keras_deeplab.specs import IGNORED, default_colors
 
 _CLASSES = 40  # that samples are shown of
 _OF_EACH = 3
+_RANGE = (0, 65535)  # of images of more than 8 bits
 _TURNS = {"upright": True, "as stored": False}
 
 Pictures = Iterator[tuple[np.ndarray, str]]
@@ -93,7 +97,7 @@ def _pictures(evidence: Evidence, example: Example) -> Pictures:
     if turned and len(example.files) == 2:
         yield from _both_ways(*map(Path, example.files))
         return
-    found = [each for place, file in enumerate(example.files) for each in _as_stored(Path(file), mask=place == 1)]
+    found = [each for file, show in zip(example.files, (_image, _mask), strict=False) for each in show(Path(file))]
     if len({len(pixels) for pixels, _ in found}) == 1:
         yield functools.reduce(_beside, [pixels for pixels, _ in found]), "; ".join(told for _, told in found)
     else:
@@ -114,9 +118,8 @@ def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _both_ways(image: Path, mask: Path) -> Pictures:
     """A photograph with its mask over it, turned as EXIF asks and as it is stored."""
     try:
-        codes = _ranks(stored(mask))
         for told, upright in _TURNS.items():
-            pixels = read_image(image, upright=upright)
+            codes, pixels = _ranks(read_mask(mask, upright).values), read_image(image, 3, upright, _RANGE)
             if pixels.shape[:2] == codes.shape:
                 shown = _beside(pixels, overlay(pixels, codes, _palette(), 0.5, [0]))
                 yield shown, f"{image.name}, {told}, with its mask"
@@ -126,18 +129,22 @@ def _both_ways(image: Path, mask: Path) -> Pictures:
         return
 
 
-def _as_stored(path: Path, mask: bool) -> Pictures:
-    """A file's pixels, and its alpha channel where it has one."""
-    try:
+def _image(path: Path) -> Pictures:
+    """An image as it is stored, and its fourth channel."""
+    with contextlib.suppress(ValueError, OSError):
         pixels = stored(path)
-    except (ValueError, OSError):
-        return
-    channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
-    colours = pixels if channels in (1, 3) else pixels[..., : channels - 1]
-    shown = _palette()[_ranks(colours)] if mask else _visible(colours)
-    yield shown, f"{path.name}{', its colours' * (colours is not pixels)}"
-    if channels in (2, 4):
-        yield _visible(pixels[..., -1]), f"{path.name}, its alpha"
+        yield _visible(pixels), path.name
+        if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
+            yield _visible(pixels[..., -1]), f"{path.name}, its last channel"
+
+
+def _mask(path: Path) -> Pictures:
+    """A mask in colours of its own, and its alpha channel."""
+    with contextlib.suppress(ValueError, OSError):
+        values, _, alpha = read_mask(path, upright=False)
+        yield _palette()[_ranks(values)], path.name
+        if alpha is not None:
+            yield _visible(alpha), f"{path.name}, its alpha"
 
 
 def _ranks(pixels: np.ndarray) -> np.ndarray:
@@ -151,10 +158,8 @@ def _palette() -> np.ndarray:
 
 
 def _visible(pixels: np.ndarray) -> np.ndarray:
-    """Pixels of any channels and depth to uint8 (H, W, 3): the first three channels, more bits by their highest."""
-    if pixels.dtype != np.uint8:
-        pixels = pixels >> 8 if pixels.dtype == np.uint16 else np.clip(pixels, 0, 255)
-        pixels = pixels.astype(np.uint8)
+    """Pixels of any channels and depth to uint8 (H, W, 3): the first three channels, as bright as they are."""
+    pixels = scaled(pixels, (0, max(1, int(pixels.max()))))
     if pixels.ndim == 2 or pixels.shape[-1] < 3:
         pixels = np.repeat(pixels.reshape(*pixels.shape[:2], -1)[..., :1], 3, -1)
     return np.ascontiguousarray(pixels[..., :3])

@@ -1,27 +1,27 @@
 """The files of a data set as they are stored: what a reader hides, such as bit depth, alpha and EXIF orientation."""
 
-import io
 import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from keras_deeplab.data.images import EXTENSIONS
-from keras_deeplab.data.masks import decode_label_png, imdecode
+from keras_deeplab.data import tiff
+from keras_deeplab.data.channels import keeps_channels, read_npy
+from keras_deeplab.data.images import EXTENSIONS, opened
+from keras_deeplab.data.mask_files import read_mask
+from keras_deeplab.data.masks import imdecode
+from keras_deeplab.data.orientation import orientation_of
 
 # Folders of the layouts that are known: where images lie, and where masks do.
 IMAGE_FOLDERS = ("images", "JPEGImages", "leftImg8bit")
 MASK_FOLDERS = ("masks", "SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug", "labels", "annotations")
 _SUFFIX = re.compile(r"[_-](mask|label|labels|seg|gt)$", re.IGNORECASE)
-_ENDINGS = (*EXTENSIONS, ".webp", ".gif")
+_ENDINGS = (*EXTENSIONS, ".gif")
 _VALUES = 1024  # different numbers of a mask that are kept
-_ORIENTATION, _BITS = 274, 258  # tags of EXIF and TIFF
-_PALETTED = 3  # colour type of a PNG
 _TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
 
 
@@ -59,7 +59,6 @@ class MaskFile:
     """A mask as it is stored.
 
     Attributes:
-        kind: "PNG", "JPEG", ...
         channels: without alpha; 1 for a palette's indices.
         values: pixels by stored number, of the most frequent; where there are three channels by 0xRRGGBB.
         thin: the values most of whose pixels lie in strips one pixel wide, as blending makes them.
@@ -67,7 +66,6 @@ class MaskFile:
     """
 
     path: Path
-    kind: str
     size: tuple[int, int]
     channels: int
     values: Mapping[int, int]
@@ -146,72 +144,49 @@ def _found(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
 
 
 def _image_file(path: Path | None) -> ImageFile | None:
-    """What an image's header tells; None where it can't be read, which its reader says better."""
+    """What is to know of an image; None where it can't be read, which its reader says better."""
     if path is None:
         return None
     try:
-        if path.suffix.lower() == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            channels = array.shape[2] if array.ndim == 3 else 1
-            return ImageFile(path, "npy", (array.shape[0], array.shape[1]), channels, 8 * array.dtype.itemsize)
-        with _opened(path) as image:
+        data = path.read_bytes()
+        orientation = orientation_of(data)
+        if keeps_channels(data):
+            return _of_array(path, stored(path), orientation)
+        with opened(data) as image:
             kind, size, bands = str(image.format), (image.height, image.width), image.getbands()
-            bits = _bits(path, image)
-            orientation = _orientation(image)
-            channels = 3 if bands == ("P",) else len(bands) - (bands[-1] == "A")
+        bits = max(8, data[24]) if kind == "PNG" else 8  # Pillow shows 16 bits of a colour as 8
+        if bits > 8 or bands[-1] == "A":
+            return replace(_of_array(path, stored(path), orientation), kind=kind)
     except Exception:
         return None
-    high, alpha = None, False
-    if bits > 8 or bands[-1] == "A":
-        try:
-            pixels = stored(path)
-        except (ValueError, OSError):
-            return None
-        high = int(pixels[..., : channels or 1].max()) if pixels.dtype.itemsize > 1 else None
-        alpha = bands[-1] == "A" and pixels.ndim == 3 and bool(np.ptp(pixels[..., -1]))
-    known = orientation if orientation in range(1, 9) else 1
-    return ImageFile(path, kind, size, channels, bits, known, high, alpha)
+    return ImageFile(path, kind, size, 3 if bands == ("P",) else len(bands), bits, orientation)
 
 
-def _opened(path: Path) -> Any:
-    from PIL import Image
-
-    return Image.open(path)
-
-
-def _orientation(image: Any) -> int:
-    return int(image.getexif().get(_ORIENTATION, 1) or 1)
-
-
-def _bits(path: Path, image: Any) -> int:
-    """Of a channel, as the file has it: Pillow shows 16 bits of a colour as 8."""
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            return max(8, file.read(25)[24])
-    if image.format == "TIFF":
-        return max(8, *image.tag_v2.get(_BITS, (8,)))
-    return 16 if image.mode.startswith("I") else 8
+def _of_array(path: Path, pixels: np.ndarray, orientation: int) -> ImageFile:
+    channels, bits = 1 if pixels.ndim == 2 else pixels.shape[-1], 8 * pixels.dtype.itemsize
+    colours, alpha = pixels, False
+    if channels in (2, 4):
+        channels, colours, alpha = channels - 1, pixels[..., :-1], bool(np.ptp(pixels[..., -1]))
+    high = int(colours.max()) if bits > 8 and pixels.dtype.kind in "ui" else None
+    kind = path.suffix.lower().lstrip(".")
+    return ImageFile(path, kind, (pixels.shape[0], pixels.shape[1]), channels, bits, orientation, high, alpha)
 
 
 def _mask_file(path: Path | None) -> MaskFile | None:
     if path is None:
         return None
     try:
-        pixels = stored(path)
+        values, _, alpha = read_mask(path, upright=False)
     except (ValueError, OSError):
         return None
-    alpha, channels = None, 1 if pixels.ndim == 2 else pixels.shape[-1]
-    if channels in (2, 4):
-        channels -= 1
-        alpha = _counts(pixels[..., channels])
-    codes = as_codes(pixels[..., :channels] if pixels.ndim == 3 else pixels)
-    if channels == 3 and pixels.dtype == np.uint8 and not (pixels[..., :1] != pixels[..., 1:3]).any():
-        channels, codes = 1, pixels[..., 0]
-    kind = path.suffix.lower().lstrip(".").replace("jpg", "jpeg").upper()
+    if values.ndim == 3 and not (values[..., :1] != values[..., 1:]).any():
+        values = np.ascontiguousarray(values[..., 0])
+    codes = as_codes(values)
     counts = _counts(codes)
     strips = _counts(codes[_in_strips(codes)])
     thin = frozenset(value for value, count in strips.items() if count > 0.6 * counts.get(value, count))
-    return MaskFile(path, kind, (pixels.shape[0], pixels.shape[1]), channels, counts, thin, alpha)
+    channels = 1 if values.ndim == 2 else 3
+    return MaskFile(path, codes.shape, channels, counts, thin, None if alpha is None else _counts(alpha))
 
 
 def _in_strips(codes: np.ndarray) -> np.ndarray:
@@ -224,9 +199,7 @@ def _in_strips(codes: np.ndarray) -> np.ndarray:
 
 
 def stored(path: str | os.PathLike) -> np.ndarray:
-    """The numbers of an image or mask file as they are stored, (H, W) or (H, W, channels) with alpha last; not turned.
-
-    Colours are red, green and blue. Of a paletted file these are the indices.
+    """The numbers of an image file as they are stored, (H, W) or (H, W, channels), alpha last; not turned.
 
     Raises:
         ValueError: it can't be decoded.
@@ -235,14 +208,11 @@ def stored(path: str | os.PathLike) -> np.ndarray:
     from keras_deeplab._helpers.opencv import cv2
 
     data = Path(path).read_bytes()
-    if data.startswith(b"\x93NUMPY"):
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    if data.startswith(b"\x89PNG") and data[24:26] and (data[24] < 8 or data[25] == _PALETTED):
-        return decode_label_png(data)[0]
-    pixels = imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels.ndim == 2 or pixels.shape[-1] < 3:
-        return pixels
-    return np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], -1)
+    if data.startswith(tiff.SIGNATURES):
+        return tiff.decode(data)
+    if keeps_channels(data):
+        return read_npy(data)
+    return tiff.rgb_first(imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION))
 
 
 def as_codes(pixels: np.ndarray) -> np.ndarray:

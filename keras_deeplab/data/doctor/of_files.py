@@ -6,14 +6,16 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import numpy as np
 
 from keras_deeplab.data.doctor.evidence import Evidence
-from keras_deeplab.data.doctor.files import ImageFile, MaskFile, as_codes, stored
+from keras_deeplab.data.doctor.files import ImageFile, MaskFile, as_codes
 from keras_deeplab.data.doctor.findings import ERROR, NOTE, WARNING, Example, Finding, number, share
 from keras_deeplab.data.doctor.outlines import outlines
 from keras_deeplab.data.images import read_image
+from keras_deeplab.data.mask_files import LOSSY, read_mask
 from keras_deeplab.specs import IGNORED
 
 _LEVELS = 6  # different numbers or colours in strips one pixel wide, in one mask, that only blending makes
-_SHALLOW = 0.25  # of what its bits hold, below which an image's numbers don't use them
+_ENDS = (1023, 4095, 16383, 65535)  # of the bits that cameras have
+_WHOLE = (0, 65535)  # numbers of images of more than 8 bits that are looked at
 _TURNED = 60  # photographs whose outlines are compared both ways
 _CLEARLY = 0.1  # difference of the shares by which one way is said to be right
 
@@ -21,13 +23,14 @@ _CLEARLY = 0.1  # difference of the shares by which one way is said to be right
 def mask_alpha(evidence: Evidence) -> Iterator[Finding]:
     """Masks whose shape stands in the alpha channel, which is dropped."""
     shaped = [mask for mask in evidence.files.masks.values() if mask.alpha is not None and len(mask.alpha) > 1]
-    if shaped and evidence.reading.get("mask_encoding") != "alpha":
+    if shaped and evidence.reading.get("mask_encoding", "auto") == "auto":
         flat = all(len(mask.values) == 1 for mask in shaped)
         yield Finding(
-            ERROR if flat else WARNING,
+            ERROR,
             f"{_of(shaped, evidence.files.masks, 'mask')} an alpha channel that is not the same everywhere"
-            + (", and one colour throughout: their shape is in the alpha alone." if flat else "; alpha is dropped."),
-            "mask_encoding='alpha' reads the shape from it: 0 is class 0, everything else class 1.",
+            + (", and one colour throughout: their shape is in the alpha alone." if flat else "."),
+            "mask_encoding='alpha' reads the shape from it: 0 is class 0, everything else class 1; 'grey', 'palette', "
+            "'rgb' and 'binary' drop it.",
             _names(shaped),
             _raw(shaped, evidence),
         )
@@ -36,7 +39,7 @@ def mask_alpha(evidence: Evidence) -> Iterator[Finding]:
 def blended(evidence: Evidence) -> Iterator[Finding]:
     """Masks whose classes run into one another at their outlines: smoothed, resized or JPEG."""
     masks = evidence.files.masks
-    lossy = [mask for mask in masks.values() if mask.kind in ("JPEG", "WEBP")]
+    lossy = [mask for mask in masks.values() if mask.path.suffix.lower() in LOSSY]
     part = next(iter(evidence.parts.values()), None)
     classes = part.source.num_classes if part else 0
     mixed = [mask for mask in masks.values() if len(_strange(mask, classes) & mask.thin) >= _LEVELS]
@@ -45,7 +48,7 @@ def blended(evidence: Evidence) -> Iterator[Finding]:
         return
     text = []
     if lossy:
-        text.append(f"{_of(lossy, masks, 'mask')} been saved as JPEG or WebP, which blends labels at their outlines.")
+        text.append(f"{_of(lossy, masks, 'mask')} been saved as JPEG, which blends labels at their outlines.")
     if mixed:
         most = max(mixed, key=lambda mask: len(mask.values))
         between = sum(mask.values[value] for mask in mixed for value in _strange(mask, classes) & mask.thin)
@@ -156,36 +159,26 @@ _TURN_FILES = "Turn the files themselves, photographs and masks, so that none ha
 def _both_ways(image: ImageFile, mask: MaskFile) -> tuple[float, float] | None:
     """How an image's edges agree with a mask, upright and as stored."""
     try:
-        codes = as_codes(stored(mask.path))
-        turned, kept = (outlines(read_image(image.path, upright=way), codes).agreement() for way in (True, False))
+        codes = {way: as_codes(read_mask(mask.path, way).values) for way in (True, False)}
+        turned, kept = (outlines(read_image(image.path, 3, way, _WHOLE), codes[way]).agreement() for way in codes)
     except (ValueError, OSError):
         return None
     return None if turned is None or kept is None else (turned, kept)
 
 
 def depth(evidence: Evidence) -> Iterator[Finding]:
-    """Images of more than 8 bits, of which a reader keeps the highest unless it is told."""
+    """Images of more than 8 bits: which numbers are black and white has to be told."""
     deep = [image for image in evidence.files.images.values() if image.bits > 8 and image.high is not None]
-    if not deep or evidence.reading.get("image_range"):
-        return
-    bits = max(image.bits for image in deep)
-    high, full = max(image.high or 0 for image in deep), 2**bits - 1
-    what = f"{_of(deep, evidence.files.images, 'image')} {bits} bits a channel, and the largest number is {high}"
-    if high < _SHALLOW * full:
-        used = high.bit_length()
+    if deep and not evidence.reading.get("image_range"):
+        high = max(image.high or 0 for image in deep)
+        end = next((end for end in _ENDS if high <= end), high)
         yield Finding(
-            WARNING,
-            f"{what}, {used} bits: as 8 bits they become 0 to {high * 255 // full}, nearly black.",
-            f"image_range=(0, {2**used - 1}) spreads them over 0 to 255.",
+            ERROR,
+            f"{_of(deep, evidence.files.images, 'image')} {max(image.bits for image in deep)} bits a channel, and the "
+            f"largest number is {high}, of {end.bit_length()} bits.",
+            f"image_range=(0, {end}) makes 0 to 255 of them.",
             _names(deep),
             _raw(deep, evidence),
-        )
-    else:
-        yield Finding(
-            NOTE,
-            f"{what}; they are read as 8 bits.",
-            "image_range= says which numbers become 0 and 255, where few pixels are that bright.",
-            _names(deep),
         )
 
 

@@ -59,14 +59,9 @@ def one_class(evidence: Evidence) -> Iterator[Finding]:
     remedy = "Give masks that have pixels of two classes or more."
     if ignored:
         text += f" {share(ignored, part.counts.sum())} of the pixels are 255, which means ignored."
-    if black_white:
+    if black_white and part.source.num_classes <= 2:
         text += f" The masks hold 0 and {black_white} and nothing else, so {black_white} seems to be the second class."
         remedy = "mask_encoding='binary' reads 0 as class 0 and everything else as class 1."
-        if part.source.num_classes != 2:
-            names = part.source.classes
-            remedy += f" Name both in classes.txt, such as background and {names[-1]}, one a line."
-    elif any(mask.alpha is not None and len(mask.alpha) > 1 for mask in evidence.files.masks.values()):
-        remedy = "mask_encoding='alpha' reads the masks' alpha channel, in which their shapes seem to be."
     elif not ignored and part.source.num_classes == 1:
         remedy = "Name the rest too, such as background: classes.txt has every class, label 0 first."
     yield Finding(ERROR, text, remedy, examples=part.examples(part.seen))
