@@ -18,6 +18,7 @@ from keras_deeplab.data.pairs import (
     SplitOptions,
     beside,
     files_by_name,
+    listed_splits,
     notes_on_text,
     read_text,
     split_pairs,
@@ -115,7 +116,7 @@ def read(
         refuse_black_and_white(readable(files), record.labels(count), str(root))
     notes += glance.notes_on_masks(pairs, labels_of, mask_repair)
     notes += glance.notes_on_orientation(pairs, labels_of, reading.upright, channels)
-    return indexed(
+    source = indexed(
         f"{root} ({split or 'all'})",
         record,
         len(pairs),
@@ -124,6 +125,14 @@ def read(
         channels=channels,
         notes=notes,
     )
+    source.files = pairs
+    return source
+
+
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits that a folder's lists tell; train and val where it has none."""
+    root = Path(location).expanduser()
+    return listed_splits(root / "splits", len(_images_and_masks(root)[0]))
 
 
 def _images_and_masks(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]], tuple[str, str]]:

@@ -138,6 +138,15 @@ def without_extension(line: str) -> str:
 # Splits -----------------------------------------------------------------------------------------------------------
 
 
+def listed_splits(folder: Path, count: int) -> tuple[str, ...]:
+    """The splits of `count` images whose lists are in a folder, without those that hold every name.
+
+    Where there are none: `"train"` and `"val"`, which are made then, or `"all"` of images that are too few for that.
+    """
+    names = tuple(file.stem for file in sorted(folder.glob("*.txt")) if file.stem not in _WHOLE)
+    return names or (("train", "val") if count >= splits.LEAST else ("all",))
+
+
 def split_pairs(
     root: Path,
     split: str | None,

@@ -128,4 +128,8 @@ class DataOptions(Options):
     split_seed: int | None = option(None, "chooses these images, by default 0")
     data_dir: str | None = option(None, "where TensorFlow Datasets keeps its data", metavar="FOLDER")
     augmented: bool | None = option(None, "whether a VOC devkit's masks are those of SegmentationClassAug (SBD)")
+    background: str | None = option(
+        None, "of annotations: name of the class of what no shape covers; empty: that is ignored", metavar="NAME"
+    )
+    line_width: float | None = option(None, "of annotations that are lines, in pixels; by default refused", above=0)
     images: ImageOptions = nested(ImageOptions)

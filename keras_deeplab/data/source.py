@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Source:
         classes, ignore_label, palette: of `classes_spec`: a list of a name for each class (`"class 0"` and so on where
             nothing tells them), 255, and (256, 3) uint8 colours for showing labels.
         num_examples: how many samples an epoch has; also `len(source)`.
+        files: the (name, image file, mask file) of each sample in order, where they are such files; else ().
         notes: lines on what the reader took for granted or found odd; commands print them.
 
     Args:
@@ -67,6 +69,7 @@ class Source:
         self.num_classes = num_classes
         self.channels = channels
         self.num_examples = int(num_examples)
+        self.files: Sequence[tuple[str, Path, Path | None]] = ()
         self.notes = list(notes)
         self._examples = examples
         self._read = read

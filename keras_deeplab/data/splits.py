@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 PARTS = ("train", "val", "all")
+LEAST = 3  # images that can be split
 
 _EXTENSION = re.compile(r"[._](jpe?g|png|bmp|tiff?|webp|npy)$")
 _WORDS = "aug|augmented|copy|crop|cropped|tile|patch|flip|hflip|vflip|fliph|flipv|flipped|mirror|mirrored|rot|rotated"
@@ -59,7 +60,7 @@ def automatic(names: Sequence[str], split: str, *, share: float = 0.2, seed: int
         raise ValueError(f"val_share must be a number between 0 and 1, both excluded; received {share!r}")
     if split == "all":
         return sorted(names)
-    if len(names) < 3:
+    if len(names) < LEAST:
         raise ValueError(
             f"{len(names)} image{'s' * (len(names) != 1)} can't be split into train and val, which takes three at "
             "least: split='all' takes every image, without a validation (val_split='none')"

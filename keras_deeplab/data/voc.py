@@ -25,6 +25,7 @@ from keras_deeplab.data.pairs import (
     Pair,
     SplitOptions,
     files_by_name,
+    listed_splits,
     notes_on_text,
     read_text,
     split_pairs,
@@ -134,7 +135,7 @@ def read(
         refuse_black_and_white(readable(mask for *_, mask in pairs if mask), record.labels(count), str(root))
     notes += glance.notes_on_masks(pairs, labels_of, mask_repair)
     notes += glance.notes_on_orientation(pairs, labels_of, reading.upright, channels)
-    return indexed(
+    source = indexed(
         f"{path} ({split or 'all'})",
         record,
         len(pairs),
@@ -143,6 +144,14 @@ def read(
         channels=channels,
         notes=notes,
     )
+    source.files = pairs
+    return source
+
+
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits that a devkit's lists tell; train and val where it has none."""
+    root = devkit(Path(location).expanduser())
+    return listed_splits(root / _SPLITS, len(mask_pairs(root, "all")))
 
 
 def devkit(path: Path) -> Path:
