@@ -220,7 +220,7 @@ def test_every_sample_that_can_not_be_read_is_listed(sound):
     found = doctor.examine({"train": indexed("broken", list(CLASSES), 60, read)}, crop_size=SIZE)
     finding = the(found, "unreadable")
     assert (finding.severity, len(finding.details)) == ("error", 30)
-    assert "30 samples of 60 can't be used" in finding.text
+    assert "30 samples of 60 in train can't be used" in finding.text
     assert finding.told().count("cut short") == 3
     assert "... and 27 more" in finding.told()
     assert finding.told(None).count("cut short") == 30
@@ -228,8 +228,8 @@ def test_every_sample_that_can_not_be_read_is_listed(sound):
 
 def test_labels_of_no_class_are_an_error(sound):
     found = doctor.examine({"train": source(sound[0], CLASSES[:2])}, crop_size=SIZE)
-    finding = the(found, "unreadable")
-    assert "60 samples with labels of no class, 2: there are 2 classes, 0 to 1" in finding.text
+    finding = the(found, "unknown_labels")
+    assert "60 samples of 60 in train with labels of no class, 2: there are 2 classes, 0 to 1" in finding.text
 
 
 def test_a_split_that_can_not_be_opened_is_told_once(sound):

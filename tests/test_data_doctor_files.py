@@ -249,7 +249,7 @@ def test_the_command_goes_on_where_a_split_can_not_be_read(folder, capsys):
     (folder / "images" / "im02.png").write_bytes(b"nothing")
     assert main(["check-data", str(folder), "--crop-size", "32x48"]) == 1
     out = capsys.readouterr().out
-    assert "error: train: 1 sample of 12 can't be used" in out
+    assert "error: 1 sample of 12 in train can't be used" in out
     assert "im02.png can't be decoded" in out
     assert main(["check-data", str(folder), "--augmented"]) == 1
     assert "doesn't take --augmented" in capsys.readouterr().err

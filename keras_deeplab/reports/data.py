@@ -36,6 +36,8 @@ def data_page(examination: Examination, title: str, words: Callable[[str], str] 
     page, evidence = Page(title), examination.evidence
     counts = {kind: sum(each.severity == kind for each in examination.findings) for kind in SEVERITIES}
     page.text(examination.summary(), "muted")
+    for note in dict.fromkeys(note for part in evidence.each() for note in part.source.notes):
+        page.text(words(note), "muted")
     told = ", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items() if count)
     page.text(told or "Nothing was found.", "error" if counts["error"] else "warning" if counts["warning"] else "good")
     for finding in examination.findings:

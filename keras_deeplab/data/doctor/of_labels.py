@@ -21,22 +21,28 @@ def refused(evidence: Evidence) -> Iterator[Finding]:
 
 
 def unreadable(evidence: Evidence) -> Iterator[Finding]:
-    """Samples that can't be read, or whose labels are none of the classes."""
+    """Samples that can't be read."""
+    parts = [part for part in evidence.each() if part.problems]
+    if parts:
+        told = " and ".join(
+            f"{number(len(part.problems), 'sample')} of {part.source.num_examples:,} in {part.split}" for part in parts
+        )
+        yield Finding(
+            ERROR, f"{told} can't be used.", details=tuple(problem for part in parts for problem in part.problems)
+        )
+
+
+def unknown_labels(evidence: Evidence) -> Iterator[Finding]:
+    """Samples whose labels are none of the classes, where their reader let them pass."""
     for part in evidence.each():
-        if part.problems:
-            yield Finding(
-                ERROR,
-                f"{part.split}: {number(len(part.problems), 'sample')} of {part.source.num_examples:,} can't be used.",
-                details=tuple(part.problems),
-            )
         classes = part.source.num_classes
         wrong = [seen for seen in part.seen if max(seen.labels, default=0) >= classes]
         if wrong:
             found = sorted({label for seen in wrong for label in seen.labels if label >= classes})
             yield Finding(
                 ERROR,
-                f"{part.split}: {number(len(wrong), 'sample')} with labels of no class, {_some(found)}: "
-                f"there are {classes} classes, 0 to {classes - 1}.",
+                f"{number(len(wrong), 'sample')} of {len(part.seen):,} in {part.split} with labels of no class, "
+                f"{_some(found)}: there are {classes} classes, 0 to {classes - 1}.",
                 "num_classes=, ignore_label= or label_offset= says what they mean.",
                 tuple(seen.name for seen in wrong),
                 part.examples(wrong),
