@@ -1,5 +1,8 @@
 """The data doctor: each kind of fault is found and told with its way out; sound data has none."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -248,3 +251,11 @@ def test_the_quick_part_looks_at_some_and_counts_all(sound, monkeypatch):
     assert len(the(found, "ignored_pixels").details) == 3
     again = examined(train, sound[1], quick=True).evidence.train
     assert [seen.index for seen, _ in again.looks] == [seen.index for seen, _ in part.looks]
+
+
+def test_every_check_is_told_in_the_documentation_and_may_be_joined_by_another(sound, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "check_data.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == sorted(doctor.CHECKS)
+    monkeypatch.setitem(doctor.CHECKS, "square", None)  # so that it goes again
+    exec(text[text.index("from keras_deeplab.data.doctor import CHECKS") :].partition("```")[0], {})
+    assert the(examined(*sound), "square").text == "train has images that are not square."

@@ -62,7 +62,7 @@ def _check(arguments: Arguments, source: "Source", validation: "Source | None") 
     if validation is not None:
         parts[doctor.other_name(arguments.val_split, arguments.split)] = validation
     reading, crop_size = arguments.reading.given(), arguments.settings.crop_size
-    found = doctor.examine(parts, arguments.data, reading=reading, crop_size=crop_size, quick=True)
+    found = doctor.examine(parts, arguments.data, reading=reading, crop_size=crop_size, quick=True, progress=True)
     print(found.summary())
     found.refuse_errors()
     for warning in found.warnings:
