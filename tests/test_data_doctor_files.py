@@ -214,6 +214,16 @@ def test_images_and_masks_of_all_layouts_are_paired(tmp_path, layout):
     assert set(files.pairs[0][2].values) == {0, 1, 2}
 
 
+def test_marked_and_linked_folders_are_looked_into(folder, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for sub in ("images", "masks", "splits", "classes.txt"):
+        (linked / sub).symlink_to(folder / sub)
+    (folder / "masks" / "back").symlink_to(folder)
+    assert len(files_of(linked).pairs) == 16
+    assert len(doctor.examine({}, f"folder:{folder}").evidence.files.pairs) == 16
+
+
 def test_stored_numbers_are_those_of_the_file(tmp_path):
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     np.save(tmp_path / "array.npy", labels)

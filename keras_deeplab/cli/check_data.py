@@ -25,8 +25,11 @@ class Arguments(Options):
 
 
 def run(arguments: Arguments) -> int:
+    from keras_deeplab._helpers.files import in_a_folder
     from keras_deeplab.data import doctor
 
+    if arguments.html is not None:
+        in_a_folder(arguments.html)
     parts = {arguments.split: _loaded(arguments, arguments.split)}
     if arguments.val_split.lower() != "none":
         name = doctor.other_name(arguments.val_split, arguments.split)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from keras_deeplab.data import location_of
 from keras_deeplab.data.doctor.checks import CHECKS, checked
 from keras_deeplab.data.doctor.evidence import Evidence, Part, seen_of
 from keras_deeplab.data.doctor.files import Files, files_of
@@ -82,7 +83,7 @@ def examine(
         if isinstance(source, Source)
     }
     refused = {split: str(error) for split, error in parts.items() if isinstance(error, Exception)}
-    files = Files() if location is None else files_of(location, looks, seed)
+    files = Files() if location is None else files_of(location_of(location), looks, seed)
     crop = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
     evidence = Evidence(read, next(iter(parts), ""), refused, files, dict(reading or {}), crop)
     return Examination(evidence, checked(evidence))

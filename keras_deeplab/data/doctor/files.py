@@ -123,7 +123,12 @@ def _found(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     beside: dict[str, Path] = {}  # neither in a folder of images nor in one of masks
-    for parent, folders, entries in os.walk(root):
+    walked: set[str] = set()
+    for parent, folders, entries in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(parent)) in walked:  # by a link that leads back
+            folders.clear()
+            continue
+        walked.add(real)
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         below = Path(parent).relative_to(root).parts
         place = next((i for i, part in enumerate(below) if part in (*IMAGE_FOLDERS, *MASK_FOLDERS)), None)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from operator import attrgetter
 
 import numpy as np
 
@@ -185,14 +186,12 @@ def depth(evidence: Evidence) -> Iterator[Finding]:
 def mixed(evidence: Evidence) -> Iterator[Finding]:
     """Images of greatly differing kinds: channels, bits, and alpha that is dropped."""
     images = evidence.files.images
-    for told, kinds in (
-        ("channels", Counter(image.channels for image in images.values())),
-        ("bits a channel", Counter(image.bits for image in images.values())),
-    ):
+    for told, kind_of in (("channels", attrgetter("channels")), ("bits a channel", attrgetter("bits"))):
+        kinds = Counter(map(kind_of, images.values()))
         if len(kinds) > 1:
             counted = ", ".join(f"{number(count, 'image')} of {kind}" for kind, count in kinds.most_common())
             rare = kinds.most_common()[-1][0]
-            found = [image for image in images.values() if rare in (image.channels, image.bits)]
+            found = [image for image in images.values() if kind_of(image) == rare]
             yield Finding(
                 WARNING if told != "channels" or max(kinds) > 3 else NOTE,
                 f"the images differ in {told}: {counted}.",
