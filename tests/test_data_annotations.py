@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 
 import annotation_exports as exports
@@ -124,7 +125,10 @@ def test_images_nobody_looked_at_are_background_only_where_that_is_said(kind, tm
             shutil.rmtree(tmp_path / "valid")
     with pytest.raises(ValueError, match=r"1 images in .* no annotations.*missing_masks='background'.*\n.*c\.png"):
         data.load(tmp_path, split="all")
+    if kind == "labelme":  # pictures of the annotations in another folder are none
+        exports.write_image(tmp_path / "seen" / "a.jpg", "a")
     found = samples(data.load(tmp_path, split="all", missing_masks="background"))
+    assert len(found) == 3
     np.testing.assert_array_equal(found["c"][1], expected("c"))
     np.testing.assert_array_equal(found["a"][1], expected("a"))
 
@@ -195,6 +199,15 @@ def test_parts_are_told_by_folders_files_subsets_and_tags(tmp_path):
     exports.cvat(root)
     (root / "annotations.xml").write_text(exports.cvat_xml(exports.cvat_shapes(), ("Train", "Validation", "Train")))
     assert parts(root) == {"train": ["a", "c"], "val": ["b"]}
+    # Several tasks, each in a folder of its own.
+    shutil.move(root, tmp_path / "tasks" / "train")
+    shutil.copytree(tmp_path / "tasks" / "train", tmp_path / "tasks" / "val")
+    for part, kept in (("train", "ab"), ("val", "c")):
+        file = tmp_path / "tasks" / part / "annotations.xml"
+        file.write_text(
+            re.sub(rf'<image id="." name="[^{kept}]\.png".*?</image>| subset=\'\w*\'', "", file.read_text())
+        )
+    assert parts(tmp_path / "tasks") == {"train": ["a", "b"], "val": ["c"]}
 
     root = tmp_path / "supervisely"
     exports.supervisely(root)
@@ -235,6 +248,15 @@ def test_coco_has_crowds_compressed_runs_and_parts_of_one_object(tmp_path):
     label = np.where(expected("a") == 2, 255, 0).astype(np.uint8)
     label[3:13, 2:16] = 1  # an object lies over a crowd
     np.testing.assert_array_equal(found["a"][1], label)
+    note = data.load(file, split="all").notes[0]
+    assert note.startswith(f"1 of 4 annotations in {file} are crowds (iscrowd) and ignored; crowds='object' takes")
+    objects = data.load(file, split="all", crowds="object")
+    assert objects.notes == []
+    np.testing.assert_array_equal(samples(objects)["a"][1], expected("a"))
+    with pytest.raises(ValueError, match=r"crowds='all'; it is one of 'ignore', 'object'"):
+        data.load(file, split="all", crowds="all")
+    with pytest.raises(ValueError, match=r"doesn't take crowds"):
+        data.load("synthetic", crowds="object")
     label = np.zeros((HEIGHT, WIDTH), np.uint8)
     label[1:3, 1:5] = 1
     label[9, 9:11] = label[10, 9] = 1

@@ -1,6 +1,7 @@
 """Data sets of any kind, brought into the folder layout: what is read from there equals what was read before."""
 
 import json
+import shutil
 
 import annotation_exports as exports
 import numpy as np
@@ -145,6 +146,14 @@ def test_splits_are_those_of_the_source_or_those_asked_for(tmp_path, capsys):
     assert data.splits_of(source) == ("test", "train")
     assert main(["import-data", source, str(tmp_path / "kept")]) == 0
     assert sorted(file.name for file in (tmp_path / "kept" / "splits").iterdir()) == ["test.txt", "train.txt"]
+    assert main(["import-data", source, str(tmp_path / "split"), "--val-share", "0.4"]) == 1
+    assert "2 images can't be split" in capsys.readouterr().err
+    exports.write_image(tmp_path / "export" / "train" / "c.png", "c")
+    shutil.copy(tmp_path / "export" / "test" / "c_mask.png", tmp_path / "export" / "train")
+    assert main(["import-data", source, str(tmp_path / "split"), "--val-share", "0.4"]) == 0
+    sources = {split: data.load(source, split, val_share=0.4) for split in ("train", "val", "test")}
+    assert [len(sources[split]) for split in sources] == [2, 1, 1]
+    assert_equal(sources, tmp_path / "split")
     assert main(["import-data", source, str(tmp_path / "whole"), "--splits", "all", "--background", "leaf"]) == 0
     assert "--split all --val-split none" in capsys.readouterr().out
     assert data.load(tmp_path / "whole", "all").classes == ["leaf", "background", "stem"]
@@ -161,5 +170,5 @@ def test_too_few_images_for_a_split_are_imported_without_one(tmp_path, capsys):
     content["images"], content["annotations"] = content["images"][:1], content["annotations"][:2]
     file.write_text(json.dumps(content))
     assert main(["import-data", str(file), str(tmp_path / "mine")]) == 0
-    assert "all: 1 images" in capsys.readouterr().out
+    assert "all: 1 image\n" in capsys.readouterr().out
     assert_equal({"all": data.load(file, "all")}, tmp_path / "mine")

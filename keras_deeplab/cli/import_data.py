@@ -20,10 +20,12 @@ def run(arguments: Arguments) -> None:
     from keras_deeplab.data.importing import write_folder
 
     splits = arguments.splits or data.splits_of(arguments.source)
+    if arguments.splits is None and arguments.reading.val_share is not None and "val" not in splits:
+        splits = (*splits, "val")  # divides train
     sources = {split: load_data(arguments.source, split, arguments.reading) for split in splits}
     written = write_folder(arguments.folder, sources, progress=True)
     for split, names in written.splits.items():
-        print(f"{split}: {len(names)} images")
+        print(f"{split}: {len(names)} image{'s' * (len(names) != 1)}")
     first = next(iter(sources.values()))
     print(
         f"{arguments.folder}: {written.copied} images copied as they are, {written.encoded} written anew; classes "

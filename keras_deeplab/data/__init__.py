@@ -149,7 +149,7 @@ def _unknown(text: str) -> Exception:
     path = Path(text).expanduser()
     if path.is_file():
         return ValueError(
-            f"{text} is no file of annotations that can be recognised: JSON of COCO and Label Studio and XML of CVAT are "
+            f"{text} is no file of annotations that is known: JSON of COCO and Label Studio and XML of CVAT are "
             "read so, others by the folder that they are in"
         )
     if not path.is_dir():

@@ -131,5 +131,11 @@ class DataOptions(Options):
     background: str | None = option(
         None, "of annotations: name of the class of what no shape covers; empty: that is ignored", metavar="NAME"
     )
+    crowds: str | None = option(
+        None,
+        "of COCO's annotations: ignore (the default), or object, as CVAT and Datumaro mean brushed masks",
+        choices=("ignore", "object"),
+        metavar="WHAT",
+    )
     line_width: float | None = option(None, "of annotations that are lines, in pixels; by default refused", above=0)
     images: ImageOptions = nested(ImageOptions)

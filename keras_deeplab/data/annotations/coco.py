@@ -4,9 +4,11 @@
     images/, train2017/, ...                                anywhere beside them
 
 Parts are told by the names of the files or of their folders. The classes are the categories in the order of their
-ids, which may have gaps. `iscrowd` regions are ignored where no object lies on them. Shapes have no order in this
-format, so smaller ones are painted over larger ones: what is drawn on something is smaller than that. An image of the
-list without annotations is background.
+ids, which may have gaps. Shapes have no order in this format, so smaller ones are painted over larger ones: what is
+drawn on something is smaller than that. An image of the list without annotations is background.
+
+`iscrowd` marks a region with many objects that were not told apart, and is ignored where no object lies on it; but CVAT
+and Datumaro mark every mask that was drawn with a brush so: `crowds="object"` takes them for what they are.
 """
 
 from collections import defaultdict
@@ -57,7 +59,9 @@ def _files(root: Path) -> dict[str, Path]:
     return chosen
 
 
-def _parse(location: Path, missing_masks: str) -> Export:
+def _parse(location: Path, missing_masks: str, crowds: str = "ignore") -> Export:
+    if crowds not in ("ignore", "object"):
+        raise ValueError(f"crowds={crowds!r}; it is one of 'ignore', 'object'")
     if location.is_dir():
         files, root = _files(location), location
         if not files:
@@ -79,7 +83,21 @@ def _parse(location: Path, missing_masks: str) -> Export:
             )
         categories, first = found, file
         items += [(part or None, item) for item in _items(file, part, content, categories, images)]
-    return Export(location, in_parts(items), list(categories.values()), {}, partial(_shapes, categories), True)
+    names = list(categories.values())
+    shapes = partial(_shapes, categories, crowds == "ignore")
+    return Export(location, in_parts(items), names, {}, shapes, True, _notes(location, items, crowds))
+
+
+def _notes(location: Path, items: Iterable[tuple[str | None, Item]], crowds: str) -> list[str]:
+    """A line on regions that are ignored because they are crowds."""
+    entries = [entry for _, item in items for entry in item.raw]
+    count = sum(bool(entry.get("iscrowd")) for entry in entries)
+    if not count or crowds == "object":
+        return []
+    return [
+        f"{count} of {len(entries)} annotations in {location} are crowds (iscrowd) and ignored; crowds='object' takes "
+        "them as objects, as CVAT and Datumaro mean those that were drawn with a brush"
+    ]
 
 
 def _categories(file: Path, content: Any) -> dict[int, str]:
@@ -136,9 +154,9 @@ def _items(file: Path, part: str, content: Any, categories: Mapping[int, str], i
     return iter(found)
 
 
-def _shapes(categories: Mapping[int, str], item: Item) -> Iterable[Shape]:
+def _shapes(categories: Mapping[int, str], ignore_crowds: bool, item: Item) -> Iterable[Shape]:
     for entry in item.raw:
-        label = None if entry.get("iscrowd") else categories[entry["category_id"]]
+        label = None if ignore_crowds and entry.get("iscrowd") else categories[entry["category_id"]]
         where = f"annotation {entry.get('id')} ({categories[entry['category_id']]})"
         yield Shape(label, partial(_region, entry.get("segmentation")), where)
 
@@ -163,5 +181,5 @@ def _ring(numbers: Any) -> np.ndarray:
     return points([numbers[place : place + 2] for place in range(0, len(numbers), 2)])
 
 
-read = reader(_parse)
+read = reader(_parse, crowds="ignore")
 splits = splitter(_parse)

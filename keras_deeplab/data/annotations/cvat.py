@@ -1,12 +1,13 @@
 """CVAT's XML, "CVAT for images 1.1", to a `Source`.
 
-    annotations.xml    polygons, boxes, ellipses, masks
+    annotations.xml    polygons, boxes, ellipses, masks; several in the folder or its folders are read together
     images/...         anywhere beside it
 
 The classes are the labels of the task or project in its order, with their colours. Shapes are painted by their
 `z_order`, and in the order of the file where that is equal, as CVAT shows them. The parts are the images' subsets
-(Train, Validation, Test), which a project's export has. An image of the list without shapes is background; tags say
-nothing of pixels. (CVAT's other export for segmentation, "Segmentation mask 1.1", is read by `keras_deeplab.data.voc`.)
+(Train, Validation, Test), which a project's export has, or are told by the names of the files or folders. An image of
+the list without shapes is background; tags say nothing of pixels. (CVAT's other export for segmentation, "Segmentation
+mask 1.1", is read by `keras_deeplab.data.voc`.)
 """
 
 from collections.abc import Iterable
@@ -29,16 +30,19 @@ _OTHERS = ("points", "cuboid", "skeleton")
 
 
 def detect(name_or_path: str) -> bool:
-    """Whether it is an XML file of CVAT, or a folder with one."""
-    return _file(Path(name_or_path).expanduser()) is not None
+    """Whether it is an XML file of CVAT, or a folder with some in it or in its folders."""
+    return bool(_files(Path(name_or_path).expanduser()))
 
 
-def _file(location: Path) -> Path | None:
-    """The file of a folder, or the file itself; None where there is none."""
+def _files(location: Path) -> list[Path]:
+    """The files of a folder or of its folders; or the file itself. None where there is none."""
     if location.is_file():
-        return location if location.suffix.lower() == ".xml" and _is_cvat(location) else None
-    found = [file for file in sorted(location.glob("*.xml"))[:5] if _is_cvat(file)] if location.is_dir() else []
-    return next((file for file in found if file.name == "annotations.xml"), found[0] if len(found) == 1 else None)
+        return [location] if location.suffix.lower() == ".xml" and _is_cvat(location) else []
+    for pattern in ("*.xml", "*/*.xml"):
+        files = sorted(location.glob(pattern))
+        if any(map(_is_cvat, files[:5])):
+            return [file for file in files if _is_cvat(file)]
+    return []
 
 
 def _is_cvat(file: Path) -> bool:
@@ -47,9 +51,25 @@ def _is_cvat(file: Path) -> bool:
 
 
 def _parse(location: Path, missing_masks: str) -> Export:
-    file = _file(location)
-    if file is None:
+    files = _files(location)
+    if not files:
         raise FileNotFoundError(f"{location} has no annotations.xml of CVAT ('CVAT for images 1.1')")
+    labels: list[str] = []
+    colors: dict[str, Color] = {}
+    items: list[tuple[str | None, Item]] = []
+    for file in files:
+        root = _root(file)
+        own, own_colors = _labels(file, root)
+        labels += [label for label in own if label not in labels]
+        colors |= own_colors
+        items += _items(location, file, root, own)
+    subsets = {part for part, _ in items}
+    if not subsets & {"train", "val"}:  # a task's own subset says nothing
+        items = [(part if part == "test" else None, item) for part, item in items]
+    return Export(location, in_parts(items), labels, colors, _shapes)
+
+
+def _root(file: Path) -> Any:
     try:
         root = ElementTree.parse(file).getroot()
     except ElementTree.ParseError as error:
@@ -59,14 +79,18 @@ def _parse(location: Path, missing_masks: str) -> Export:
             f"{file} is an export of a video, with tracks: export the task as 'CVAT for images 1.1', which has the "
             "shapes of each frame"
         )
-    labels, colors = _labels(file, root)
+    return root
+
+
+def _items(location: Path, file: Path, root: Any, labels: list[str]) -> list[tuple[str | None, Item]]:
+    """The images of a file, with the part that each is of."""
+    whole = part_named(file.stem) or (part_named(file.parent.name) if file.parent != location else None)
     images = Images(file.parent)
     items: list[tuple[str | None, Item]] = []
-    problems = []
-    entries = root.findall("image")
+    problems, entries = [], root.findall("image")
     for entry in entries:
         subset = entry.get("subset")
-        part = subset and (part_named(subset) or subset)
+        part = (part_named(subset) or subset) if subset else whole
         path = images.find(entry.get("name", ""), part)
         if isinstance(path, str):
             problems.append(path)
@@ -78,10 +102,7 @@ def _parse(location: Path, missing_masks: str) -> Export:
             raise ValueError(f"{file}: image {entry.get('name')} has no width and height ({error})") from error
         items.append((part, Item("", path, size, file, entry)))
     refuse_missing(problems, len(entries), file.parent, file)
-    subsets = {part for part, _ in items}
-    if not subsets & {"train", "val"}:  # a task's own subset says nothing
-        items = [(part if part == "test" else None, item) for part, item in items]
-    return Export(location, in_parts(items), labels, colors, _shapes)
+    return items
 
 
 def _labels(file: Path, root: Any) -> tuple[list[str], dict[str, Color]]:

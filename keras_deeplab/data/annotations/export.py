@@ -51,6 +51,7 @@ class Export(NamedTuple):
         colors: colours of some labels.
         shapes: an image to its shapes in the order of painting.
         smaller_last: whether shapes are painted by size, the largest first, because the format has no order.
+        notes: lines on what was taken for granted.
     """
 
     location: Path
@@ -59,6 +60,7 @@ class Export(NamedTuple):
     colors: Mapping[str, Color]
     shapes: Callable[[Item], Iterable[Shape]]
     smaller_last: bool = False
+    notes: Sequence[str] = ()
 
 
 def in_parts(items: Iterable[tuple[str | None, Item]]) -> dict[str, list[Item]]:

@@ -52,9 +52,12 @@ def _parse(location: Path, missing_masks: str) -> Export:
             problems.append(path)
         items.append((part_named(file.parent.name) if file.parent != location else None, item))
     refuse_missing(problems, len(files), location, location)
+    known = {item.file for _, item in items}
+    folders = {file.parent for file in known}  # others may hold pictures of the annotations
+    beside = [file for file in images if file.parent in folders]
     without = [
         (part_named(file.parent.name) if file.parent != location else None, Item("", file, None, file, []))
-        for file in not_looked_at(location, images, {item.file for _, item in items}, missing_masks)
+        for file in not_looked_at(location, beside, known, missing_masks)
     ]
     return Export(location, in_parts(items + without), sorted(labels), {}, _shapes)
 

@@ -1,5 +1,6 @@
 """What the readers of annotations share: images with shapes to a `Source`, whose labels are painted as it is read."""
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,12 @@ LISTS = ("labels.txt",)
 _IGNORED_NAME = "__ignore__"  # as LabelMe's labels.txt has it
 
 
-def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
-    """Map a format's function from a location and `missing_masks` to an `Export`, to the `read` of its module."""
+def reader(parse: Callable[..., Export], **own: Any) -> Callable[..., Source]:
+    """Map a format's function from a location and `missing_masks` to an `Export`, to the `read` of its module.
+
+    Args:
+        own: options of this format alone with their defaults, which `parse` takes too.
+    """
 
     def read(
         location: str | os.PathLike,
@@ -36,6 +41,7 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
         image_range: tuple[float, float] | None = None,
         val_share: float | None = None,
         split_seed: int = 0,
+        **others: Any,
     ) -> Source:
         """Map an export of an annotation tool, see the module, to the `Source` of one of its splits.
 
@@ -68,7 +74,9 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
         if missing_masks not in ("refuse", "background"):
             raise ValueError(f"missing_masks={missing_masks!r}; it is one of 'refuse', 'background'")
         images = ImageOptions(orientation=orientation, image_range=image_range)
-        export = parse(root, missing_masks)
+        if others.keys() - own.keys():
+            raise TypeError(f"read takes no {', '.join(sorted(others.keys() - own.keys()))}")
+        export = parse(root, missing_masks, **{**own, **others})
         items, notes = chosen(export, split, val_share, split_seed)
         record, numbers = _classes(export, classes, background)
         count = len(record.names or ())
@@ -81,14 +89,20 @@ def reader(parse: Callable[[Path, str], Export]) -> Callable[..., Source]:
             return image, _painted(export, item, canvas, numbers), item.name
 
         title = f"{root} ({split or 'all'})"
-        source = indexed(title, record, len(items), sample, num_classes=count, channels=channels, notes=notes)
+        source = indexed(
+            title, record, len(items), sample, num_classes=count, channels=channels, notes=[*export.notes, *notes]
+        )
         source.files = [(item.name, item.file, item.origin) for item in items]
         return source
 
+    signature = inspect.signature(read)
+    kept = [entry for entry in signature.parameters.values() if entry.kind is not entry.VAR_KEYWORD]
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in own.items()]
+    read.__signature__ = signature.replace(parameters=[*kept, *more])  # type: ignore[attr-defined]
     return read
 
 
-def splitter(parse: Callable[[Path, str], Export]) -> Callable[[str | os.PathLike], tuple[str, ...]]:
+def splitter(parse: Callable[..., Export]) -> Callable[[str | os.PathLike], tuple[str, ...]]:
     """Map a format's function, as `reader` takes it, to the `splits` of its module."""
 
     def splits(location: str | os.PathLike) -> tuple[str, ...]:
