@@ -72,6 +72,13 @@ def test_a_sound_folder_is_only_small(folder):
     found = examined(folder)
     assert kinds(found) == ["few_samples"]
     assert found.summary().splitlines()[0] == "train: 12 samples, 48x32, 3 classes"
+    table = [line.split() for line in found.shares().splitlines()]
+    assert table[0][-2:] == ["train", "val"]
+    pixels = np.array([np.bincount(label.reshape(-1), minlength=3) for _, label in scenes(16)])
+    expected = [100 * part.sum(0) / part.sum() for part in (pixels[:12], pixels[12:])]
+    shown = [[float(cell.rstrip("%")) for cell in row[1:]] for row in table[1:4]]
+    np.testing.assert_allclose(np.transpose(shown), expected, atol=0.5)
+    assert table[4] == ["(ignored)", "0%", "0%"]
     assert len(found.evidence.files.pairs) == 16
 
 

@@ -46,6 +46,8 @@ def run(arguments: Arguments) -> int:
         print(in_flags(finding.told(None) if arguments.all else finding.told(), TrainArguments))
     if not examination.findings:
         print("nothing found")
+    if shares := examination.shares():
+        print(shares)
     if arguments.html is not None:
         from keras_deeplab.reports.data import data_page
 

@@ -15,8 +15,9 @@ from keras_deeplab.data import location_of
 from keras_deeplab.data.doctor.checks import CHECKS, checked
 from keras_deeplab.data.doctor.evidence import Evidence, Part, seen_of
 from keras_deeplab.data.doctor.files import Files, files_of
-from keras_deeplab.data.doctor.findings import ERROR, SEVERITIES, WARNING, Example, Finding, number
+from keras_deeplab.data.doctor.findings import ERROR, SEVERITIES, WARNING, Example, Finding, number, share
 from keras_deeplab.data.source import Source
+from keras_deeplab.specs import IGNORED
 
 __all__ = ["CHECKS", "SEVERITIES", "Evidence", "Examination", "Example", "Finding", "examine", "other_name"]
 
@@ -48,6 +49,22 @@ class Examination:
     def summary(self) -> str:
         """A line for each split: how many samples, their sizes, and how many could be read."""
         return "\n".join(map(_line, self.evidence.each()))
+
+    def shares(self) -> str:
+        """A table of the classes: their shares of the labelled pixels of each split, and that of the ignored ones."""
+        parts = [part for part in self.evidence.each() if part.seen]
+        if not parts:
+            return ""
+        rows = [("share of the pixels", *(part.split for part in parts))]
+        for label, name in enumerate(parts[0].source.classes):
+            rows.append((name, *(share(part.counts[label], part.labelled) for part in parts)))
+        rows.append(("(ignored)", *(share(part.counts[IGNORED], part.counts.sum()) for part in parts)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for name, *cells in rows:
+            right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([name.ljust(widths[0]), *right]))
+        return "\n".join(lines)
 
 
 def examine(
