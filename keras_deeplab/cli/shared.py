@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint that keras_deeplab.load reads (TF1 prefix, folder, .tar.gz, .pth, .h5, ..., published name)"
 MODEL = f"a .keras file, or any {CHECKPOINT}"
 DATA = (
-    "folder with images/, masks/, splits/; VOC devkit; export of COCO, LabelMe, CVAT, Roboflow, Supervisely or Label "
-    "Studio; tfds:NAME; or synthetic"
+    "folder with images/, masks/, splits/; public data set as unpacked (VOC, Cityscapes, ...); export of COCO, "
+    "LabelMe, CVAT, Roboflow, Supervisely or Label Studio; tfds:NAME; or synthetic"
 )
 STRIDE = "of checkpoints: 8, 16 (their default) or 32"
 

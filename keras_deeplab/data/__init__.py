@@ -21,6 +21,16 @@ __all__ = ["READERS", "kind_of", "load", "location_of", "options_of", "readable_
 READERS: dict[str, Any] = {
     "folder": "keras_deeplab.data.folder",
     "voc": "keras_deeplab.data.voc",
+    "sbd": "keras_deeplab.data.sbd",
+    "cityscapes": "keras_deeplab.data.cityscapes",
+    "ade20k": "keras_deeplab.data.ade20k",
+    "coco_voc": "keras_deeplab.data.coco_voc",
+    "coco_stuff": "keras_deeplab.data.coco_stuff",
+    "coco_stuff_10k": "keras_deeplab.data.coco_stuff_10k",
+    "camvid": "keras_deeplab.data.camvid",
+    "pascal_context": "keras_deeplab.data.pascal_context",
+    "idd_lite": "keras_deeplab.data.idd_lite",
+    "oxford_pet": "keras_deeplab.data.oxford_pet",
     "coco": "keras_deeplab.data.annotations.coco",
     "labelme": "keras_deeplab.data.annotations.labelme",
     "cvat": "keras_deeplab.data.annotations.cvat",
@@ -39,11 +49,13 @@ def load(name_or_path: str | os.PathLike, split: str = "train", **options: Any) 
     |---|---|
     | a folder with `images/` and `masks/` | one's own photographs, see `keras_deeplab.data.folder.read` |
     | a VOC devkit (`VOCdevkit`, or its `VOC2012`), or a data set in its layout | see `keras_deeplab.data.voc.read` |
+    | a public data set as its archives unpack it, such as Cityscapes | see docs/datasets.md and its module's `read` |
     | an export of COCO JSON, LabelMe, CVAT, Roboflow, Supervisely or Label Studio | see the modules of `annotations` |
     | `"tfds:NAME[/CONFIG][:VERSION]"` | any TensorFlow Datasets data set with images and masks, see `tfds.read` |
     | `"synthetic"` | shapes drawn on the fly, see `keras_deeplab.data.synthetic.read` |
 
-    A path may be marked `"folder:PATH"` or `"voc:PATH"` to choose the reader oneself. `READERS` may be given others.
+    A path may be marked `"folder:PATH"`, `"cityscapes:PATH"` and so on, by a key of `READERS`, to choose the reader
+    oneself. `READERS` may be given others.
 
     Args:
         name_or_path: string or path, as above.
@@ -162,6 +174,7 @@ def _unknown(text: str) -> Exception:
     return ValueError(
         f"{text} holds no data set that can be recognised. Either images/ and masks/ (and splits/train.txt, "
         "splits/val.txt) stand in it, or a VOC devkit (JPEGImages/, SegmentationClass/, ImageSets/), or an export of "
-        "COCO, LabelMe, CVAT, Roboflow, Supervisely or Label Studio with its images. "
+        "COCO, LabelMe, CVAT, Roboflow, Supervisely or Label Studio with its images, or another public data set as its "
+        f"archives unpack it; a mark, such as cityscapes:{text}, says which and what is missing. "
         f"It holds: {', '.join(sorted(entry.name for entry in path.iterdir())[:12]) or 'nothing'}"
     )

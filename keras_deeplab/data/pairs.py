@@ -254,7 +254,7 @@ def pair_files(
     masks: Files,
     folders: tuple[str, str],
     origin: Path,
-    missing_masks: str = "refuse",
+    missing_masks: str | None = "refuse",
     notes: list[str] | None = None,
 ) -> list[Pair]:
     """Map names to a list of (name, image file, mask file).
@@ -265,7 +265,8 @@ def pair_files(
         images, masks: what `files_by_name` found.
         folders: names of the two folders, for messages.
         origin: where the names come from, for messages.
-        missing_masks: `"background"`: the mask file of a name without one is None.
+        missing_masks: `"background"`: the mask file of a name without one is None. None for a reader without that
+            option, which errors don't offer then.
         notes: gets a line on those.
 
     Raises:
@@ -288,7 +289,7 @@ def pair_files(
             f"{len(problems)} problems in {root}:\n{listing(problems)}"
             + (
                 f'\n{without} images have no mask: missing_masks="background" takes all of their pixels for class 0'
-                if without and without < len(names)
+                if missing_masks and without and without < len(names)
                 else ""
             )
         )

@@ -61,8 +61,8 @@ def read(
     import tensorflow_datasets as tfds
 
     name = location
-    if name.startswith("keras_deeplab_voc"):
-        from keras_deeplab.data import tfds_voc  # noqa: F401 - registers the builder
+    if name.startswith("keras_deeplab_"):
+        from keras_deeplab.data import tfds_builders  # noqa: F401 - registers the builders
     builder = tfds.builder(name, data_dir=data_dir)
     features = builder.info.features
     image_key = _key(name, features, image_key, "image", _is_image)
