@@ -46,7 +46,9 @@ def voc(root):
 def test_every_kind_reads_equal_after_its_import(kind, tmp_path, capsys):
     (EXPORTS | {"voc": voc})[kind](tmp_path / "export")
     assert main(["import-data", str(tmp_path / "export"), str(tmp_path / "mine")]) == 0
-    assert "3 images copied as they are, 0 written anew" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 images copied as they are, 0 written anew" in told
+    assert ("chosen from 3 by --val-share 0.2 and --split-seed 0" in told) == (kind != "roboflow")  # which has parts
     sources = {split: data.load(tmp_path / "export", split=split) for split in ("train", "val")}
     assert_equal(sources, tmp_path / "mine")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "mine"]

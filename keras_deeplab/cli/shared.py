@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
-from keras_deeplab.options import Numbers, OptionError, Options, Size, nested, option, options, record
+from keras_deeplab.options import Numbers, OptionError, Options, Size, in_flags, nested, option, options, record
 from keras_deeplab.specs import Classes, ModelSpec, class_names
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def load_data(name: str, split: str, reading: DataOptions) -> "Source":
         )
     source = data.load(name, split=split, **given)
     for note in source.notes:
-        print(f"{source.name}: {note}")
+        print(f"{source.name}: {in_flags(note, DataOptions)}")
     return source
 
 
