@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_deeplab.data import location_of
+from keras_deeplab.data import kind_of, location_of, options_of
 from keras_deeplab.data.doctor.checks import CHECKS, checked
 from keras_deeplab.data.doctor.evidence import Evidence, Part, seen_of
 from keras_deeplab.data.doctor.files import Files, files_of
@@ -102,8 +102,19 @@ def examine(
     refused = {split: str(error) for split, error in parts.items() if isinstance(error, Exception)}
     files = Files() if location is None else files_of(location_of(location), looks, seed)
     crop = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
-    evidence = Evidence(read, next(iter(parts), ""), refused, files, dict(reading or {}), crop)
+    turns = location is None or _turns(location)
+    evidence = Evidence(read, next(iter(parts), ""), refused, files, dict(reading or {}), crop, turns)
     return Examination(evidence, checked(evidence))
+
+
+def _turns(location: str | os.PathLike) -> bool:
+    """Whether the reader of a data set turns photographs as their EXIF orientation says, unless it is told not to."""
+    try:
+        kind = kind_of(location)
+    except ValueError:  # several readers know it
+        return True
+    known = None if kind is None else options_of(kind)
+    return known is None or "orientation" in known
 
 
 def other_name(split: str, training: str) -> str:

@@ -121,6 +121,7 @@ class Evidence:
         files: the images and masks themselves, where the data set is a folder of them.
         reading: the options that it is read with, by name.
         crop_size: (height, width) of the training crops, or None.
+        turns: whether its reader can turn photographs, which those of public data sets don't.
     """
 
     parts: Mapping[str, Part]
@@ -129,6 +130,7 @@ class Evidence:
     files: Files = field(default_factory=Files)
     reading: Mapping[str, Any] = field(default_factory=dict)
     crop_size: tuple[int, int] | None = None
+    turns: bool = True
 
     @property
     def train(self) -> Part | None:
@@ -138,6 +140,11 @@ class Evidence:
     @property
     def others(self) -> list[Part]:
         return [part for name, part in self.parts.items() if name != self.training]
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something can't be read, so that the files may tell why. A reader may know of files that look odd."""
+        return bool(self.refused) or any(part.problems for part in self.each())
 
     def each(self) -> Iterator[Part]:
         yield from self.parts.values()

@@ -24,7 +24,7 @@ _CLEARLY = 0.1  # difference of the shares by which one way is said to be right
 def mask_alpha(evidence: Evidence) -> Iterator[Finding]:
     """Masks whose shape stands in the alpha channel, which is dropped."""
     shaped = [mask for mask in evidence.files.masks.values() if mask.alpha is not None and len(mask.alpha) > 1]
-    if shaped and evidence.reading.get("mask_encoding", "auto") == "auto":
+    if shaped and evidence.troubled and evidence.reading.get("mask_encoding", "auto") == "auto":
         flat = all(len(mask.values) == 1 for mask in shaped)
         yield Finding(
             ERROR,
@@ -44,6 +44,7 @@ def blended(evidence: Evidence) -> Iterator[Finding]:
     part = next(iter(evidence.parts.values()), None)
     classes = part.source.num_classes if part else 0
     mixed = [mask for mask in masks.values() if len(_strange(mask, classes) & mask.thin) >= _LEVELS]
+    mixed = mixed if evidence.troubled else []
     found = mixed or lossy
     if not found or evidence.reading.get("mask_repair"):
         return
@@ -74,7 +75,7 @@ def numbers(evidence: Evidence) -> Iterator[Finding]:
     part = next(iter(evidence.parts.values()), None)
     masks = [mask for mask in evidence.files.masks.values() if mask.channels == 1]
     read_as = {"mask_encoding", "colors", "label_offset", "ignore_label", "mask_repair"} & evidence.reading.keys()
-    if part is None or not masks or read_as:
+    if part is None or not masks or read_as or not evidence.troubled:
         return
     classes = part.source.num_classes
     values = sorted({value for mask in masks for value in mask.values})
@@ -98,7 +99,7 @@ def numbers(evidence: Evidence) -> Iterator[Finding]:
 def orientation(evidence: Evidence) -> Iterator[Finding]:
     """Photographs that are to be shown turned: whether the masks were drawn on them turned or as they are stored."""
     pairs = [pair for pair in evidence.files.pairs if pair[1].orientation != 1]
-    if not pairs:
+    if not pairs or not evidence.turns:
         return
     votes: Counter[str] = Counter()
     agreements: list[tuple[float, float]] = []
@@ -170,7 +171,7 @@ def _both_ways(image: ImageFile, mask: MaskFile) -> tuple[float, float] | None:
 def depth(evidence: Evidence) -> Iterator[Finding]:
     """Images of more than 8 bits: which numbers are black and white has to be told."""
     deep = [image for image in evidence.files.images.values() if image.bits > 8 and image.high is not None]
-    if deep and not evidence.reading.get("image_range"):
+    if deep and evidence.troubled and not evidence.reading.get("image_range"):
         high = max(image.high or 0 for image in deep)
         end = next((end for end in _ENDS if high <= end), high)
         yield Finding(
@@ -231,7 +232,7 @@ def fitting(evidence: Evidence) -> Iterator[Finding]:
         for name, image, mask in evidence.files.pairs
         if mask.size not in (image.size, image.upright)
     ]
-    if wrong:
+    if wrong and evidence.troubled:
         yield Finding(
             ERROR,
             f"{number(len(wrong), 'mask')} of {len(evidence.files.masks):,} of another size than the image.",

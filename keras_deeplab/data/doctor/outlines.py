@@ -63,6 +63,7 @@ def lone_pixels(label: np.ndarray) -> int:
     >>> label = np.zeros((5, 5), np.uint8)
     >>> label[1, 1] = 1
     >>> label[4, 3:] = 1
+    >>> label[0, 4], label[1, 4] = 1, 255
     >>> lone_pixels(label)
     1
     """
