@@ -18,6 +18,7 @@ keras_deeplab.options.OptionError: temperature must be a finite number, greater 
 """
 
 import argparse
+import ast
 import dataclasses
 import difflib
 import functools
@@ -633,6 +634,8 @@ def in_flags(text: str, record: type[Options]) -> str:
 
     >>> in_flags("give share=0.5 or names=['a', ...]; deep=True (--deep)", _Example)
     'give --share 0.5 or --names A,B,...; --deep'
+    >>> in_flags("crop_size=(33, 49) is a tuple", _Example)
+    '--crop-size 33x49 is a tuple'
     """
     known = options(record)
     names = "|".join(sorted(map(re.escape, known), key=len, reverse=True)) or "(?!)"
@@ -646,7 +649,7 @@ def in_flags(text: str, record: type[Options]) -> str:
         if value in (None, "True"):
             return entry.flag
         if value[0] in "[({":
-            return f"{entry.flag} {entry.metavar or entry.kind.metavar}"
+            return f"{entry.flag} {_spelled(entry, value)}"
         return f"{entry.flag} {value.strip(chr(34) + chr(39))}"
 
     value = r"""(?P<value>\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|'[^']*'|"[^"]*"|-?\d[\w.]*|True|False|None)?"""
@@ -654,6 +657,18 @@ def in_flags(text: str, record: type[Options]) -> str:
     # Messages that name both doors say the same twice now.
     twice = r"(?P<flag>--[\w-]+(?: [^\s,()]+)?)(?: \((?P=flag)\)|(?: or|,) (?P=flag)(?![\w-]))"
     return re.sub(twice, r"\g<flag>", text)
+
+
+def _spelled(entry: Option, value: str) -> str:
+    """Python's `(33, 49)` as a command line has it, where that reads as the same; else what stands for a value."""
+    try:
+        checked = entry.kind.check(ast.literal_eval(value))
+        text = shown(checked)
+        if entry.kind.check(entry.kind.read(text)) == checked:
+            return text
+    except (TypeError, ValueError, SyntaxError, OSError):
+        pass
+    return entry.metavar or entry.kind.metavar or entry.name.upper()
 
 
 # Words ------------------------------------------------------------------------------------------------------------
@@ -703,3 +718,4 @@ class _Example(Options):
     share: float = option(1.0, "a share", above=0, maximum=1)
     names: Names | None = option(None, "some names")
     deep: bool = option(False, "whether it is deep")
+    crop_size: Size = option(513, "of something")

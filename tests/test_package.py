@@ -22,6 +22,7 @@ LAYERS = [
     {"models"},
     {"loading", "summary"},
     {"inference", "quantize"},
+    {"reports"},
     {"export", "demo"},
     {"training"},
     {"quickstart"},

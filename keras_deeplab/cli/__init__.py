@@ -20,6 +20,7 @@ COMMANDS: Registry = Registry(
     "command",
     {
         "train": "keras_deeplab.cli.train",
+        "check-data": "keras_deeplab.cli.check_data",
         "import-data": "keras_deeplab.cli.import_data",
         "evaluate": "keras_deeplab.cli.evaluate",
         "predict": "keras_deeplab.cli.predict",

@@ -1,15 +1,17 @@
 """`keras-deeplab train`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_deeplab.cli.network import Network
 from keras_deeplab.cli.shared import DATA, load_data
 from keras_deeplab.data.settings import DataOptions
 from keras_deeplab.options import OptionError, Options, Preset, in_flags, near, nested, option, record
-from keras_deeplab.training.class_weights import with_class_weights
 from keras_deeplab.training.recipes import RECIPES
 from keras_deeplab.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from keras_deeplab.data.source import Source
 
 HELP = "Train a DeepLab on a data set; the same command continues a killed run."
 
@@ -29,7 +31,7 @@ class Arguments(Options):
         metavar="NAME",
     )
     restart: bool = option(False, "whether to begin anew where the folder holds a run")
-    check_data: bool = option(True, "whether every mask is read first")
+    check_data: bool = option(True, "whether the data is checked first: the quick part of check-data")
     dtype_policy: str = option("float32", "float32, mixed_float16 or mixed_bfloat16", metavar="POLICY")
     reading: DataOptions = nested(DataOptions)
     network: Network = nested(Network)
@@ -56,12 +58,7 @@ def run(arguments: Arguments) -> None:
         validation = load_data(arguments.data, arguments.val_split, arguments.reading)
     settings = _settings(arguments, source)
     if arguments.check_data and arguments.data != "synthetic":
-        for part in filter(None, (source, validation)):
-            counts = part.check()
-            if part is source:
-                settings = with_class_weights(settings, source, counts)
-            absent = [name for name, count in zip(part.classes, counts, strict=False) if not count]
-            print(f"{part.name}: {part.num_examples} samples read" + (f"; none of {', '.join(absent)}" * bool(absent)))
+        _check(arguments, settings, source, validation)
 
     import keras
 
@@ -80,7 +77,7 @@ def run(arguments: Arguments) -> None:
     print(f"last: {result['last']}")
 
 
-def _settings(arguments: Arguments, source: Any) -> TrainSettings:
+def _settings(arguments: Arguments, source: "Source") -> TrainSettings:
     """The run's settings, from its recipe where it has one; what should be known of that is printed."""
     settings = arguments.settings
     if arguments.recipe is None:
@@ -92,3 +89,18 @@ def _settings(arguments: Arguments, source: Any) -> TrainSettings:
     for note in row.notes(source, settings, started=started):
         print(f"note: {in_flags(note, Arguments)}")
     return settings
+
+
+def _check(arguments: Arguments, settings: TrainSettings, source: "Source", validation: "Source | None") -> None:
+    """Refuses data with errors, by the quick part of `keras-deeplab check-data`, and tells the warnings."""
+    from keras_deeplab.data import doctor
+
+    parts = {arguments.split: source}
+    if validation is not None:
+        parts[doctor.other_name(arguments.val_split, arguments.split)] = validation
+    reading, crop_size = arguments.reading.given(), settings.crop_size
+    found = doctor.examine(parts, arguments.data, reading=reading, crop_size=crop_size, quick=True, progress=True)
+    print(found.summary())
+    found.refuse_errors()
+    for warning in found.warnings:
+        print(in_flags(warning.told(), Arguments))

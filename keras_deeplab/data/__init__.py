@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_deeplab.data.source import Source
 
-__all__ = ["READERS", "kind_of", "load", "options_of", "readable_errors", "splits_of"]
+__all__ = ["READERS", "kind_of", "load", "location_of", "options_of", "readable_errors", "splits_of"]
 
 # Each kind of data set to its reader, a module (its import name, or itself) or any object with
 # `detect(name_or_path: str) -> bool`, whether that is a data set of its kind, and
@@ -79,7 +79,7 @@ def load(name_or_path: str | os.PathLike, split: str = "train", **options: Any) 
     known = options_of(kind)
     if known is not None:
         _refuse_unknown(options, known, f"the data set {str(name_or_path)!r} (read as {kind!r})")
-    return _reader(kind).read(_location(name_or_path), split, **options)
+    return _reader(kind).read(location_of(name_or_path), split, **options)
 
 
 def kind_of(name_or_path: str | os.PathLike) -> str | None:
@@ -124,7 +124,7 @@ def splits_of(name_or_path: str | os.PathLike) -> tuple[str, ...]:
     if kind is None:
         raise _unknown(str(name_or_path))
     splits = getattr(_reader(kind), "splits", None)
-    return ("train", "val") if splits is None else tuple(splits(_location(name_or_path)))
+    return ("train", "val") if splits is None else tuple(splits(location_of(name_or_path)))
 
 
 def readable_errors() -> AbstractContextManager[None]:
@@ -139,8 +139,8 @@ def _reader(kind: str) -> Any:
     return import_module(reader) if isinstance(reader, str) else reader
 
 
-def _location(name_or_path: str | os.PathLike) -> str:
-    """What stands behind a mark such as "voc:", or all of it."""
+def location_of(name_or_path: str | os.PathLike) -> str:
+    """What stands behind a mark such as "voc:" in a data set's name or path, or all of it."""
     text = str(name_or_path)
     prefix, colon, rest = text.partition(":")
     return rest if colon and prefix in READERS else text

@@ -125,27 +125,46 @@ class Source:
         """
         counts = np.zeros(256, np.int64)
         problems = []
-        examples = self._examples(None, 0).as_numpy_iterator()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            # In pieces, so that a large split's labels don't all wait in memory.
-            while piece := list(itertools.islice(examples, 64)):
-                for result in pool.map(self._count, piece):
-                    if isinstance(result, str):
-                        problems.append(result)
-                    else:
-                        counts += result
+        for found in self.survey(lambda index, image, label, name: np.bincount(label.reshape(-1), minlength=256)):
+            if isinstance(found, Exception):
+                problems.append(str(found))
+            else:
+                counts += found
         if problems:
             raise ValueError(
                 f"{len(problems)} of the {self.num_examples} samples of {self.name} can't be used:\n{listing(problems)}"
             )
         return counts
 
-    def _count(self, example):
-        try:
-            _, label, _ = self._read(*example)
-        except (ValueError, OSError) as error:
-            return str(error)
-        return np.bincount(label.reshape(-1), minlength=256)
+    def sample(self, index: int) -> tuple[np.ndarray, np.ndarray, str]:
+        """The image, label and name of the sample at a place in the split's own order.
+
+        Raises:
+            ValueError: it can't be read; the message names the file.
+        """
+        return self._read(*next(self._examples(None, 0).skip(index).as_numpy_iterator()))
+
+    def survey(self, measure: Callable[[int, np.ndarray, np.ndarray, str], Any]) -> Iterator[Any]:
+        """Read every sample once, several at a time, and yield in their own order what is measured of each.
+
+        Args:
+            measure: maps a sample's place, image, label and name to what is to be kept of it; of a sample that can't
+                be read or doesn't fit the classes, the error that says so is yielded in its stead.
+        """
+
+        def measured(numbered):
+            index, example = numbered
+            try:
+                image, label, name = self._read(*example)
+            except (ValueError, OSError) as error:
+                return error
+            return measure(index, image, label, name)
+
+        examples = enumerate(self._examples(None, 0).as_numpy_iterator())
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # In pieces, so that a large split's images don't all wait in memory.
+            while piece := list(itertools.islice(examples, 64)):
+                yield from pool.map(measured, piece)
 
     def _decode(self, *example):
         image, label, name = tf.numpy_function(self._read, example, [tf.uint8, tf.uint8, tf.string])
