@@ -22,7 +22,7 @@ LAYERS = [
     {"models"},
     {"loading", "summary"},
     {"inference", "quantize"},
-    {"export", "demo"},
+    {"export", "demo", "reports"},
     {"training"},
     {"quickstart"},
     {"cli"},

@@ -149,6 +149,20 @@ class Checkpointing(Options):
 
 
 @record
+class Stopping(Options):
+    """When a run ends before its last step."""
+
+    TITLE = "early stopping"
+
+    patience: int | None = option(
+        None,
+        "validations in a row without a better mean IoU after which the run ends, by default it doesn't",
+        minimum=1,
+        configuration=False,
+    )
+
+
+@record
 class TrainSettings(Options):
     """All settings of a run; `keras_deeplab.train` takes it, or its options by their names."""
 
@@ -182,6 +196,7 @@ class TrainSettings(Options):
     optimization: Optimization = nested(Optimization)
     validation: Validation = nested(Validation)
     checkpoints: Checkpointing = nested(Checkpointing)
+    stopping: Stopping = nested(Stopping)
 
     def checked(self) -> None:
         if (self.steps is None) == (self.epochs is None):
