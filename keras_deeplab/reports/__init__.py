@@ -1,1 +1,5 @@
-"""Pages and pictures that people look at: what a data set holds, and how a run went."""
+"""Pages that people look at: one HTML file each, with everything in it, that works offline."""
+
+from keras_deeplab.reports.page import Page
+
+__all__ = ["Page"]

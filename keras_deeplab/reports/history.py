@@ -1,4 +1,4 @@
-"""The history of a run: one record a checkpoint, and what it says. Importing this imports nothing heavy.
+"""The history of a run: one record a checkpoint, and what it says. Importing this imports no Keras.
 
 A record is a dict: "step", "learning_rate", "loss" (the mean since the record before), "mean_iou" (of the training's
 crops), "seconds"; where there was a validation also "validation_mean_iou", "validation_pixel_accuracy" and, a number

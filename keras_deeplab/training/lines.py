@@ -1,4 +1,4 @@
-"""What a training says: a run's records to lines of text. Importing this imports nothing heavy."""
+"""What a training says: a run's records to lines of text. Importing this imports no Keras."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,0 +1,177 @@
+"""The pieces of a page: one HTML file that asks for nothing else, readable in light and in dark.
+
+Whatever comes from outside, names of files above all, is escaped. The page's own policy lets a browser load nothing
+and run nothing, so a page about somebody's data can be passed on.
+"""
+
+import base64
+import html
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_deeplab._helpers.files import write_whole
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_STYLE = """
+:root { color-scheme: light dark; --paper: #f6f7f9; --card: #fff; --ink: #1a1f29; --muted: #5b6575; --line: #d7dce4;
+  --bar: #2456b3; --error: #b3261e; --warning: #8a5300; --note: #3d5a80; --good: #1d6b3a; }
+@media (prefers-color-scheme: dark) { :root { --paper: #12151b; --card: #1b2029; --ink: #e8ebf1; --muted: #a3adbd;
+  --line: #333b49; --bar: #8fb4ff; --error: #ff8f87; --warning: #f2b75c; --note: #9dbbe3; --good: #7fd6a0; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 16px clamp(12px, 3vw, 32px) 64px; max-width: 1100px; background: var(--paper);
+  color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5em 0; } h2 { font-size: 1.2rem; margin: 2em 0 0.5em; }
+h1, h2, h3, p, li, td, th, figcaption { overflow-wrap: anywhere; }
+p { margin: 0.5em 0; max-width: 50em; white-space: pre-line; }
+.muted, figcaption { color: var(--muted); }
+.error, .warning, .note, .good { padding: 0.1em 0 0.1em 0.8em; border-left: 4px solid var(--note); }
+.error { border-color: var(--error); } .warning { border-color: var(--warning); } .good { border-color: var(--good); }
+h3.error { color: var(--error); } h3.warning { color: var(--warning); } h3.note { color: var(--note); }
+h3 { font-size: 1rem; margin: 1.5em 0 0.3em; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; background: var(--card); margin: 0.5em 0; font-size: 0.92rem; }
+th, td { text-align: left; padding: 4px 12px; border: 1px solid var(--line); } td.number { text-align: right;
+  font-variant-numeric: tabular-nums; }
+.pictures { display: flex; flex-wrap: wrap; gap: 12px; margin: 0.5em 0; }
+figure { margin: 0; padding: 6px; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
+figure img { display: block; max-width: 100%; } figcaption { font-size: 0.8rem; max-width: 320px; margin-top: 4px; }
+svg { display: block; max-width: 100%; height: auto; margin: 0.5em 0; font-size: 13px; } svg text { fill: var(--ink); }
+"""
+
+
+class Page:
+    """What is put into it in turn, as one HTML file.
+
+    Args:
+        title: of the window, and the heading.
+
+    >>> page = Page("Two < three")
+    >>> page.text("<b>", "warning")
+    >>> '<h1>Two &lt; three</h1>' in page.html(), '<p class="warning">&lt;b&gt;</p>' in page.html()
+    (True, True)
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._parts: list[str] = []
+
+    def heading(self, text: str, level: int = 2, kind: str = "") -> None:
+        """A heading of level 2 or 3; kinds are those of `text`."""
+        self._parts.append(f"<h{level}{_class(kind)}>{html.escape(text)}</h{level}>")
+
+    def text(self, text: str, kind: str = "") -> None:
+        """A paragraph, in which line breaks stay; its kind is "error", "warning", "note", "good", "muted" or ""."""
+        self._parts.append(f"<p{_class(kind)}>{html.escape(text)}</p>")
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A table; numbers (and texts that are one, perhaps with %) stand to the right."""
+        top = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
+        lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
+        self._parts.append(
+            f'<div class="wide"><table><thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody></table></div>'
+        )
+
+    def pictures(self, pictures: Iterable[tuple[np.ndarray, str]], side: int = 320) -> None:
+        """Pictures, uint8 (H, W, 3) or (H, W), beside one another, each with a line below.
+
+        Args:
+            side: the longest that a side is; larger ones are made smaller, small ones shown larger by whole numbers.
+        """
+        figures = []
+        for image, caption in pictures:
+            factor = max(1, side // (2 * max(image.shape[:2])))
+            uri, (height, width) = _data_uri(image, side)
+            size = f'width="{factor * width}" height="{factor * height}"'
+            sharp = ' style="image-rendering: pixelated"' * (factor > 1)
+            alt = html.escape(caption)
+            figures.append(
+                f'<figure><img {size} alt="{alt}" src="{uri}"{sharp}><figcaption>{alt}</figcaption></figure>'
+            )
+        if figures:
+            self._parts.append('<div class="pictures">' + "\n".join(figures) + "</div>")
+
+    def svg(self, drawing: str) -> None:
+        """A drawing, put in as it stands: `bars(...)`, or one that escapes what it writes."""
+        self._parts.append(drawing)
+
+    def html(self) -> str:
+        """The whole page."""
+        title = html.escape(self.title)
+        body = "\n".join(self._parts)
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n"
+            "</body>\n</html>\n"
+        )
+
+    def write(self, path: str | os.PathLike) -> Path:
+        """Writes the page; a file there is replaced whole or not at all."""
+        write_whole(path, self.html().encode("utf-8", "replace"))
+        return Path(path)
+
+
+def bars(
+    rows: Sequence[tuple[str, float]], colors: Sequence[Sequence[int]] | None = None, largest: float | None = None
+) -> str:
+    """Names with numbers, such as (class, share), to an SVG of horizontal bars with the numbers beside them.
+
+    Args:
+        colors: (red, green, blue) for each bar; None for the page's own.
+        largest: what fills the width, by default the largest number.
+
+    >>> bars([("road", 0.25)]).count("<rect")
+    1
+    """
+    step, left, width = 22, 190, 380
+    top = max([value for _, value in rows] or [0]) if largest is None else largest
+    lines = []
+    for place, (name, value) in enumerate(rows):
+        y = step * place
+        fill = "var(--bar)" if colors is None else "rgb({}, {}, {})".format(*map(int, colors[place]))
+        length = width * min(1.0, value / top) if top > 0 else 0.0
+        short = name if len(name) <= 26 else f"{name[:25]}…"
+        lines.append(
+            f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{html.escape(short)}</text>'
+            f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{step - 6}" fill="{fill}" '
+            'stroke="var(--muted)" stroke-width="0.5"/>'
+            f'<text x="{left + length + 8:.1f}" y="{y + 15}">{_share(value)}</text>'
+        )
+    box = f"{left + width + 80} {step * len(rows) + 4}"
+    return f'<svg viewBox="0 0 {box}" width="{left + width + 80}" role="img">{"".join(lines)}</svg>'
+
+
+def _share(value: float) -> str:
+    return f"{value:.2%}" if 0 < value < 0.1 else f"{value:.1%}"
+
+
+def _class(kind: str) -> str:
+    return f' class="{html.escape(kind)}"' if kind else ""
+
+
+def _cell(value: Any) -> str:
+    text = html.escape(str(value))
+    number = text.strip().rstrip("%").replace(",", "").replace(".", "").lstrip("-").isdecimal()
+    return f'<td class="number">{text}</td>' if number else f"<td>{text}</td>"
+
+
+def _data_uri(image: np.ndarray, side: int) -> tuple[str, tuple[int, int]]:
+    """A picture, made smaller to fit a square, as an address that holds it; and its (height, width)."""
+    from keras_deeplab._helpers.opencv import cv2
+
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = image.shape[0] * image.shape[1] <= 128 * 128
+    # A JPEG would blur the edges of small ones, which are shown larger.
+    kind, settings = ("png", []) if small else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 85])
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    _, encoded = cv2.imencode(f".{kind}", pixels, settings)
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}", image.shape[:2]
