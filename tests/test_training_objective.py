@@ -10,13 +10,16 @@ from test_training_trainer import Killed, assert_equal_weights, killer, run, tin
 import keras_deeplab
 from keras_deeplab import data
 from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.data import pipeline
 from keras_deeplab.data.source import indexed
 from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.specs import Classes
 from keras_deeplab.specs.model import spec_of, with_spec
 from keras_deeplab.training.losses import SparseCategoricalCrossentropy
-from keras_deeplab.training.objective import Objective, check_model, head_variables, recorded
+from keras_deeplab.training.objective import check_model, head_variables, recorded
+from keras_deeplab.training.settings import Loss, TrainSettings
+from keras_deeplab.training.trainer import compiled
 
 NAMES, COLORS = ("soil", "leaf"), ((90, 60, 30), (20, 200, 40))
 
@@ -52,20 +55,15 @@ def with_auxiliary(**options):
 
 
 def test_the_auxiliary_loss_is_added_by_its_weight():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, (2, 5, 3))
-    main, auxiliary = rng.normal(size=(2, 2, 5, 3, 4)).astype("float32")
+    source, model = drawn(), with_auxiliary(dropout=0.0)
+    images, labels = next(iter(pipeline.training(source, batch_size=2, crop_size=16)))
+    main, auxiliary = model(images)
     loss = SparseCategoricalCrossentropy()
     first, second = float(loss(labels, main)), float(loss(labels, auxiliary))
-    assert float(Objective(loss)(labels, main)) == first
-    assert float(Objective(loss)(labels, [main, auxiliary])) == pytest.approx(first + 0.5 * second)
-    assert float(Objective(loss, 0.0)(labels, [main, auxiliary])) == pytest.approx(first)
-
-
-@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
-def test_a_weight_that_is_none_is_refused(weight):
-    with pytest.raises(ValueError, match="auxiliary_weight must be a finite number of at least 0"):
-        Objective(SparseCategoricalCrossentropy(), weight)
+    for weight in (0.0, 0.25):
+        settings = TrainSettings(steps=1, loss=Loss(auxiliary_weight=weight))
+        found = compiled(model, source, settings).evaluate(images, labels, return_dict=True, verbose=0)
+        assert found["loss"] == pytest.approx(first + weight * second)
 
 
 @pytest.mark.slow

@@ -107,9 +107,12 @@ def _score(record):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "instance", "float16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "instance", "float16", "averaged"])
 def test_a_run_that_is_killed_and_started_again_equals_one_that_is_not(tmp_path, source, optimizer):
     options = {"optimizer": optimizer, "warmup_steps": 2}
+    if optimizer == "averaged":  # killed in the middle of an accumulation
+        accumulated = {"gradient_accumulation_steps": 2, "ema_momentum": 0.8, "global_clipnorm": 1.0}
+        options |= {"optimizer": "sgd", **accumulated}
     if optimizer == "instance":
         options |= {"optimizer": keras.optimizers.Nadam(0.02), "learning_rate": None, "warmup_steps": 0}
     if optimizer == "float16":
@@ -125,7 +128,7 @@ def test_a_run_that_is_killed_and_started_again_equals_one_that_is_not(tmp_path,
     lines = []
     result = run(second, source, tmp_path / "parts", log=lines.append, **options)
     assert re.search(r"going on from .*last\.keras at step 3", lines[0])
-    assert_equal_weights(whole, second)
+    assert_equal_weights(whole, second, 0)
     assert [record["step"] for record in result["history"]] == [1, 2, 3, 4, 5, 6]
     for mine, other in zip(without_seconds(result["history"]), without_seconds(expected["history"]), strict=True):
         assert mine == pytest.approx(other, rel=1e-5)
@@ -328,23 +331,23 @@ def test_a_label_that_is_no_class_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_the_step_and_the_same_call_goes_on(tmp_path, source, whole, monkeypatch):
-    from keras_deeplab.training.trainer import _Trainer
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_end_saves_the_step_and_the_same_call_goes_on(tmp_path, source, whole, number):
+    from keras_deeplab.training.callbacks.interrupts import Interrupted
 
-    model = tiny()
-    usual_check = _Trainer._check_loss
+    class Signal(keras.callbacks.Callback):
+        step = 0
 
-    def check(self, loss, greatest, step, *rest):
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        usual_check(self, loss, greatest, step, *rest)
+        def on_train_batch_begin(self, batch, logs=None):
+            self.step += 1
+            if self.step == 3:
+                os.kill(os.getpid(), number)
 
-    usual = signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch:
-        patch.setattr(_Trainer, "_check_loss", check)
-        with pytest.raises(KeyboardInterrupt, match="stopped at step 3 of 6, saved in"):
-            run(tiny(), source, tmp_path / "run", checkpoint_every=2)
-    assert signal.getsignal(signal.SIGINT) is usual
+    model, usual = tiny(), signal.getsignal(number)
+    with pytest.raises(Interrupted, match="stopped at step 3 of 6, saved in") as stopped:
+        run(tiny(), source, tmp_path / "run", checkpoint_every=2, callbacks=[Signal()])
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) is usual
     lines = []
     run(model, source, tmp_path / "run", checkpoint_every=2, log=lines.append)
     assert "at step 3" in lines[0]
@@ -488,8 +491,8 @@ def test_the_head_multiplier_is_for_the_head_of_every_flavour(builder, backbone,
     """The layers are those of the record, whatever they are called."""
     import keras_deeplab
     from keras_deeplab._helpers.unallocated import unallocated
+    from keras_deeplab.training.optimizers import _factors
     from keras_deeplab.training.settings import Optimization
-    from keras_deeplab.training.trainer import _factors
 
     with unallocated():
         model = getattr(keras_deeplab, builder)(backbone, num_classes=3, **settings)
@@ -534,10 +537,118 @@ def test_records_of_settings_with_a_further_option_reach_the_configuration(tmp_p
         run(tiny(), source, tmp_path, settings=settings, steps=1, mixin=0.5)
 
 
-@pytest.mark.slow
-def test_a_run_from_before_an_option_goes_on(tmp_path, source):
+def test_a_run_from_before_an_option_goes_on(tmp_path):
     from keras_deeplab.training.trainer import _compare
 
-    _compare({"steps": 1, "schedule": "poly", "power": 0.9}, {"steps": 1, "power": 0.9}, tmp_path)
+    def state(step, **config):
+        return {"step": step, "config": config}
+
+    _compare({"steps": 1, "schedule": "poly", "power": 0.9}, state(1, steps=1, power=0.9), tmp_path)
     with pytest.raises(ValueError, match="schedule: 'poly' there, 'cosine' now"):
-        _compare({"steps": 1, "schedule": "cosine"}, {"steps": 1}, tmp_path)
+        _compare({"steps": 1, "schedule": "cosine"}, state(1, steps=1), tmp_path)
+    _compare({"steps": 5}, state(3, steps=3), tmp_path)
+    for step, before, now in ((2, 3, 5), (3, 3, 2)):
+        with pytest.raises(ValueError, match=f"steps: {before} there, {now} now\n.*once it is finished"):
+            _compare({"steps": now}, state(step, steps=before), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_to_more_steps(tmp_path, source):
+    run(tiny(), source, tmp_path, steps=2)
+    result = run(tiny(), source, tmp_path, steps=5)
+    assert [record["step"] for record in result["history"]] == [1, 2, 3, 4, 5]
+    rates = [record["learning_rate"] for record in result["history"]]
+    assert rates[2] == pytest.approx(0.05 * (1 - 2 / 5) ** 0.9)
+
+
+@pytest.mark.slow
+def test_a_validation_that_a_signal_ended_is_made_when_the_run_goes_on(tmp_path, source, validation, monkeypatch):
+    import keras_deeplab.training.callbacks.validation as module
+
+    options = {"validation": validation, "validation_every": 3}
+    expected = run(tiny(), source, tmp_path / "whole", **options)
+    usual, calls = module.evaluate, []
+
+    def evaluated(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return usual(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate", evaluated)
+        with pytest.raises(KeyboardInterrupt, match="stopped at step 3 of 6"):
+            run(tiny(), source, tmp_path / "parts", **options)
+    assert len(calls) == 1
+    result = run(tiny(), source, tmp_path / "parts", **options)
+    assert without_seconds(result["history"]) == without_seconds(expected["history"])
+    assert result["best"] == expected["best"]
+
+
+@pytest.mark.slow
+def test_callbacks_of_keras_see_epochs_with_the_scores_and_may_stop(tmp_path, source, validation):
+    seen = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append("begin")
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((epoch, sorted(logs)))
+            self.model.stop_training = epoch == 1
+
+        def on_train_end(self, logs=None):
+            seen.append("end")
+
+    options = {"validation": validation, "validation_every": 2, "validation_limit": 1, "checkpoint_every": 100}
+    with pytest.raises(Killed):
+        run(tiny(), source, tmp_path, log=killer(2), **options)
+    result = run(tiny(), source, tmp_path, callbacks=[Seen()], **options)
+    names = ["loss", "mean_iou", "val_iou", "val_mean_iou", "val_pixel_accuracy"]
+    assert seen == ["begin", (1, names), "end"]
+    assert result["step"] == 4
+
+
+@pytest.mark.slow
+def test_the_moving_average_is_what_is_validated_kept_as_best_and_left_in_the_model(tmp_path, source, validation):
+    weights = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            weights.append([variable.numpy() for variable in self.model.trainable_variables])
+
+    model = tiny()
+    options = {"ema_momentum": 0.5, "validation_every": 6, "callbacks": [Seen()], "checkpoint_every": 100}
+    result = run(model, source, tmp_path, validation=validation, **options)
+    average = weights[0]
+    for step in weights[1:]:
+        average = [0.5 * old + 0.5 * new for old, new in zip(average, step, strict=True)]
+    last, best = keras.saving.load_model(result["last"]), keras.saving.load_model(result["best_model"])
+    for expected, others in ((average, (model, best)), (weights[-1], (last,))):
+        for other in others:
+            for array, variable in zip(expected, other.trainable_variables, strict=True):
+                np.testing.assert_allclose(variable.numpy(), array, atol=1e-6, err_msg=variable.path)
+    found = evaluate(predictor(best), validation, progress=False).mean_iou
+    assert result["best"]["mean_iou"] == pytest.approx(found)
+
+
+@pytest.mark.slow
+def test_accumulated_gradients_are_those_of_the_larger_batch(tmp_path):
+    from keras_deeplab.data.source import indexed
+
+    def read(index):  # without ignored pixels: a loss is the mean over those of its batch
+        rng = np.random.default_rng(index)
+        label = rng.integers(0, CLASSES, (32, 32), np.uint8)
+        return np.repeat(40 * label[..., None], 3, -1), label, str(index)
+
+    source = indexed("drawn", [str(index) for index in range(CLASSES)], 12, read)
+    options = {"optimizer": "sgd", "learning_rate": 0.1, "power": 0.0, "scale_range": (1, 1), "checkpoint_every": 100}
+    large, small = tiny(dropout=0.0), tiny(dropout=0.0)
+    for model in (large, small):
+        model.get_layer("backbone_bn").trainable = False
+    run(large, source, tmp_path / "large", steps=2, batch_size=4, **options)
+    run(small, source, tmp_path / "small", steps=4, batch_size=2, gradient_accumulation_steps=2, **options)
+    assert_equal_weights(large, small, 1e-5)
+    assert_equal_weights(keras.saving.load_model(tmp_path / "small" / "last.keras"), small, 0)
+    with pytest.raises(ValueError, match="steps must be a multiple of gradient_accumulation_steps, 2"):
+        run(small, source, tmp_path / "odd", steps=3, gradient_accumulation_steps=2)

@@ -55,6 +55,31 @@ def rename(variable, name, path):
     variable._name, variable._path = name, path
 
 
+# Keras's optimizers.
+
+
+def variable_index(optimizer, variable):
+    """Which of the variables that an optimizer was built with this is; inside `update_step` it may be a replica's."""
+    return optimizer._get_variable_index(variable)
+
+
+def copy_weight_decay_exclusions(source, target):
+    """Leaves the variables that `source.exclude_from_weight_decay` told out of another optimizer's decay too."""
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+
+
+def averages_of(optimizer):
+    """The moving averages of the variables that an optimizer with `use_ema` was built with, in their order."""
+    return optimizer._model_variables_moving_average
+
+
+def schedule_of(optimizer):
+    """The learning-rate schedule of an optimizer, or its variable where it has none."""
+    return optimizer._learning_rate
+
+
 # TensorFlow Lite's interpreters. LiteRT's have the same.
 
 

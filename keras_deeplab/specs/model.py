@@ -38,6 +38,18 @@ class SegmentationModel(keras.Model):
             model.spec = spec
         return model
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):  # type: ignore[no-untyped-def]
+        """As Keras's, where one label map is what every output is compared with."""
+        if isinstance(y_pred, (list, tuple)) and not isinstance(y, (list, tuple, dict)):
+            y = type(y_pred)([y] * len(y_pred))
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):  # type: ignore[no-untyped-def]
+        """As Keras's, of the main output alone where one label map is given for all."""
+        if not isinstance(y, (list, tuple, dict)):
+            y_pred = main_output(y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
     def save_weights(self, filepath: Any, overwrite: bool = True, max_shard_size: Any = None) -> None:
         super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
         if str(filepath).endswith(".weights.h5"):

@@ -3,7 +3,7 @@
 `settings` are the records `Loss`, `Schedule` and `Optimization` of `keras_deeplab.training.settings`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,35 +37,28 @@ class OptimizerRow:
     """An optimizer by its name.
 
     Attributes:
-        make: (learning-rate schedule, settings, variables without weight decay) -> keras.optimizers.Optimizer.
+        make: (learning-rate schedule, settings) -> keras.optimizers.Optimizer, without weight decay of its own.
         learning_rate, weight_decay: where none is given.
-        decoupled: whether it decays weights itself; otherwise `weight_decay / 2 * sum(kernel^2)` is in the loss.
+        decoupled: whether weights shrink by `learning rate * weight_decay` of themselves; otherwise
+            `weight_decay / 2 * sum(kernel^2)` is in the loss.
     """
 
-    make: Callable[[Any, Any, Sequence[Any]], Any]
+    make: Callable[[Any, Any], Any]
     learning_rate: float
     weight_decay: float
     decoupled: bool = False
 
 
-def _sgd(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
+def _sgd(schedule: Any, settings: Any) -> Any:
     import keras
 
     return keras.optimizers.SGD(schedule, momentum=settings.momentum)
 
 
-def _adam(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
+def _adam(schedule: Any, settings: Any) -> Any:
     import keras
 
     return keras.optimizers.Adam(schedule)
-
-
-def _adamw(schedule: Any, settings: Any, spared: Sequence[Any]) -> Any:
-    import keras
-
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
-    optimizer.exclude_from_weight_decay(var_list=list(spared))
-    return optimizer
 
 
 # 0.007 is DeepLab v3's, for batches of 16 (section 4); 4e-5 the TF1 code's.
@@ -73,5 +66,5 @@ OPTIMIZERS: Registry[OptimizerRow] = Registry(
     "optimizer",
     sgd=OptimizerRow(_sgd, 0.007, 4e-5),
     adam=OptimizerRow(_adam, 0.0005, 4e-5),
-    adamw=OptimizerRow(_adamw, 0.0005, 0.01, decoupled=True),
+    adamw=OptimizerRow(_adam, 0.0005, 0.01, decoupled=True),
 )

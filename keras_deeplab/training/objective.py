@@ -1,45 +1,12 @@
-"""What a training minimises, and whether a model can learn a data set: compared by their records."""
+"""Whether a model can learn a data set, compared by their records; and what its record tells a training."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs import AUXILIARY, LOGITS, Classes
 from keras_deeplab.specs.model import SegmentationModel, spec_of, with_spec
-
-# Of torchvision, whose heads ours are (references/segmentation/train.py); PSPNet has 0.4 (section 3.2).
-AUXILIARY_WEIGHT = 0.5
-
-
-class Objective:
-    """Label maps (B, H, W) and a model's outputs to one number: its loss, and that of auxiliary logits by a weight.
-
-    Args:
-        loss: function from labels and logits (B, H, W, C) to a number, such as
-            `losses.SparseCategoricalCrossentropy`.
-        auxiliary_weight: what the loss of the auxiliary logits is multiplied by.
-
-    Raises:
-        ValueError: the weight isn't a finite number of at least 0.
-
-    >>> objective = Objective(lambda labels, logits: logits, auxiliary_weight=0.25)
-    >>> objective(None, 3.0), objective(None, [3.0, 2.0])
-    (3.0, 3.5)
-    """
-
-    def __init__(self, loss: Callable[[Any, Any], Any], auxiliary_weight: float = AUXILIARY_WEIGHT) -> None:
-        if not 0.0 <= auxiliary_weight < float("inf"):
-            raise ValueError(f"auxiliary_weight must be a finite number of at least 0, received {auxiliary_weight!r}")
-        self.loss = loss
-        self.auxiliary_weight = float(auxiliary_weight)
-
-    def __call__(self, labels: Any, outputs: Any) -> Any:
-        if not isinstance(outputs, (list, tuple)):
-            return self.loss(labels, outputs)
-        logits, auxiliary = outputs
-        return self.loss(labels, logits) + self.auxiliary_weight * self.loss(labels, auxiliary)
 
 
 def check_model(model: keras.Model, source: Source) -> None:

@@ -96,13 +96,26 @@ class Optimization(Options):
         "adamw",
         minimum=0,
     )
+    gradient_accumulation_steps: int = option(
+        1, "steps whose gradients are averaged into one change of the weights: so many times the batch", minimum=1
+    )
+    global_clipnorm: float | None = option(
+        None, "greatest norm of all gradients together, to which they are scaled down", above=0
+    )
+    ema_momentum: float | None = option(
+        None,
+        "of a moving average of the weights, such as 0.999, which is what is validated, kept as best and left in the "
+        "model at the end; last.keras keeps the weights themselves, to go on from",
+        above=0,
+        below=1,
+    )
     head_multiplier: float = option(
-        1.0, "factor on the updates of the head's layers, which the model's record tells", above=0
+        1.0, "factor on the learning rate of the head's layers, which the model's record tells", above=0
     )
     learning_rate_multipliers: Factors | None = option(
         None,
-        "factors on the updates of the variables whose path has a match of the regular expression, the first that "
-        "has, such as ^backbone=0.1; they go before head_multiplier",
+        "factors on the learning rate of the variables whose path has a match of the regular expression, the first "
+        "that has, such as ^backbone=0.1; they go before head_multiplier",
         minimum=0,
         metavar="REGEX=X,...",
     )
@@ -168,7 +181,7 @@ class TrainSettings(Options):
 
     TITLE = "training"
 
-    steps: int | None = option(None, "optimizer steps of the whole run; or epochs", minimum=1)
+    steps: int | None = option(None, "batches of the whole run; or epochs", minimum=1)
     epochs: float | None = option(None, "passes over the data, instead of steps", above=0, configuration=False)
     crop_size: Size = option(513, "of the training crops")
     batch_size: int = option(16, "crops in a step", minimum=1)
@@ -202,14 +215,26 @@ class TrainSettings(Options):
         if (self.steps is None) == (self.epochs is None):
             raise OptionError("give {steps} or {epochs}: how long to train" + ", not both" * (self.steps is not None))
         if not isinstance(self.optimization.optimizer, str):
-            for name, value in (
-                ("learning_rate", self.schedule.learning_rate),
-                ("weight_decay", self.optimization.weight_decay),
+            own = self.optimization
+            for name, given in (
+                ("learning_rate", self.schedule.learning_rate is not None),
+                ("weight_decay", own.weight_decay is not None),
+                ("gradient_accumulation_steps", own.gradient_accumulation_steps > 1),
+                ("global_clipnorm", own.global_clipnorm is not None),
+                ("ema_momentum", own.ema_momentum is not None),
             ):
-                if value is not None:
+                if given:
                     raise OptionError(
                         "{" + name + "} can't be given along with an optimizer that is already made: give it there"
                     )
+        accumulated = self.optimization.gradient_accumulation_steps
+        if self.steps is not None and self.steps % accumulated:
+            raise OptionError(
+                "{steps} must be a multiple of {gradient_accumulation_steps}, {factor}, or the last of them change no "
+                "weight; received {received}",
+                factor=str(accumulated),
+                received=str(self.steps),
+            )
         if self.steps is not None and self.schedule.warmup_steps > self.steps:
             raise OptionError(
                 "{warmup_steps} must be at most {steps}, {limit}; received {received}",
@@ -221,7 +246,8 @@ class TrainSettings(Options):
         """The same with all that depends on data and optimizer filled in: steps, learning rate and weight decay."""
         changes: dict[str, Any] = {}
         if self.steps is None:
-            steps = max(1, round((self.epochs or 0.0) * num_examples / self.batch_size))
+            accumulated = self.optimization.gradient_accumulation_steps
+            steps = max(1, round((self.epochs or 0.0) * num_examples / self.batch_size / accumulated)) * accumulated
             changes = {"steps": steps, "epochs": None}
         if isinstance(self.optimization.optimizer, str):
             row = OPTIMIZERS[self.optimization.optimizer]

@@ -1,0 +1,42 @@
+"""The progress line of a training."""
+
+from typing import Any
+
+import keras
+
+from keras_deeplab._helpers.private import schedule_of
+from keras_deeplab._helpers.progress import Progress
+
+
+class ProgressLine(keras.callbacks.Callback):
+    """Shows the step, the running loss and score, and the learning rate.
+
+    Args:
+        steps: of the whole training.
+        start: how many are done.
+        enabled: False shows nothing.
+    """
+
+    def __init__(self, steps: int, start: int = 0, enabled: bool = True) -> None:
+        super().__init__()
+        self._progress = Progress(steps, "train", enabled=enabled, start=start)
+        self._step = start
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._step += 1
+        if self._progress.due():
+            parts = [
+                f"{title} {logs[name]:.4f}" for title, name in (("loss", "loss"), ("mIoU", "mean_iou")) if name in logs
+            ]
+            self._progress.update(self._step, ", ".join([*parts, *self._rate()]))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._progress.clear()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._progress.__exit__()
+
+    def _rate(self) -> list[str]:
+        schedule = schedule_of(getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer))
+        # A rate without a schedule is a variable, which JAX lacks while an epoch runs.
+        return [f"learning rate {float(schedule(self._step - 1)):.2g}"] if callable(schedule) else []
