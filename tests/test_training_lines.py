@@ -7,7 +7,7 @@ import pytest
 
 from keras_deeplab._helpers.text import columns
 from keras_deeplab.metrics import ConfusionMatrix
-from keras_deeplab.reports.history import never_predicted, scores
+from keras_deeplab.reports.history import never_predicted, recorded, scores
 from keras_deeplab.training.early_stopping import should_stop
 from keras_deeplab.training.lines import never_predicted_line, record_line, validation_lines
 
@@ -19,13 +19,15 @@ def record(ious, pixels=None, predicted=None):
 def test_scores_of_a_validation_are_counted_by_hand():
     matrix = ConfusionMatrix(3)
     matrix.update([[0, 0, 0, 1, 255]], [[0, 0, 1, 0, 2]])  # class 2 is predicted on an ignored pixel alone
-    told = scores(matrix)
-    assert told["validation_pixel_accuracy"] == 0.5
-    assert told["validation_iou"] == [0.5, 0.0, None]
-    assert told["validation_mean_iou"] == 0.25
-    assert told["validation_pixels"] == [0.75, 0.25, 0.0]
-    assert told["validation_predicted"] == [0.75, 0.25, 0.0]
-    assert scores(ConfusionMatrix(2))["validation_mean_iou"] is None
+    told = recorded(scores(matrix))
+    assert told == {
+        "validation_mean_iou": 0.25,
+        "validation_pixel_accuracy": 0.5,
+        "validation_iou": [0.5, 0.0, None],
+        "validation_pixels": [0.75, 0.25, 0.0],
+        "validation_predicted": [0.75, 0.25, 0.0],
+    }
+    assert recorded(scores(ConfusionMatrix(2)))["validation_mean_iou"] is None
 
 
 def test_a_class_that_is_predicted_in_the_wrong_places_is_not_called_never_predicted():

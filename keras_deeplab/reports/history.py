@@ -97,15 +97,33 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 
 def scores(matrix: Any) -> dict[str, Any]:
-    """A `metrics.ConfusionMatrix` of a validation to what it adds to a record."""
+    """A `metrics.ConfusionMatrix` of a validation to what it adds to the logs of an epoch.
+
+    Returns:
+        dict: "val_mean_iou" and "val_pixel_accuracy", NaN where undefined, and lists of a number for each class, None
+        where undefined: "val_iou", "val_pixels", "val_predicted". `recorded` makes a part of a record of it.
+    """
     counts, total = matrix.matrix, max(1, matrix.num_pixels)
     return {
-        "validation_mean_iou": _or_none(matrix.mean_iou),
-        "validation_pixel_accuracy": _or_none(matrix.pixel_accuracy),
-        "validation_iou": [_or_none(float(value)) for value in matrix.iou],
-        "validation_pixels": [_short(value / total) for value in counts.sum(1)],
-        "validation_predicted": [_short(value / total) for value in counts.sum(0)],
+        "val_mean_iou": matrix.mean_iou,
+        "val_pixel_accuracy": matrix.pixel_accuracy,
+        "val_iou": [_or_none(float(value)) for value in matrix.iou],
+        "val_pixels": [_short(value / total) for value in counts.sum(1)],
+        "val_predicted": [_short(value / total) for value in counts.sum(0)],
     }
+
+
+def recorded(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """The logs of an epoch as a record has them: "validation_" for "val_", and None for what isn't defined.
+
+    >>> recorded({"loss": 1.5, "val_mean_iou": float("nan"), "val_iou": [0.5, None]})
+    {'loss': 1.5, 'validation_mean_iou': None, 'validation_iou': [0.5, None]}
+    """
+    record = {}
+    for name, value in logs.items():
+        name = name.replace("val_", "validation_", 1) if name.startswith("val_") else name
+        record[name] = value if isinstance(value, list) else _or_none(float(value))
+    return record
 
 
 def best_of(records: Sequence[Record]) -> Record | None:
