@@ -176,6 +176,25 @@ class Stopping(Options):
 
 
 @record
+class RangeTest(Options):
+    """Which learning rates `keras_deeplab.training.find_learning_rate` tries."""
+
+    TITLE = "learning rates to try"
+
+    lowest: float = option(1e-6, "the first", above=0)
+    highest: float = option(10.0, "the last, unless the loss explodes before", above=0)
+    test_steps: int = option(100, "batches, each with a rate higher by the same factor", minimum=10)
+
+    def checked(self) -> None:
+        if self.lowest >= self.highest:
+            raise OptionError(
+                "{lowest} must be less than {highest}; received {low} and {high}",
+                low=f"{self.lowest:g}",
+                high=f"{self.highest:g}",
+            )
+
+
+@record
 class TrainSettings(Options):
     """All settings of a run; `keras_deeplab.train` takes it, or its options by their names."""
 
