@@ -26,6 +26,7 @@ body { margin: 0 auto; padding: 16px clamp(12px, 3vw, 32px) 64px; max-width: 110
   color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5em 0; } h2 { font-size: 1.2rem; margin: 2em 0 0.5em; }
 h1, h2, h3, p, li, figcaption { overflow-wrap: anywhere; } td, th { overflow-wrap: break-word; }
+img { height: auto; }
 p { margin: 0.5em 0; max-width: 50em; white-space: pre-line; }
 .muted, figcaption { color: var(--muted); }
 .error, .warning, .note, .good { padding: 0.1em 0 0.1em 0.8em; border-left: 4px solid var(--note); }
@@ -38,8 +39,7 @@ th, td { text-align: left; padding: 4px 12px; border: 1px solid var(--line); } t
   font-variant-numeric: tabular-nums; }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px; margin: 0.5em 0; }
 figure { margin: 0; padding: 6px; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
-figure img { display: block; max-width: 100%; height: auto; }
-figcaption { font-size: 0.8rem; max-width: 320px; margin-top: 4px; }
+figure img { display: block; max-width: 100%; } figcaption { font-size: 0.8rem; max-width: 320px; margin-top: 4px; }
 svg { display: block; max-width: 100%; height: auto; margin: 0.5em 0; font-size: 13px; } svg text { fill: var(--ink); }
 """
 
