@@ -95,7 +95,8 @@ def page(run: Run) -> Page:
         _classes(found, run)
     if run.config:
         found.heading("Settings")
-        found.table(("name", "value"), [(key, _value(value)) for key, value in run.config.items() if key != "classes"])
+        given = {key: value for key, value in run.config.items() if value is not None and key != "classes"}
+        found.table(("name", "value"), [(key, _value(value)) for key, value in given.items()])
     return found
 
 
@@ -138,9 +139,10 @@ def _classes(found: Page, run: Run) -> None:
         row = [name, _shown(last["validation_iou"][label]), _shown(value), "-" if step is None else step]
         if told:
             row += [percent(last["validation_pixels"][label]), percent(last["validation_predicted"][label])]
-            row += ["never predicted"] if name in never else [""]
+            row += ["never predicted" if name in never else ""] * bool(never)
         rows.append(row)
-    found.table([*head, *(["share of the pixels", "predicted share", ""] if told else [])], rows)
+    head += ["share of the pixels", "predicted share"] * told + [""] * bool(never)
+    found.table(head, rows)
 
 
 def _best(validations: Sequence[Record], label: int) -> tuple[float | None, int | None]:
