@@ -269,6 +269,13 @@ class MeanIoU(keras.metrics.Metric):
         low = self._low.numpy().astype(np.int64)
         return (high * _WORD + low)[:-1].reshape(self.num_classes, self.num_classes)
 
+    @property
+    def confusion(self):
+        """The counts so far as a `ConfusionMatrix`."""
+        found = ConfusionMatrix(self.num_classes, self.ignore_label)
+        found.matrix = self.matrix
+        return found
+
     def get_config(self):
         return {
             "num_classes": self.num_classes,

@@ -84,3 +84,17 @@ def test_no_thread_is_started():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "00:00"), (75, "01:15"), (59.6, "01:00"), (3675, "1:01:15")])
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_lines_of_a_log_grow_rare_in_long_work(monkeypatch):
+    stream, now = io.StringIO(), [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    with Progress(4000, "work", stream=stream) as bar:
+        monkeypatch.setattr(bar._bar, "_time", time.time)
+        bar._bar.start_t = bar._bar.last_print_t = now[0]
+        for done in range(1, 4001):
+            now[0] += 4.5  # five hours
+            bar.update(done)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("work 3/4000")  # 13.5 seconds
+    assert 90 <= len(lines) <= 110

@@ -668,3 +668,22 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(tmp_path):
     assert_equal_weights(keras.saving.load_model(tmp_path / "small" / "last.keras"), small, 0)
     with pytest.raises(ValueError, match="steps must be a multiple of gradient_accumulation_steps, 2"):
         run(small, source, tmp_path / "odd", steps=3, gradient_accumulation_steps=2)
+
+
+def test_a_run_ends_early_at_the_same_step_whether_it_was_interrupted_or_not(tmp_path, source, validation):
+    def end(path, *patience, **more):
+        lines = []
+        options = {"steps": 12, "validation_every": 1, "learning_rate": 1e-9, "log": lines.append} | more
+        for each in patience:
+            result = run(tiny(dropout=0.0), source, tmp_path / path, validation=validation, patience=each, **options)
+        return result["step"], lines
+
+    step, lines = end("whole", 2)
+    assert step < 12
+    assert "2 validations without a better mean IoU: the training ends here" in lines
+    # Stopped at 1 it would have ended earlier; with more patience it goes on to where the other ended.
+    assert end("two", 1, 2)[0] == step
+    again, lines = end("two", 2)
+    assert again == step
+    assert lines[-1].endswith(f"ended early at step {step}; more patience (--patience) would go on")
+    assert (tmp_path / "whole" / "report.html").exists()

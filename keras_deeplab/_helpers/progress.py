@@ -16,7 +16,8 @@ class Progress:
         enabled: False shows nothing.
         start: number of steps that were done before, which the estimate of the time left leaves out.
         stream: where to write; standard error by default.
-        log_every: seconds between lines where the stream is not a terminal.
+        log_every: least seconds between lines where the stream is not a terminal; of long work they come by share
+            (`pause`).
     """
 
     def __init__(
@@ -26,11 +27,12 @@ class Progress:
         enabled: bool = True,
         start: int = 0,
         stream: TextIO | None = None,
-        log_every: float = 30.0,
+        log_every: float = 10.0,
     ):
         stream = sys.stderr if stream is None else stream
         terminal = bool(getattr(stream, "isatty", lambda: False)())
         self.enabled, self.every = enabled, 0.1 if terminal else log_every
+        self._log_every, self._start = None if terminal else log_every, start
         text = "{desc} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
         self._bar = (_Bar if terminal else _Lines)(
             total=total,
@@ -64,6 +66,9 @@ class Progress:
         if self.due():
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(done - self._bar.n)
+            if self._log_every is not None:
+                share = (done - self._start) / max(1, self._bar.total - self._start)
+                self.every = pause(self._log_every, time.time() - self._bar.start_t, share)
 
     def clear(self):
         """Removes the line, so that something else can be printed."""
@@ -84,6 +89,20 @@ class _Lines(_Bar):
 
     def clear(self, nolock=False):
         pass
+
+
+def pause(least: float, elapsed: float, share: float) -> float:
+    """Seconds until a log's next line: a hundredth of the whole work, but from `least` to thirty times that.
+
+    Args:
+        least: seconds.
+        elapsed: seconds of work so far.
+        share: how much of the work that was, in 0..1.
+
+    >>> pause(10, elapsed=60, share=0.5), pause(10, elapsed=3600, share=0.5), pause(10, elapsed=3600, share=0.001)
+    (10, 72.0, 300)
+    """
+    return max(least, min(30 * least, 0.01 * elapsed / max(share, 1e-9)))
 
 
 def duration(seconds: float) -> str:

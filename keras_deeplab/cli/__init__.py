@@ -30,6 +30,8 @@ COMMANDS: Registry = Registry(
         "export-tflite": "keras_deeplab.cli.export_tflite",
         "export-onnx": "keras_deeplab.cli.export_onnx",
         "demo": "keras_deeplab.cli.demo",
+        "find-learning-rate": "keras_deeplab.cli.find_learning_rate",
+        "report": "keras_deeplab.cli.report",
         "inspect": "keras_deeplab.cli.inspect",
         "convert": "keras_deeplab.cli.convert",
         "export-weights": "keras_deeplab.cli.export_weights",

@@ -75,7 +75,7 @@ def segment_files(
             try:
                 image = read_image(file, channels, reading.upright, reading.image_range)
                 labels = predictor(image)
-                picture = overlay(_as_rgb(image), labels, palette, alpha, untouched)
+                picture = overlay(as_rgb(image), labels, palette, alpha, untouched)
                 if legend:
                     picture = add_legend(picture, labels, names, palette, untouched)
                 _write_labels(label_file, labels, palette)
@@ -100,7 +100,7 @@ def _write_labels(path, labels, palette):
         write_whole(path, encode_png(labels.astype(np.uint16)))
 
 
-def _as_rgb(image):
+def as_rgb(image: np.ndarray) -> np.ndarray:
     """An image of any number of channels as one to look at: its first three, or its first as grey."""
     return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
 

@@ -25,7 +25,8 @@ _STYLE = """
 body { margin: 0 auto; padding: 16px clamp(12px, 3vw, 32px) 64px; max-width: 1100px; background: var(--paper);
   color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5em 0; } h2 { font-size: 1.2rem; margin: 2em 0 0.5em; }
-h1, h2, h3, p, li, td, th, figcaption { overflow-wrap: anywhere; }
+h1, h2, h3, p, li, figcaption { overflow-wrap: anywhere; } td, th { overflow-wrap: break-word; }
+img { height: auto; }
 p { margin: 0.5em 0; max-width: 50em; white-space: pre-line; }
 .muted, figcaption { color: var(--muted); }
 .error, .warning, .note, .good { padding: 0.1em 0 0.1em 0.8em; border-left: 4px solid var(--note); }
@@ -162,7 +163,7 @@ def _class(kind: str) -> str:
 
 def _cell(value: Any) -> str:
     text = html.escape(str(value))
-    number = text.strip().rstrip("%").replace(",", "").replace(".", "").lstrip("-").isdecimal()
+    number = text.strip().rstrip("% ").replace(",", "").replace(".", "").lstrip("-").isdecimal()
     return f'<td class="number">{text}</td>' if number else f"<td>{text}</td>"
 
 

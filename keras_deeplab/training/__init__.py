@@ -1,5 +1,12 @@
 """Training: losses, schedules, recipes, the loop, and the folder of a run."""
 
-from keras_deeplab.training.recipes import recipe
+from importlib import import_module
 
-__all__ = ["recipe"]
+_HOMES = {"find_learning_rate": "range_test", "recipe": "recipes"}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,6 +24,7 @@ class RunDirectory:
     | `best.keras` | the model of the best validation |
     | `history.jsonl` | one JSON object a line: step, loss, learning rate, scores |
     | `config.json` | the settings, to look at; the checkpoints hold them too |
+    | `report.html`, `curves.png`, `history.csv`, `pictures/` | to look at, made of these (`reports.run`) |
 
     Each is written under another name and renamed, so a kill or a full disk leaves the old file.
     """

@@ -257,6 +257,39 @@ class Checkpointing(Options):
 
 
 @record
+class Stopping(Options):
+    """When a run ends before its last step."""
+
+    TITLE = "early stopping"
+
+    patience: int | None = option(
+        None,
+        "validations in a row without a better mean IoU after which the run ends, by default it doesn't",
+        minimum=1,
+        configuration=False,
+    )
+
+
+@record
+class RangeTest(Options):
+    """Which learning rates `keras_deeplab.training.find_learning_rate` tries."""
+
+    TITLE = "learning rates to try"
+
+    lowest: float = option(1e-6, "the first", above=0)
+    highest: float = option(10.0, "the last, unless the loss explodes before", above=0)
+    test_steps: int = option(100, "batches, each with a rate higher by the same factor", minimum=10)
+
+    def checked(self) -> None:
+        if self.lowest >= self.highest:
+            raise OptionError(
+                "{lowest} must be less than {highest}; received {low} and {high}",
+                low=f"{self.lowest:g}",
+                high=f"{self.highest:g}",
+            )
+
+
+@record
 class TrainSettings(Options):
     """All settings of a run; `keras_deeplab.train` takes it, or its options by their names."""
 
@@ -290,6 +323,7 @@ class TrainSettings(Options):
     optimization: Optimization = nested(Optimization)
     validation: Validation = nested(Validation)
     checkpoints: Checkpointing = nested(Checkpointing)
+    stopping: Stopping = nested(Stopping)
 
     def checked(self) -> None:
         if (self.steps is None) == (self.epochs is None):

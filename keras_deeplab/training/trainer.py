@@ -11,7 +11,6 @@ from typing import Any
 import keras
 
 from keras_deeplab import data
-from keras_deeplab._helpers.progress import duration
 from keras_deeplab.data import pipeline
 from keras_deeplab.data.source import Source
 from keras_deeplab.metrics import MeanIoU
@@ -21,11 +20,15 @@ from keras_deeplab.training import objective as objectives
 from keras_deeplab.training.averages import use_averages
 from keras_deeplab.training.callbacks.interrupts import Interrupted, Interrupts
 from keras_deeplab.training.callbacks.progress import ProgressLine
+from keras_deeplab.training.callbacks.reporting import RunReport
 from keras_deeplab.training.callbacks.run import TrainingRun
+from keras_deeplab.training.callbacks.stopping import Stopping
 from keras_deeplab.training.callbacks.validation import Validation
 from keras_deeplab.training.choices import make_loss
 from keras_deeplab.training.class_weights import with_class_weights
+from keras_deeplab.training.early_stopping import should_stop
 from keras_deeplab.training.fitting import fit
+from keras_deeplab.training.lines import record_line, validation_lines
 from keras_deeplab.training.losses import FollowSteps, LossStep, step_variables
 from keras_deeplab.training.optimizers import make_optimizer
 from keras_deeplab.training.replicas import replicas_of, synchronized
@@ -101,7 +104,7 @@ def train(
             config=config,
             scoring=None if scored is None else scored.scoring,
             log=log,
-            on_record=lambda record, state: log(_line(record, settings.steps, state)),
+            on_record=lambda record, state: _tell(record, state, source, settings, log),
         )
         start = keeper.restore(trained, lambda state: _compare(config, state, run.path))
         every = settings.validation.every or max(1, settings.steps // 10)
@@ -109,9 +112,21 @@ def train(
             scores = scored.scores()
             if scores is not None:
                 keeper.amend(scores)
-        if start < settings.steps and interrupts.received is None:
+        patience = settings.stopping.patience
+        ended = should_stop(keeper.state["history"], patience)
+        if start < settings.steps and interrupts.received is None and not ended:
             line = ProgressLine(settings.steps, start, progress)
-            order = [FollowSteps(trained.loss), interrupts, line, *filter(None, [scored]), keeper, *callbacks]
+            stopping, page = Stopping(keeper.state["history"], patience, log), RunReport(run.path, validation, log=log)
+            order = [
+                FollowSteps(trained.loss),
+                interrupts,
+                line,
+                *filter(None, [scored]),
+                keeper,
+                stopping,
+                page,
+                *callbacks,
+            ]
             with data.readable_errors(), synchronized(trained):
                 fit(
                     trained,
@@ -121,12 +136,15 @@ def train(
                     start=start,
                     callbacks=order,
                 )
+        elif ended and start < settings.steps:
+            log(f"{run.path} ended early at step {start}; more patience (--patience) would go on")
         elif start >= settings.steps:
             log(f"{run.path} holds a finished run of {settings.steps} steps; restart=True (--restart) would begin anew")
     if keeper.error is not None:
         _name_stray_label(source, settings, keeper)
         raise keeper.error
-    if interrupts.received is not None and keeper.state["step"] < settings.steps:
+    ended = should_stop(keeper.state["history"], settings.stopping.patience)
+    if interrupts.received is not None and keeper.state["step"] < settings.steps and not ended:
         raise Interrupted(
             f"stopped at step {keeper.state['step']} of {settings.steps}, saved in {run.path}; the same call goes on "
             "from it",
@@ -319,16 +337,10 @@ def _compare(config, state, path):
         )
 
 
-def _line(record, steps, state):
-    text = f"step {record['step']}/{steps}  loss {record['loss']:.4f}  learning rate {record['learning_rate']:.2g}"
-    if record["mean_iou"] is not None:
-        text += f"  mIoU {record['mean_iou']:.4f}"
-    if "validation_mean_iou" in record:
-        score = record["validation_mean_iou"]
-        text += "  validation mIoU " + ("undefined" if score is None else f"{score:.4f}")
-        if state["best"] and state["best"]["step"] == record["step"]:
-            text += " (best)"
-    return f"{text}  {duration(record['seconds'])}"
+def _tell(record, state, source, settings, log):
+    log(record_line(record, settings.steps, state["best"] and state["best"]["step"]))
+    for line in validation_lines(record, source.classes):
+        log(line)
 
 
 def _result(run, state):

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_deeplab._helpers.private import schedule_of
+from keras_deeplab.reports.history import recorded
 from keras_deeplab.training.averages import averaged
 from keras_deeplab.training.callbacks.epochs import Epochs
 from keras_deeplab.training.replicas import synchronized
@@ -113,7 +114,7 @@ class TrainingRun(Epochs):
 
     def amend(self, scores: dict[str, Any]) -> None:
         """Adds the scores of a validation, which a signal had kept from being made, to the last record."""
-        self._keep(self.state["history"].pop() | _recorded(scores))
+        self._keep(self.state["history"].pop() | recorded(scores))
 
     # Hooks ------------------------------------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class TrainingRun(Epochs):
         if logs is None:  # those of a step are of one replica, where there are several
             results = self.model.get_metrics_result().items()
             logs = {name: float(keras.ops.convert_to_numpy(value)) for name, value in results}
-        self._keep({"step": self.step, "learning_rate": self.learning_rate(self.step)} | _recorded(logs))
+        self._keep({"step": self.step, "learning_rate": self.learning_rate(self.step)} | recorded(logs))
         # The next record is of the steps from here on.
         self.model.reset_metrics()
 
@@ -208,14 +209,3 @@ def other_variables(model: keras.Model) -> dict[str, list[keras.Variable]]:
 
 def _finite(variable: keras.Variable) -> bool:
     return bool(keras.ops.all(keras.ops.isfinite(variable)))
-
-
-def _recorded(logs: dict[str, Any]) -> dict[str, Any]:
-    """A fit's logs as a record of the history has them: "validation_" for "val_", and null for what isn't defined."""
-    record = {}
-    for name, value in logs.items():
-        name = name.replace("val_", "validation_", 1) if name.startswith("val_") else name
-        if not isinstance(value, list):
-            value = float(value) if math.isfinite(value) else None  # JSON has no NaN
-        record[name] = value
-    return record

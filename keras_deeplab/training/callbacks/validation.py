@@ -1,6 +1,5 @@
 """Scores of whole images between the epochs of a training."""
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,6 +12,7 @@ from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metrics import ConfusionMatrix
 from keras_deeplab.options import Size
+from keras_deeplab.reports.history import scores
 from keras_deeplab.training.averages import averaged
 from keras_deeplab.training.callbacks.epochs import Epochs
 from keras_deeplab.training.callbacks.interrupts import Interrupted
@@ -21,8 +21,9 @@ from keras_deeplab.training.callbacks.interrupts import Interrupted
 class Validation(Epochs):
     """Evaluates whole images of a data set at the end of every epoch of `fit`, each at its own size.
 
-    The logs of the epoch get `"val_mean_iou"`, `"val_pixel_accuracy"` and `"val_iou"`, a list with the intersection
-    over union of each class (None for one that occurs in neither labels nor predictions), for the callbacks behind it:
+    The logs of the epoch get `"val_mean_iou"`, `"val_pixel_accuracy"`, `"val_iou"`, a list with the intersection over
+    union of each class (None for one that occurs in neither labels nor predictions), and `"val_pixels"` and
+    `"val_predicted"` with its share of the labels and of the predictions, for the callbacks behind it:
     `keras.callbacks.EarlyStopping("val_mean_iou", mode="max")` and its like. An epoch that was cut short isn't
     validated. Where the optimizer keeps a moving average of the weights, that is what is evaluated.
 
@@ -71,9 +72,4 @@ class Validation(Epochs):
         except Interrupted:
             self.model.stop_training = True
             return None
-        found = self.matrix
-        return {
-            "val_mean_iou": found.mean_iou,
-            "val_pixel_accuracy": found.pixel_accuracy,
-            "val_iou": [value if math.isfinite(value) else None for value in found.iou.tolist()],
-        }
+        return scores(self.matrix)
