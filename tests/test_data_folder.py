@@ -1,5 +1,9 @@
 """A folder of photographs and masks: what comes out, and how each thing that can be wrong with it is named."""
 
+import os
+import re
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +11,7 @@ from keras_deeplab import data
 from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data import pipeline
 from keras_deeplab.data.masks import voc_palette, write_label_png
+from keras_deeplab.data.splits import automatic
 from keras_deeplab.specs import Classes
 
 NAMES = ("a", "b.c", "sub/d")
@@ -62,14 +67,48 @@ def test_a_split_gives_its_pairs_in_its_own_order(folder):
     assert list(samples(data.load(f"folder:{folder}", split="val"))) == ["sub/d"]
 
 
-@pytest.mark.parametrize("split", ["all", None])
-def test_all_images_can_be_taken_without_a_list(folder, split):
+def without_lists(folder):
     for file in (folder / "splits").iterdir():
         file.unlink()
     (folder / "splits").rmdir()
+
+
+@pytest.mark.parametrize("split", ["all", None])
+def test_all_images_can_be_taken_without_a_list(folder, split):
+    without_lists(folder)
     assert list(samples(data.load(folder, split=split))) == list(NAMES)
-    with pytest.raises(FileNotFoundError, match=r"no .*train\.txt.*split='all' takes all 3 images"):
-        data.load(folder)
+    with pytest.raises(FileNotFoundError, match=r"no .*test\.txt.*split='all' takes all 3 images"):
+        data.load(folder, split="test")
+
+
+def test_without_lists_a_seed_chooses_train_and_val(folder):
+    without_lists(folder)
+    parts = {split: data.load(folder, split, split_seed=3) for split in ("train", "val")}
+    names = {split: list(samples(part)) for split, part in parts.items()}
+    assert names == {split: automatic(NAMES, split, seed=3) for split in parts}
+    assert "no " in parts["val"].notes[0]
+    assert "val_share=0.2 and split_seed=3" in parts["val"].notes[0]
+    assert {tuple(samples(data.load(folder, "val", split_seed=seed))) for seed in range(6)} > {tuple(names["val"])}
+    assert len(data.load(folder, "val", val_share=0.6)) == 2
+
+
+def test_what_is_in_no_list_is_val_where_val_has_none(folder):
+    (folder / "splits" / "val.txt").unlink()
+    (folder / "splits" / "train.txt").write_text("a\n")
+    (folder / "splits" / "test.txt").write_text("b.c\n")
+    source = data.load(folder, "val")
+    assert list(samples(source)) == ["sub/d"]
+    assert re.search(r"no .*val\.txt: 'val' are 1 of 3 images, all that are in no list", source.notes[0])
+    assert list(samples(data.load(folder))) == ["a"]
+    (folder / "splits" / "train.txt").write_text("a\nsub/d\nb.c")
+    with pytest.raises(FileNotFoundError, match=r"every image is in a list\. val_share=0\.2 takes a fifth"):
+        data.load(folder, "val")
+    (folder / "splits" / "test.txt").unlink()
+    both = [list(samples(data.load(folder, split, val_share=0.4))) for split in ("train", "val")]
+    assert (sorted(both[0] + both[1]), len(both[1])) == (sorted(NAMES), 1)
+    (folder / "splits" / "val.txt").write_text("a\n")
+    with pytest.raises(ValueError, match=r"val_share=0\.4 is for data without a list for val"):
+        data.load(folder, "val", val_share=0.4)
 
 
 def test_a_list_of_ones_own_may_be_called_all(folder):
@@ -80,13 +119,88 @@ def test_a_list_of_ones_own_may_be_called_all(folder):
 @pytest.mark.parametrize(
     "text", ["a\r\nb.c\r\nsub/d\r\n", "\ufeffa\n\n  b.c \t\nsub/d", "a.png\nb.c.png\nsub/d.png\n", "a.JPG\nb.c\nsub/d"]
 )
-def test_lists_from_other_systems_and_tools_are_read(folder, text):
-    (folder / "splits" / "train.txt").write_bytes(text.encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_lists_from_other_systems_and_tools_are_read(folder, text, encoding):
+    (folder / "splits" / "train.txt").write_bytes(text.removeprefix("\ufeff" * (encoding != "utf-8")).encode(encoding))
     assert list(samples(data.load(folder))) == list(NAMES)
 
 
-def test_every_kind_of_image_file_is_found(folder):
-    for name, extension in zip(NAMES, (".jpg", ".JPEG", ".bmp"), strict=True):
+def test_accents_are_the_same_however_a_system_writes_them(folder):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    (folder / "images" / "a.png").rename(folder / "images" / f"{decomposed}.png")
+    (folder / "masks" / "a.png").rename(folder / "masks" / f"{composed}.png")
+    for text in (composed.encode(), decomposed.encode(), composed.encode("latin-1")):
+        (folder / "splits" / "train.txt").write_bytes(text)
+        source = data.load(folder)
+        assert list(samples(source)) == [composed]
+        assert len(source.notes) == (b"\xe9" in text)
+    assert re.search(r"train\.txt is not in UTF-8 and was read as Windows-1252 .*'café'", source.notes[0])
+    (folder / "classes.txt").write_bytes("sky\nM\u00fcll\ntree".encode("latin-1"))
+    assert data.load(folder).classes == ["sky", "Müll", "tree"]
+
+
+def test_file_names_in_latin_1_are_read(folder):
+    try:
+        os.rename(folder / "images" / "a.png", os.fsencode(folder / "images") + b"/caf\xe9.png")
+        os.rename(folder / "masks" / "a.png", os.fsencode(folder / "masks") + b"/caf\xe9.png")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert list(samples(data.load(folder, "all")))[1] == "café"
+
+
+@pytest.mark.parametrize("ending", ["_mask", "-Label", ".masks", "_gt"])
+def test_masks_are_found_by_the_endings_that_tools_give_them(folder, ending):
+    for file in list((folder / "masks").rglob("*.png")):
+        file.rename(file.with_name(f"{file.stem}{ending}.png"))
+    source = data.load(folder, "all")
+    assert list(samples(source)) == list(NAMES)
+    np.testing.assert_array_equal(samples(source)["a"][1], labels(0))
+    write_png(folder / "masks" / "a_seg.png", labels(0))
+    with pytest.raises(FileNotFoundError, match=r"masks/a.*, masks/a_seg\.png: only one of them can be meant"):
+        data.load(folder, "all")
+    write_png(folder / "masks" / "a.png", labels(1))  # the very name goes first
+    with pytest.raises(FileNotFoundError, match=r"images/a_seg\.jpg is missing"):
+        data.load(folder, "all")
+    np.testing.assert_array_equal(samples(data.load(folder))["a"][1], labels(1))
+
+
+def test_masks_stand_beside_their_images(folder):
+    for file in list((folder / "masks").rglob("*.png")):
+        file.rename(folder / "images" / file.relative_to(folder / "masks").with_stem(f"{file.stem}_mask"))
+    shutil.rmtree(folder / "masks")
+    found = samples(data.load(folder, "all"))
+    assert list(found) == list(NAMES)
+    np.testing.assert_array_equal(found["sub/d"][0], photograph(2))
+    np.testing.assert_array_equal(found["sub/d"][1], labels(2))
+
+
+def test_photographs_and_masks_have_an_ending_each(folder):
+    for part, ending in (("images", "_sat"), ("masks", "_mask")):
+        (folder / part / "a.png").rename(folder / part / f"a{ending}.png")
+    (folder / "splits" / "train.txt").write_text("a_sat")
+    np.testing.assert_array_equal(samples(data.load(folder))["a_sat"][1], labels(0))
+
+
+def test_photographs_without_a_mask_are_background_when_told(folder):
+    (folder / "masks" / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"masks/a\.png is missing\n1 images have no mask: missing_masks="):
+        data.load(folder)
+    source = data.load(folder, missing_masks="background")
+    assert not samples(source)["a"][1].any()
+    assert source.notes == ['1 of 2 images have no mask and are all class 0 (missing_masks="background")']
+    (folder / "masks" / "b.c.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"none of the 2 samples .*has a mask"):
+        data.load(folder, missing_masks="background")
+
+
+def test_a_jpeg_beside_a_mask_is_no_second_mask(folder):
+    write_png(folder / "masks" / "a.jpg", labels(1))
+    np.testing.assert_array_equal(samples(data.load(folder))["a"][1], labels(0))
+
+
+@pytest.mark.parametrize("extensions", [(".jpg", ".JPEG", ".bmp"), (".webp", ".tif", ".TIFF")])
+def test_every_kind_of_image_file_is_found(folder, extensions):
+    for name, extension in zip(NAMES, extensions, strict=True):
         image = folder / "images" / f"{name}.png"
         done, encoded = cv2.imencode(extension.lower(), cv2.imread(str(image)))
         assert done
@@ -275,7 +389,7 @@ def test_folders_that_are_not_there_are_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no .*test\.txt\. splits/ has train, val\."):
         data.load(folder, split="test")
     (folder / "masks").rename(folder / "annotations")
-    with pytest.raises(FileNotFoundError, match="no folder masks/"):
+    with pytest.raises(FileNotFoundError, match=r"no folder masks/, nor masks images/NAME_mask\.png"):
         data.load(folder)
 
 

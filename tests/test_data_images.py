@@ -2,9 +2,11 @@
 
 import io
 import struct
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from keras_deeplab._helpers.opencv import cv2
 from keras_deeplab.data.images import decode_image, image_size, read_image
@@ -87,12 +89,33 @@ def test_grey_becomes_three_equal_channels():
     assert (image == image[..., :1]).all()
 
 
-def test_alpha_is_dropped_and_sixteen_bits_become_eight():
+def test_alpha_is_dropped():
     with_alpha = np.concatenate([HALVES[..., ::-1], np.full((8, 16, 1), 7, np.uint8)], -1)
     done, data = cv2.imencode(".png", with_alpha)
     assert done
     np.testing.assert_array_equal(decode_image(data.tobytes()), HALVES)
-    assert_halves(decode_image(encoded(".png", HALVES.astype(np.uint16) * 257)), tolerance=1)
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif", ".npy"])
+def test_more_than_8_bits_are_scaled_as_told_and_never_else(extension):
+    wide = HALVES.astype(np.uint16) * 16
+    data = array_file(wide) if extension == ".npy" else encoded(extension, wide)
+    with pytest.raises(
+        ValueError, match=r"^has pixels of uint16, here 320 to 3520, .*image_range= .*0,4095 for the 12 "
+    ):
+        decode_image(data)
+    np.testing.assert_array_equal(decode_image(data, image_range=(0, 4080)), HALVES)
+    expected = np.clip((wide.astype(float) - 400) * 255 / 2800, 0, 255)
+    np.testing.assert_allclose(decode_image(data, image_range=(400, 3200)), expected, atol=0.501)
+    np.testing.assert_array_equal(
+        decode_image(encoded(".png"), image_range=(0, 4095)), HALVES
+    )  # 8 bits are what they are
+    grey = np.full((4, 5), 1023, np.uint16)
+    assert (decode_image(encoded(".png", grey), 1, image_range=(0, 1023)) == 255).all()
+    shares = array_file((HALVES / 255).astype(np.float32))
+    np.testing.assert_array_equal(decode_image(shares, image_range=(0, 1)), HALVES)
+    with pytest.raises(ValueError, match="no finite numbers"):
+        decode_image(array_file(np.full((2, 2, 3), np.nan)), image_range=(0, 1))
 
 
 def test_cmyk_becomes_rgb():
@@ -106,18 +129,36 @@ def test_cmyk_becomes_rgb():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_exif_orientation_is_applied_only_when_asked(orientation):
+def test_an_exif_orientation_is_applied_unless_told_otherwise(orientation):
     noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
     turned = with_orientation(encoded(".jpg", noise), orientation)
-    np.testing.assert_array_equal(decode_image(turned), decode_image(encoded(".jpg", noise)))
+    np.testing.assert_array_equal(decode_image(turned, upright=False), decode_image(encoded(".jpg", noise)))
     upright = cv2.imdecode(np.frombuffer(turned, np.uint8), 1)[..., ::-1]
-    assert np.array_equal(upright, decode_image(turned)) == (orientation == 1)
-    np.testing.assert_array_equal(decode_image(turned, upright=True), upright)
+    assert np.array_equal(upright, decode_image(turned, upright=False)) == (orientation == 1)
+    np.testing.assert_array_equal(decode_image(turned), upright)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_other_files_than_jpeg_have_an_orientation_too(kind, orientation):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8)
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(noise)
+    picture.save(
+        file,
+        kind,
+        **{"PNG": {"exif": exif}, "WEBP": {"exif": exif, "lossless": True}, "TIFF": {"tiffinfo": exif}}[kind],
+    )
+    np.testing.assert_array_equal(decode_image(file.getvalue(), upright=False), noise)
+    picture.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(decode_image(file.getvalue()), np.array(ImageOps.exif_transpose(picture)))
+    assert image_size(file.getvalue()) == (6, 10)
 
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
 def test_pictures_without_an_orientation_are_upright(extension):
-    np.testing.assert_array_equal(decode_image(encoded(extension), upright=True), decode_image(encoded(extension)))
+    np.testing.assert_array_equal(decode_image(encoded(extension)), decode_image(encoded(extension), upright=False))
 
 
 def test_a_damaged_orientation_does_no_harm():
@@ -126,7 +167,7 @@ def test_a_damaged_orientation_does_no_harm():
         np.testing.assert_array_equal(decode_image(data, upright=True), decode_image(encoded(".jpg")))
 
 
-@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg"])
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".jpg", ".webp"])
 def test_a_file_cut_short_anywhere_is_refused(extension):
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
     data = encoded(extension, noise)
@@ -211,6 +252,59 @@ def test_tiff_files_come_with_all_channels_as_stored(channels, photometric, mean
             assert decode_image(data, other).shape == (5, 7, other)
 
 
+@pytest.mark.parametrize(("channels", "dtype"), [(2, np.uint8), (5, np.uint8), (6, np.uint16)])
+def test_tiff_files_of_any_number_of_channels_are_read(channels, dtype):
+    tifffile = pytest.importorskip("tifffile")
+    image = noise(channels, dtype)
+
+    def written(array, **options):
+        file = io.BytesIO()
+        tifffile.imwrite(file, array, photometric="minisblack", **options)
+        return decode_image(file.getvalue(), channels, image_range=(0, 255))
+
+    np.testing.assert_array_equal(
+        decode_image(tiff(image, 1, [0] * (channels - 1)), channels, image_range=(0, 255)), image
+    )
+    np.testing.assert_array_equal(written(image, planarconfig="contig", bigtiff=True), image)
+    np.testing.assert_array_equal(written(image, planarconfig="contig", compression="zlib"), image)
+    planes = np.moveaxis(image, -1, 0)
+    np.testing.assert_array_equal(written(planes, planarconfig="separate"), image)
+    np.testing.assert_array_equal(written(planes), image)  # a page each
+    with pytest.raises(ValueError, match=f"has {channels} channels, and 3 are expected: give channels={channels}"):
+        decode_image(tiff(image, 1, [0] * (channels - 1)), 3, image_range=(0, 255))
+
+
+def test_tiff_files_that_tifffile_refuses_are_refused():
+    tifffile = pytest.importorskip("tifffile")
+    with pytest.raises(ValueError, match="is cut short or damaged: a TIFF file of 5 channels"):
+        decode_image(tiff(noise(5), 1, [0] * 4)[:-9], 5)
+    with pytest.raises(ValueError, match="is cut short or damaged: a BigTIFF file"):
+        decode_image(b"II+\0" + bytes(40))
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for _ in range(2):
+            writer.write(noise(3), photometric="rgb")
+    with pytest.raises(ValueError, match="is a TIFF file of 2 pictures, and an image is one"):
+        decode_image(file.getvalue())
+
+
+def test_without_tifffile_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(
+        ImportError, match=r"TIFF file of 5 channels is read by tifffile.*pip install 'keras_deeplab\[tiff\]'"
+    ):
+        decode_image(tiff(noise(5), 1, [0] * 4), 5)
+
+
+def test_an_overview_in_a_tiff_is_no_channel():
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(noise(1)[..., 0], photometric="minisblack")
+        writer.write(noise(1)[:2, :3, 0], photometric="minisblack", subfiletype=1)
+    np.testing.assert_array_equal(decode_image(file.getvalue(), 1), noise(1))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_arrays_come_with_all_channels_as_stored(tmp_path, channels):
     np.save(tmp_path / "a.npy", noise(channels))
@@ -247,16 +341,14 @@ def array_file(array):
 @pytest.mark.parametrize(
     ("data", "channels", "message"),
     [
-        (array_file(noise(3, np.float32)), 3, "has pixels of float32, and images are uint8"),
+        (array_file(noise(3, np.float32)), 3, "has pixels of float32, here 0 to 249, .*image_range= .* such as 0,255$"),
         (array_file(noise(5, np.uint16)), 5, "has pixels of uint16"),
         (array_file(np.array([{"a": 1}], object)), 3, "can't be decoded as an array"),
         (array_file(np.zeros((2, 3, 4, 5), np.uint8)), 5, "holds an array of shape"),
         (array_file(noise(4))[:-9], 4, "can't be decoded as an array"),
         (tiff(noise(4, np.uint16), 2, [0]), 4, "has pixels of uint16"),
-        (tiff(noise(5), 2, [0, 0]), 5, r"is a TIFF file of 5 channels.*save it as a \.npy array"),
-        (tiff(noise(2), 1, [0]), 3, "is a TIFF file of 2 channels"),
+        (np.array([True]).tobytes(), 3, "can't be decoded"),
         (tiff(noise(4), 2, [0])[:40], 4, "is cut short or damaged"),
-        (b"II+\0" + bytes(40), 3, "is a BigTIFF file"),
         (encoded(".png", noise(1, np.uint16)[..., 0]), 1, "has pixels of uint16"),
     ],
 )

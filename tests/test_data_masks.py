@@ -1,13 +1,23 @@
 """Label images: the stored numbers come out, whatever kind of PNG holds them."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_deeplab._helpers.opencv import cv2
-from keras_deeplab.data.masks import decode_label_png, label_reader, voc_palette, write_label_png, write_whole
+from keras_deeplab.data.mask_files import decode_mask
+from keras_deeplab.data.masks import (
+    decode_label_png,
+    label_reader,
+    stored_in_png,
+    voc_palette,
+    write_label_png,
+    write_whole,
+)
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
@@ -237,7 +247,10 @@ def test_an_unknown_colour_is_named_with_its_place():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoding": "gray"}, "'auto', 'grey', 'palette', 'rgb'"),
+        ({"encoding": "gray"}, "'auto', 'grey', 'palette', 'rgb', 'binary', 'alpha'"),
+        ({"repair": "blur"}, "mask_repair='blur'; it is 'nearest', or None"),
+        ({"encoding": "binary", "label_offset": 1}, "label_offset= has no meaning with mask_encoding='binary'"),
+        ({"encoding": "binary", "colors": [(0, 0, 0), (1, 1, 1)]}, "colors= is for RGB-coded"),
         ({"encoding": "rgb"}, "needs colors="),
         ({"encoding": "grey", "colors": [(0, 0, 0), (1, 1, 1)]}, "colors= is for RGB-coded"),
         ({"colors": [(0, 0, 0)]}, "1 colours for 2 classes"),
@@ -250,3 +263,213 @@ def test_an_unknown_colour_is_named_with_its_place():
 def test_options_that_contradict_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         label_reader(2, **options)
+
+
+def test_black_and_white_are_for_two_classes():
+    with pytest.raises(ValueError, match="mask_encoding='alpha' is for two classes, and there are 3"):
+        label_reader(3, "alpha")
+
+
+GREYS = np.array([[200, 130, 0], [255, 255, 255], [0, 0, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("values", "palette"),
+    [
+        (np.array([[0, 255, 255]], np.uint8), None),
+        (np.array([[0, 1, 1]], np.uint8), None),
+        (np.array([[0, 65535, 65535]], np.uint16), None),
+        (np.array([[0, 3, 7]], np.uint8), None),  # instances
+        (np.array([[0, -1, -1]], np.int32), None),
+        (np.array([[0, 0.5, 1]], np.float32), None),
+        (np.array([[[0, 0, 0], [255, 255, 255], [255, 255, 255]]], np.uint8), None),
+        (np.array([[[0, 0, 0], [0, 0, 128], [0, 0, 128]]], np.uint8), None),
+        (np.array([[1, 0, 0]], np.uint8), np.array([[255, 255, 255], [0, 0, 0]], np.uint8)),  # by colours, not indices
+        (np.array([[0, 1, 2]], np.uint8), np.array([[0, 0, 0], [128, 0, 0], [0, 64, 0]], np.uint8)),
+    ],
+)
+def test_black_is_class_0_and_anything_else_class_1(values, palette):
+    repair = "nearest" if values.dtype == np.float32 else None
+    expected = [[0, 0, 1]] if repair else [[0, 1, 1]]
+    np.testing.assert_array_equal(label_reader(2, "binary", repair=repair)(values, palette), expected)
+
+
+def test_white_is_no_ignored_label_there_but_another_number_can_be():
+    values = np.array([[0, 128, 255]], np.uint8)
+    np.testing.assert_array_equal(label_reader(2, "binary", ignore_label=128)(values), [[0, 255, 1]])
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_blended_black_and_white_is_divided_at_half_when_told(dtype, white):
+    values = (np.array([[0, 0.01, 0.49], [0.51, 0.99, 1]]) * white).astype(dtype)
+    with pytest.raises(ValueError, match=r'^holds 4 numbers between 0 and \d+ in 66.7% .*mask_repair="nearest"'):
+        label_reader(2, "binary")(values)
+    labels, moved = label_reader(2, "binary", repair="nearest").decode(values)
+    assert (labels.tolist(), moved) == ([[0, 0, 0], [1, 1, 1]], 4)
+    one = np.array([[0, 1]], dtype)
+    assert label_reader(2, "binary", repair="nearest").decode(one)[1] == 0
+
+
+def test_blended_numbers_and_colours_go_to_the_nearest_when_told():
+    reader = label_reader(3, "grey", repair="nearest", label_offset=-10)
+    labels, moved = reader.decode(np.array([[0, 10, 11], [12, 200, 255], [13, 131, 254]], np.uint8))
+    assert (labels.tolist(), moved) == ([[0, 0, 1], [2, 255, 255], [2, 2, 255]], 5)
+    colors = {(0, 0, 0): 0, (200, 0, 0): 1, (0, 200, 0): 1, (255, 255, 255): 255}
+    values = np.array([[[0, 0, 0], [120, 3, 2], [9, 9, 9], [250, 240, 255], [0, 200, 0]]], np.uint8)
+    with pytest.raises(ValueError, match=r'3 unknown colours in 3 pixels\); mask_repair="nearest" takes the nearest'):
+        label_reader(2, colors=colors)(values)
+    labels, moved = label_reader(2, colors=colors, repair="nearest").decode(values)
+    assert (labels.tolist(), moved) == ([[0, 1, 0, 255, 1]], 3)
+    assert label_reader(5, repair="nearest").decode(np.array([[0.0, 1.2, 3]]))[1] == 1
+    with pytest.raises(ValueError, match=r"holds 1 numbers that aren't whole, such as 1.2"):
+        label_reader(5)(np.array([[0.0, 1.2, 3]]))
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        (np.array([[0, 65535]], np.uint16), '65535 beside 0 seems .*mask_encoding="binary" reads'),
+        (np.array([[0, 90, 200, 255]], np.uint8), 'blended.*mask_encoding="binary" with mask_repair="nearest" reads'),
+        (np.array([[-1, 0]]), "label_offset=1 makes -1 class 0"),
+        (np.array([[1, 2]], np.uint8), "count from 1, label_offset=-1"),
+        (np.repeat(np.array([[0, 255]], np.uint8)[..., None], 3, -1), "three channels.*white are read by mask_enc"),
+    ],
+)
+def test_numbers_that_are_no_labels_come_with_what_may_mend_them(values, hint):
+    with pytest.raises(ValueError, match=hint):
+        label_reader(2)(values)
+    if "blended" in hint:  # two classes and 255 for ignored are not what is meant
+        with pytest.raises(ValueError, match=hint):
+            label_reader(2, repair="nearest")(values)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(RGBA, 4), (GREY_ALPHA, 2)])
+def test_a_shape_in_the_alpha_channel_is_read_by_option_and_never_passed_over(colour_type, channels):
+    samples = np.full((4, 5, channels), 1)
+    samples[..., -1] = 255
+    solid = label_reader(2, "auto" if channels == 2 else "rgb", None if channels == 2 else [(0, 0, 0), (1, 1, 1)])
+    assert (solid(*stored_in_png(png(samples, 8, colour_type))) == 1).all()
+    samples[1:3, 2:, -1] = 0
+    stored = stored_in_png(png(samples, 8, colour_type))
+    colors = None if channels == 2 else [(0, 0, 0), (1, 1, 1)]
+    with pytest.raises(ValueError, match=r'^has an alpha channel that varies \(0 to 255\): mask_encoding="alpha"'):
+        label_reader(2, colors=colors)(*stored)
+    np.testing.assert_array_equal(label_reader(2, "alpha")(*stored), samples[..., -1] // 255)
+    assert (label_reader(2, "rgb" if colors else "grey", colors)(*stored) == 1).all()
+    with pytest.raises(ValueError, match="has no alpha channel, but mask_encoding='alpha'"):
+        label_reader(2, "alpha")(stored.values)
+    samples[0, 0, -1] = 90
+    with pytest.raises(ValueError, match=r'holds 1 numbers between 0 and 255.*mask_encoding="alpha" divides at half'):
+        label_reader(2, "alpha")(*stored_in_png(png(samples, 8, colour_type)))
+
+
+def test_transparent_colours_of_a_palette_are_alpha_only_when_told():
+    indices = np.array([[0, 1, 2]])
+    _, colours = palette_of(4)
+    stored = stored_in_png(png(indices, 8, PALETTE, colours, chunk(b"tRNS", bytes([0, 255]))))
+    np.testing.assert_array_equal(label_reader(3)(*stored), indices)
+    np.testing.assert_array_equal(label_reader(2, "alpha")(*stored), [[0, 1, 1]])
+
+
+# Other files ------------------------------------------------------------------------------------------------------
+
+
+def saved(picture, kind, **options):
+    file = io.BytesIO()
+    if kind == "npy":
+        np.save(file, picture)
+    else:
+        Image.fromarray(picture).save(file, kind, **options)
+    return file.getvalue()
+
+
+TRUTH = np.random.default_rng(0).integers(0, 2, (9, 11)).astype(np.uint8)
+LOSSLESS = {"BMP": {}, "TIFF": {"compression": "tiff_lzw"}, "GIF": {}, "WEBP": {"lossless": True}, "npy": {}, "PNG": {}}
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_masks_in_other_files_give_their_numbers(kind):
+    numbers = TRUTH * 3
+    stored = decode_mask(saved(numbers, kind, **LOSSLESS[kind]))
+    np.testing.assert_array_equal(stored.values, numbers)
+    assert stored.palette is None
+    white = saved(TRUTH * 255, kind, **LOSSLESS[kind])
+    np.testing.assert_array_equal(label_reader(2, "binary")(*decode_mask(white)), TRUTH)
+    colours = np.array([(9, 8, 7), (255, 0, 60)], np.uint8)
+    stored = decode_mask(saved(colours[TRUTH], kind, **LOSSLESS[kind]))
+    np.testing.assert_array_equal(label_reader(2, colors=colours.tolist())(*stored), TRUTH)
+    for end in range(0, len(white), 9):
+        with pytest.raises(ValueError, match=r"^(is|can't|holds)"):
+            decode_mask(white[:end])
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PNG"])
+def test_paletted_files_of_other_kinds_give_their_indices_too(kind):
+    picture = Image.fromarray(TRUTH).convert("P")
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    file = io.BytesIO()
+    picture.save(file, kind)
+    stored = decode_mask(file.getvalue())
+    np.testing.assert_array_equal(stored.values, TRUTH)
+    assert stored.palette[:2].tolist() == [[255] * 3, [0] * 3]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.float32])
+@pytest.mark.parametrize("axis", [(), (-1,)])
+def test_arrays_of_any_type_of_numbers_are_masks(dtype, axis):
+    data = saved(np.expand_dims(TRUTH.astype(dtype), axis), "npy")
+    np.testing.assert_array_equal(label_reader(2)(*decode_mask(data)), TRUTH)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 4, 5)), r"holds an array of float64 \(3, 4, 5\), and a mask is numbers"),
+        (np.full((2, 2), np.nan), "holds numbers that are not finite"),
+        (np.array([["a"]]), "holds an array of <U1"),
+    ],
+)
+def test_arrays_that_are_no_masks_are_refused(array, message):
+    with pytest.raises(ValueError, match=message):
+        decode_mask(saved(array, "npy"))
+
+
+def test_alpha_is_found_in_other_files_too():
+    samples = np.dstack([np.full((*TRUTH.shape, 3), 255, np.uint8), TRUTH * 255])
+    for kind, options in (("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})):
+        np.testing.assert_array_equal(label_reader(2, "alpha")(*decode_mask(saved(samples, kind, **options))), TRUTH)
+
+
+def test_a_jpeg_mask_is_divided_at_half():
+    truth = np.zeros((40, 40), np.uint8)
+    truth[13:27, 5:31] = 1
+    for picture in (truth * 255, np.repeat(truth[..., None] * 255, 3, -1)):
+        stored = decode_mask(saved(picture, "JPEG", quality=60))
+        np.testing.assert_array_equal(label_reader(2, "binary", repair="nearest")(*stored), truth)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_several_pictures_in_a_file_are_refused(kind):
+    file = io.BytesIO()
+    Image.fromarray(TRUTH * 255).save(file, kind, save_all=True, append_images=[Image.fromarray(255 - TRUTH * 255)])
+    with pytest.raises(ValueError, match="holds 2 pictures, and a mask is one"):
+        decode_mask(file.getvalue())
+
+
+def test_an_orientation_turns_a_mask_as_it_does_its_photograph():
+    for kind in ("TIFF", "PNG"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = saved(TRUTH, kind, **{"tiffinfo" if kind == "TIFF" else "exif": exif})
+        np.testing.assert_array_equal(decode_mask(data).values, np.rot90(TRUTH, -1))
+        np.testing.assert_array_equal(decode_mask(data, upright=False).values, TRUTH)
+
+
+def test_files_of_no_kind_are_refused():
+    for data in (b"no picture at all", b"GIF89a", b"RIFF\0\0\0\0WEBP", b""):
+        with pytest.raises(ValueError, match=r"can't be decoded|is empty|is not a PNG"):
+            decode_mask(data)
+    file = io.BytesIO()
+    Image.new("CMYK", (4, 4)).save(file, "JPEG")
+    with pytest.raises(ValueError, match="is in CMYK colours"):
+        decode_mask(file.getvalue())

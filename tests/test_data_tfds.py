@@ -124,6 +124,16 @@ def test_rgb_coded_masks(tmp_path):
         data.load(name, **options).check()
 
 
+def test_black_and_white_masks_are_read_by_option(tmp_path):
+    mask = features.Image(shape=(None, None, 1))
+    name = prepared(tmp_path, mask, lambda number: np.where(numbers(number) == 2, 255, 0).astype(np.uint8))
+    options = {"num_classes": 2, "data_dir": tmp_path}
+    with pytest.raises(ValueError, match=r'tfds:tiny_\d+ \(9 read\) hold 0 and 255 alone.*mask_encoding="binary"'):
+        data.load(name, **options)
+    for number, sample in found(data.load(name, mask_encoding="binary", **options)).items():
+        np.testing.assert_array_equal(sample["label"], numbers(number)[..., 0] == 2)
+
+
 def test_what_the_features_do_not_say_is_asked_for(tmp_path):
     depth = {"depth": features.Image(shape=(None, None, 1))}
     name = prepared(tmp_path, features.Image(shape=(None, None, 1)), **depth)

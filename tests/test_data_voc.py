@@ -1,5 +1,6 @@
 """PASCAL VOC on a miniature devkit made here: as a folder and through TensorFlow Datasets."""
 
+import data_sets
 import numpy as np
 import pytest
 
@@ -207,37 +208,55 @@ def test_labelmes_folder_without_lists_of_images_is_read_as_a_whole(devkit):
         file.unlink()
     (year / "ImageSets" / "Segmentation").rmdir()
     year.rename(devkit / "field")
-    with pytest.raises(FileNotFoundError, match=r"train\.txt.*split='all' takes all 3 images"):
-        data.load(devkit / "field")
+    with pytest.raises(FileNotFoundError, match=r"test\.txt.*split='all' takes all 3 images"):
+        data.load(devkit / "field", split="test")
+    assert [len(data.load(devkit / "field", split)) for split in ("train", "val")] == [2, 1]
     source = data.load(devkit / "field", split="all")
     assert list(found(source)) == ["field0", "field1", "field2"]
     assert source.classes == ["_background_", "leaf", "root"]
 
 
-@pytest.mark.parametrize(("config", "seed"), [("", 0), ("/augmented", 1)])
-def test_the_devkit_goes_through_tensorflow_datasets(devkit, tmp_path, config, seed):
+@pytest.mark.parametrize("place", ["", "VOCdevkit/VOC2012", "VOCdevkit"])
+def test_the_augmented_train_set_is_made_of_sbds_own_archive(devkit, place):
+    year = devkit / "VOCdevkit" / "VOC2012"
+    (year / "SegmentationClassAug").rename(devkit / "Elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"no benchmark_RELEASE/.*download benchmark\.tgz from"):
+        data.load(devkit, split="trainaug")
+    dataset = devkit / place / "benchmark_RELEASE" / "dataset"
+    # SBD's lists have images of VOC's train and val too, and its masks of them differ from VOC's.
+    for split, names in (("train", (NAMES[0], NAMES[1])), ("val", ("2009_000001",))):
+        for name in names:
+            number = (*NAMES, "2009_000001").index(name)
+            theirs = np.where(labels(number, seed=1) == 255, 0, labels(number, seed=1)).astype(np.uint8)
+            data_sets.mat(dataset / "cls" / f"{name}.mat", "GTcls", theirs, "Segmentation")
+        (dataset / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    (dataset / "img").mkdir()
+    assert data.kind_of(devkit) == data.kind_of(year) == "voc"
+    for path in (devkit, year):
+        source = data.load(path, split="trainaug")
+        samples = found(source)
+        assert list(samples) == [NAMES[0], NAMES[2], "2009_000001"]
+        np.testing.assert_array_equal(samples[NAMES[0]][1], labels(0))
+        np.testing.assert_array_equal(samples["2009_000001"][1], np.where(labels(3, 1) == 255, 0, labels(3, 1)))
+    assert "3 images; PASCAL VOC 2012 has 10,582" in source.notes[0]
+    with pytest.raises(FileNotFoundError, match="SBD's own archive makes split='trainaug' alone"):
+        data.load(devkit, split="train", augmented=True)
+
+
+def test_the_devkit_goes_through_tensorflow_datasets(devkit, tmp_path):
     import tensorflow_datasets as tfds
 
-    import keras_deeplab.data.tfds_voc  # noqa: F401 - registers the builder
+    import keras_deeplab.data.tfds_builders  # noqa: F401 - registers the builder
 
-    builder = tfds.builder(f"keras_deeplab_voc{config}", data_dir=tmp_path / "tfds")
+    (devkit / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainaug.txt").write_text(f"{NAMES[0]}\n2009_000001\n")
+    builder = tfds.builder("keras_deeplab_voc", data_dir=tmp_path / "tfds")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=devkit))
-    assert set(builder.info.splits) == {"train", "val"}
-
-    plain = tfds.load(f"keras_deeplab_voc{config}", split="train", data_dir=tmp_path / "tfds")
-    numbers = {NAMES[0]: 0, NAMES[2]: 2}
-    seen = set()
-    for example in plain:
-        number = numbers[example["name"].numpy().decode()]
-        np.testing.assert_array_equal(example["label"][..., 0], labels(number, seed))
-        assert example["image"].shape == (20 + number, 31, 3)
-        seen.add(number)
-    assert seen == {0, 2}
-
-    source = data.load(f"tfds:keras_deeplab_voc{config}", split="train", data_dir=tmp_path / "tfds")
-    assert source.classes == data.load(devkit).classes
-    assert len(source) == 2
-    by_size = {label.shape[0] - 20: (image, label) for image, label in found(source).values()}
-    for number in (0, 2):
-        np.testing.assert_array_equal(by_size[number][0], decode_image(photograph(number)))
-        np.testing.assert_array_equal(by_size[number][1], labels(number, seed))
+    assert set(builder.info.splits) == {"train", "val", "trainaug"}
+    assert builder.info.features["label"].names == CLASSES
+    for split, numbers, seed in (("train", {0, 2}, 0), ("trainaug", {0, 3}, 1)):
+        source = data.load("tfds:keras_deeplab_voc", split=split, data_dir=tmp_path / "tfds")
+        by_size = {label.shape[0] - 20: (image, label) for image, label in found(source).values()}
+        assert by_size.keys() == numbers
+        for number in numbers:
+            np.testing.assert_array_equal(by_size[number][0], decode_image(photograph(number)))
+            np.testing.assert_array_equal(by_size[number][1], labels(number, seed))

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import io
 import json
 import socket
 import subprocess
@@ -148,6 +149,20 @@ def test_files_go_as_they_are(tmp_path):
     assert [base64.b64decode(body["instances"][0]["b64"]) for _, body, _ in server.requests] == [
         b"\xff\xd8 bytes\0"
     ] * 3
+
+
+def test_a_file_with_an_orientation_is_turned_upright_as_everywhere():
+    from PIL import Image
+
+    from keras_deeplab.data.images import decode_image
+
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.fromarray(IMAGE).save(file, "JPEG", exif=exif)
+    with serving(answer(np.rot90(LABELS, -1))) as (server, used):
+        assert used.segment(file.getvalue()).shape == IMAGE.shape[1::-1]
+    sent = base64.b64decode(server.requests[0][1]["instances"][0]["b64"])
+    np.testing.assert_array_equal(decode_image(sent), np.rot90(decode_image(file.getvalue(), upright=False), -1))
 
 
 def echo(request):

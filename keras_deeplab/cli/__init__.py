@@ -20,6 +20,7 @@ COMMANDS: Registry = Registry(
     "command",
     {
         "train": "keras_deeplab.cli.train",
+        "import-data": "keras_deeplab.cli.import_data",
         "evaluate": "keras_deeplab.cli.evaluate",
         "predict": "keras_deeplab.cli.predict",
         "export-saved-model": "keras_deeplab.cli.export_saved_model",

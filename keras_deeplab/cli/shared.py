@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_deeplab.data.settings import DataOptions, read_colors
+from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
 from keras_deeplab.options import Numbers, OptionError, Options, Size, nested, option, options, record
 from keras_deeplab.specs import Classes, ModelSpec, class_names
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint that keras_deeplab.load reads (TF1 prefix, folder, .tar.gz, .pth, .h5, ..., published name)"
 MODEL = f"a .keras file, or any {CHECKPOINT}"
-DATA = "folder with images/, masks/, splits/; VOC devkit; tfds:NAME; or synthetic"
+DATA = (
+    "folder with images/, masks/, splits/; public data set as unpacked (VOC, Cityscapes, ...); export of COCO, "
+    "LabelMe, CVAT, Roboflow, Supervisely or Label Studio; tfds:NAME; or synthetic"
+)
 STRIDE = "of checkpoints: 8, 16 (their default) or 32"
 
 
@@ -35,7 +38,10 @@ def load_data(name: str, split: str, reading: DataOptions) -> "Source":
             name=repr(name),
             kind=str(kind),
         )
-    return data.load(name, split=split, **given)
+    source = data.load(name, split=split, **given)
+    for note in source.notes:
+        print(f"{source.name}: {note}")
+    return source
 
 
 # Classes ----------------------------------------------------------------------------------------------------------
@@ -164,12 +170,15 @@ class Images(Options):
     inputs: tuple[str, ...] = option(help="image files, folders, or patterns", flag=None, metavar="IMAGE", nargs="+")
     output_dir: str = option("predictions", "folder for the label and overlay PNGs", metavar="FOLDER")
     alpha: float = option(0.5, "weight of the colours in the overlay", minimum=0, maximum=1)
+    reading: ImageOptions = nested(ImageOptions)
 
     def segment(self, predict: Any, classes: Classes | None = None) -> int:
         """Writes label and overlay files with the classes given, or the predictor's own; returns the exit status."""
         from keras_deeplab.inference.files import segment_files
 
-        written, failures = segment_files(predict, self.inputs, self.output_dir, classes=classes, alpha=self.alpha)
+        written, failures = segment_files(
+            predict, self.inputs, self.output_dir, classes=classes, alpha=self.alpha, reading=self.reading
+        )
         print(f"{len(written)} images segmented into {self.output_dir}")
         if failures:
             print(f"{len(failures)} failed, each told above", file=sys.stderr)

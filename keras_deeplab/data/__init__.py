@@ -12,14 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_deeplab.data.source import Source
 
-__all__ = ["READERS", "kind_of", "load", "options_of", "readable_errors"]
+__all__ = ["READERS", "kind_of", "load", "options_of", "readable_errors", "splits_of"]
 
 # Each kind of data set to its reader, a module (its import name, or itself) or any object with
 # `detect(name_or_path: str) -> bool`, whether that is a data set of its kind, and
-# `read(location: str, split: str, *, ...) -> Source`, whose keyword arguments are the options of `load`.
+# `read(location: str, split: str, *, ...) -> Source`, whose keyword arguments are the options of `load`, and perhaps
+# `splits(location: str) -> the names of its splits`, which are train and val without it.
 READERS: dict[str, Any] = {
     "folder": "keras_deeplab.data.folder",
     "voc": "keras_deeplab.data.voc",
+    "sbd": "keras_deeplab.data.sbd",
+    "cityscapes": "keras_deeplab.data.cityscapes",
+    "ade20k": "keras_deeplab.data.ade20k",
+    "coco_voc": "keras_deeplab.data.coco_voc",
+    "coco_stuff": "keras_deeplab.data.coco_stuff",
+    "coco_stuff_10k": "keras_deeplab.data.coco_stuff_10k",
+    "camvid": "keras_deeplab.data.camvid",
+    "pascal_context": "keras_deeplab.data.pascal_context",
+    "idd_lite": "keras_deeplab.data.idd_lite",
+    "oxford_pet": "keras_deeplab.data.oxford_pet",
+    "coco": "keras_deeplab.data.annotations.coco",
+    "labelme": "keras_deeplab.data.annotations.labelme",
+    "cvat": "keras_deeplab.data.annotations.cvat",
+    "roboflow": "keras_deeplab.data.annotations.roboflow",
+    "supervisely": "keras_deeplab.data.annotations.supervisely",
+    "label_studio": "keras_deeplab.data.annotations.label_studio",
     "tfds": "keras_deeplab.data.tfds",
     "synthetic": "keras_deeplab.data.synthetic",
 }
@@ -32,10 +49,13 @@ def load(name_or_path: str | os.PathLike, split: str = "train", **options: Any) 
     |---|---|
     | a folder with `images/` and `masks/` | one's own photographs, see `keras_deeplab.data.folder.read` |
     | a VOC devkit (`VOCdevkit`, or its `VOC2012`), or a data set in its layout | see `keras_deeplab.data.voc.read` |
+    | a public data set as its archives unpack it, such as Cityscapes | see docs/datasets.md and its module's `read` |
+    | an export of COCO JSON, LabelMe, CVAT, Roboflow, Supervisely or Label Studio | see the modules of `annotations` |
     | `"tfds:NAME[/CONFIG][:VERSION]"` | any TensorFlow Datasets data set with images and masks, see `tfds.read` |
     | `"synthetic"` | shapes drawn on the fly, see `keras_deeplab.data.synthetic.read` |
 
-    A path may be marked `"folder:PATH"` or `"voc:PATH"` to choose the reader oneself. `READERS` may be given others.
+    A path may be marked `"folder:PATH"`, `"cityscapes:PATH"` and so on, by a key of `READERS`, to choose the reader
+    oneself. `READERS` may be given others.
 
     Args:
         name_or_path: string or path, as above.
@@ -94,6 +114,19 @@ def options_of(kind: str) -> tuple[str, ...] | None:
     return tuple(parameter.name for parameter in parameters)
 
 
+def splits_of(name_or_path: str | os.PathLike) -> tuple[str, ...]:
+    """Map a data set's name or path to the names of its splits, as `load` takes them.
+
+    >>> splits_of("synthetic")
+    ('train', 'val')
+    """
+    kind = kind_of(name_or_path)
+    if kind is None:
+        raise _unknown(str(name_or_path))
+    splits = getattr(_reader(kind), "splits", None)
+    return ("train", "val") if splits is None else tuple(splits(_location(name_or_path)))
+
+
 def readable_errors() -> AbstractContextManager[None]:
     """A context in which a reader's error inside tf.data arrives as the ValueError it was, naming the file."""
     from keras_deeplab.data.source import readable_errors
@@ -126,6 +159,11 @@ def _refuse_unknown(options: Iterable[str], known: tuple[str, ...], what: str) -
 
 def _unknown(text: str) -> Exception:
     path = Path(text).expanduser()
+    if path.is_file():
+        return ValueError(
+            f"{text} is no file of annotations that is known: JSON of COCO and Label Studio and XML of CVAT are "
+            "read so, others by the folder that they are in"
+        )
     if not path.is_dir():
         prefix, colon, _ = text.partition(":")
         near = difflib.get_close_matches(prefix, READERS, 1)
@@ -135,6 +173,8 @@ def _unknown(text: str) -> Exception:
         )
     return ValueError(
         f"{text} holds no data set that can be recognised. Either images/ and masks/ (and splits/train.txt, "
-        "splits/val.txt) stand in it, or a VOC devkit (JPEGImages/, SegmentationClass/, ImageSets/). "
+        "splits/val.txt) stand in it, or a VOC devkit (JPEGImages/, SegmentationClass/, ImageSets/), or an export of "
+        "COCO, LabelMe, CVAT, Roboflow, Supervisely or Label Studio with its images, or another public data set as its "
+        f"archives unpack it; a mark, such as cityscapes:{text}, says which and what is missing. "
         f"It holds: {', '.join(sorted(entry.name for entry in path.iterdir())[:12]) or 'nothing'}"
     )

@@ -6,9 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab.data.images import EXTENSIONS, read_image
-from keras_deeplab.data.masks import decode_label_png, label_reader
-from keras_deeplab.data.source import Source, indexed, listing
+from keras_deeplab.data import glance
+from keras_deeplab.data.images import EXTENSIONS, decoded, image_size
+from keras_deeplab.data.mask_codes import LabelReader
+from keras_deeplab.data.mask_files import EXTENSIONS as MASK_EXTENSIONS
+from keras_deeplab.data.mask_files import decode_mask, readable, refuse_black_and_white
+from keras_deeplab.data.masks import label_reader
+from keras_deeplab.data.orientation import orientation_of
+from keras_deeplab.data.pairs import (
+    Pair,
+    SplitOptions,
+    beside,
+    files_by_name,
+    listed_splits,
+    notes_on_text,
+    read_text,
+    split_pairs,
+    without_extension,
+)
+from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
+from keras_deeplab.data.source import Source, indexed
 from keras_deeplab.specs import Classes, Color, default_colors
 
 # What tells the colours of RGB-coded masks: one for each class, each one's label, or a file of the former.
@@ -31,15 +48,23 @@ def read(
     colors: Colors | None = None,
     ignore_label: int | Sequence[int] | None = None,
     label_offset: int = 0,
+    mask_repair: str | None = None,
+    missing_masks: str = "refuse",
     palette: Sequence[Color] | None = None,
     channels: int = 3,
+    orientation: str | None = None,
+    image_range: Sequence[float] | None = None,
+    val_share: float | None = None,
+    split_seed: int = 0,
 ) -> Source:
     """Map a folder to the `Source` of one of its splits.
 
-    The folder holds `images/NAME.jpg` (or .jpeg, .png, .bmp, .tif, .tiff, .npy), `masks/NAME.png` of the same size,
-    `splits/SPLIT.txt` with one NAME a line, and `classes.txt` with one class a line. NAME may contain subfolders. A
-    `colors.txt` with three numbers (R G B) a line gives the classes' colours: RGB-coded masks are read by them, and
-    they show the labels.
+    The folder holds `images/NAME.jpg` (or .jpeg, .png, .bmp, .webp, .tif, .tiff, .npy), `masks/NAME.png` of the same
+    size (or .bmp, .tif, .tiff, .npy, .gif, .webp, .jpg), `splits/SPLIT.txt` with one NAME a line, and `classes.txt`
+    with one class a line. NAME may contain subfolders. Masks may be called `NAME_mask`, `NAME-label` and the like, and
+    may stand in `images/` then, where there is no `masks/`. A `colors.txt` with three numbers (R G B) a line gives the
+    classes' colours: RGB-coded masks are read by them, and they show the labels. Without lists, `"train"` and `"val"`
+    are made by `splits.automatic`.
 
     Args:
         location: the folder.
@@ -47,43 +72,91 @@ def read(
         classes: list of class names, or a text file with one a line, where there is no `classes.txt` or it should not
             count.
         num_classes: int; instead of `classes`.
-        mask_encoding: `"grey"`, `"palette"` (the numbers in the file are the labels), `"rgb"` (see `colors`), or
-            `"auto"`: what each file is, and `"rgb"` where `colors` is given.
+        mask_encoding: `"grey"`, `"palette"` (the numbers in the file are the labels), `"rgb"` (see `colors`),
+            `"binary"` (0 is class 0, anything else class 1; of one named class, 0 is background), `"alpha"` (the same
+            of the alpha channel), or `"auto"`: what each file is, and `"rgb"` where `colors` is given.
         colors: for RGB-coded masks, a list of (red, green, blue), one for each class in order, a text file like
             `colors.txt`, or a dict from such tuples to labels, 255 for ignored.
-        ignore_label: number or list of numbers in the masks to ignore, as 255 always is.
+        ignore_label: number or list of numbers in the masks to ignore, as 255 always is (but in `"binary"` masks).
         label_offset: int added to the masks' numbers, such as -1 where classes count from 1.
+        mask_repair: `"nearest"` for masks that were blended: what has no meaning goes to the nearest that has one.
+        missing_masks: `"background"` for images without a mask that are all class 0.
         palette: (red, green, blue) for each class, for showing labels; None for those of `colors` or `colors.txt`.
         channels: of the images: 3 for red, green and blue, 1 for grey, 4 for files with a fourth (a PNG's or TIFF's
-            alpha or near infrared); .npy files are uint8 (H, W, channels) of any number.
+            alpha or near infrared), any number for .npy and TIFF files.
+        orientation: `"stored"` leaves photographs as they are stored; by default they are turned upright.
+        image_range: the two numbers of images of more than 8 bits that become 0 and 255.
+        val_share: share of the images that is val, where no list tells; 0.2 where there is no list at all.
+        split_seed: int that chooses them.
 
     Raises:
         FileNotFoundError: a folder or list is missing, or images or masks of the split are; it names them.
-        ValueError: the split or the options don't fit the folder.
+        ValueError: the split or the options don't fit the folder, or all masks hold 0 and 255 alone.
     """
     root = Path(location).expanduser()
-    for sub in ("images", "masks"):
-        if not (root / sub).is_dir():
-            raise FileNotFoundError(f"{root} has no folder {sub}/; it needs images/NAME.jpg and masks/NAME.png")
+    reading = ImageOptions(orientation=orientation, image_range=image_range)
+    if not (root / "images").is_dir():
+        raise FileNotFoundError(f"{root} has no folder images/; it needs images/NAME.jpg and masks/NAME.png")
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise ValueError(f"channels must be a positive integer; received {channels!r}")
     names, count = class_names(root / "classes.txt", classes, num_classes)
     coded = read_colors(root / "colors.txt", count) if (root / "colors.txt").is_file() else None
-    images = files_by_name(root / "images", EXTENSIONS)
-    masks = files_by_name(root / "masks", (".png",))
-    pairs = split_pairs(root, split, images, masks, ("images", "masks"), "splits", _without_extension)
+    if is_foreground(names, mask_encoding):
+        names, count, coded = ("background", *names), 2, coded and ((0, 0, 0), *coded)
+    images, masks, folders = _images_and_masks(root)
+    notes = notes_on_text([root / "classes.txt", root / "splits" / f"{split}.txt"])
+    made = SplitOptions(missing_masks, val_share, split_seed)
+    pairs = split_pairs(root, split, images, masks, folders, "splits", without_extension, made, notes)
     colors = given_colors(colors, count)
-    labels_of = coded_label_reader(count, mask_encoding, colors, coded, ignore_label, label_offset)
-    shown = coded if colors is None else colors_by_label(colors, count)
-    record = Classes(names, shown if palette is None else tuple(map(tuple, palette)))
-    return indexed(
+    labels_of = coded_label_reader(count, mask_encoding, colors, coded, ignore_label, label_offset, mask_repair)
+    record = Classes(names, _shown(palette, colors, coded, count))
+    if mask_encoding == "auto" and not colors:
+        others = (file for files in masks.values() for file in files)
+        files = dict.fromkeys([*(mask for *_, mask in pairs if mask), *others])
+        refuse_black_and_white(readable(files), record.labels(count), str(root))
+    notes += glance.notes_on_masks(pairs, labels_of, mask_repair)
+    notes += glance.notes_on_orientation(pairs, labels_of, reading.upright, channels)
+    source = indexed(
         f"{root} ({split or 'all'})",
         record,
         len(pairs),
-        pair_reader(pairs, labels_of, channels),
+        pair_reader(pairs, labels_of, channels, reading),
         num_classes=count,
         channels=channels,
+        notes=notes,
     )
+    source.files = pairs
+    return source
+
+
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits that a folder's lists tell; train and val where it has none."""
+    root = Path(location).expanduser()
+    return listed_splits(root / "splits", len(_images_and_masks(root)[0]))
+
+
+def _images_and_masks(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]], tuple[str, str]]:
+    """The files of a folder's images and masks by name, and where they are."""
+    images = files_by_name(root / "images", EXTENSIONS)
+    if (root / "masks").is_dir():
+        return images, files_by_name(root / "masks", MASK_EXTENSIONS), ("images", "masks")
+    images, masks = beside(images)
+    if not masks:
+        raise FileNotFoundError(
+            f"{root} has no folder masks/, nor masks images/NAME_mask.png; it needs images/NAME.jpg and masks/NAME.png"
+        )
+    return images, masks, ("images", "images")
+
+
+def _shown(
+    palette: Sequence[Color] | None,
+    colors: Sequence[Color] | Mapping[Color, int] | None,
+    coded: Sequence[Color] | None,
+    count: int,
+) -> Sequence[Color] | None:
+    if palette is not None:
+        return tuple(map(tuple, palette))
+    return coded if colors is None else colors_by_label(colors, count)
 
 
 def class_names(
@@ -107,6 +180,11 @@ def class_names(
     return names, len(names)
 
 
+def is_foreground(names: Sequence[str] | None, mask_encoding: str) -> bool:
+    """Whether one class is named for masks that tell two, so that it is the second and the first is background."""
+    return mask_encoding in ("binary", "alpha") and names is not None and len(names) == 1
+
+
 def given_names(classes: Sequence[str] | str | os.PathLike | None) -> tuple[str, ...] | None:
     """A reader's option `classes`, names or a text file of them, to the names."""
     if isinstance(classes, (str, os.PathLike)):
@@ -125,7 +203,7 @@ def names_in(path: Path) -> tuple[str, ...]:
     Raises:
         ValueError: there are none, or one stands twice.
     """
-    names = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     try:
         return Classes(names).names or ()
     except ValueError as error:
@@ -139,7 +217,7 @@ def read_colors(path: str | os.PathLike, count: int) -> tuple[Color, ...]:
         ValueError: it holds anything else.
     """
     path = Path(path).expanduser()
-    lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     colors = []
     for number, line in enumerate(lines, 1):
         parts = line.replace(",", " ").split()
@@ -158,158 +236,72 @@ def coded_label_reader(
     coded: Sequence[Color] | None,
     ignore_label: int | Sequence[int] | None,
     label_offset: int,
-) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+    repair: str | None = None,
+) -> LabelReader:
     """As `masks.label_reader`, where the data's own files tell colours too: RGB-coded masks are read by those.
 
     Args:
         colors: the option, which decides where it is given.
         coded: a colour for each class, from a file beside the masks, or None.
     """
-    if colors or not coded or encoding in ("grey", "palette"):
-        return label_reader(num_classes, encoding, colors, ignore_label, label_offset)
-    by_color = label_reader(num_classes, "rgb", coded)
+    if colors or not coded or encoding not in ("auto", "rgb"):
+        return label_reader(num_classes, encoding, colors, ignore_label, label_offset, repair)
+    by_color = label_reader(num_classes, "rgb", coded, repair=repair)
     if encoding == "rgb":
         return by_color
-    by_number = label_reader(num_classes, encoding, None, ignore_label, label_offset)
-    return lambda values, palette: by_color(values, palette) if values.ndim == 3 else by_number(values, palette)
+    by_number = label_reader(num_classes, encoding, None, ignore_label, label_offset, repair)
 
+    def decode(values, palette):
+        return (by_color if values.ndim == 3 else by_number).decode(values, palette)
 
-def split_pairs(
-    root: Path,
-    split: str | None,
-    images: Mapping[str, list[Path]],
-    masks: Mapping[str, list[Path]],
-    folders: tuple[str, str],
-    lists: str,
-    name_of: Callable[[str], str],
-) -> list[tuple[str, Path, Path]]:
-    """The (name, image file, mask file) of a split: what the file of its name in `root / lists` lists, or all there is.
-
-    Args:
-        images, masks: what `files_by_name` found.
-        folders: names of the two folders, for messages.
-        name_of: a line of a list to the name that it means.
-
-    Raises:
-        FileNotFoundError: there is no such list, or a name in it is no pair.
-        ValueError: the list is empty, or has a name twice.
-    """
-    origin = root / lists / f"{split or 'all'}.txt"
-    if split is None or (split == "all" and not origin.is_file()):
-        names = sorted(images.keys() | masks.keys())
-        if not names:
-            raise FileNotFoundError(f"{root / folders[0]} holds no images; it takes {', '.join(EXTENSIONS)} files")
-        return pair_files(root, names, images, masks, folders, root / folders[0])
-    if not origin.is_file():
-        others = sorted(file.stem for file in origin.parent.glob("*.txt"))
-        raise FileNotFoundError(
-            f"there is no {origin}. "
-            + (f"{lists}/ has {', '.join(others)}. " if others else "")
-            + f"It is a text file with one image name a line; split='all' takes all {len(images)} images"
-        )
-    names = [line if line in images else name_of(line) for line in listed_names(origin)]
-    refuse_repetitions(names, origin)
-    return pair_files(root, names, images, masks, folders, origin)
-
-
-def _without_extension(line: str) -> str:
-    stem, extension = os.path.splitext(line)
-    return stem if extension.lower() in EXTENSIONS else line
-
-
-def listed_names(path: Path) -> list[str]:
-    """The lines of a text file, without the white space around them and without empty ones.
-
-    Raises:
-        ValueError: there are none.
-    """
-    names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    if not names:
-        raise ValueError(f"{path} lists no image; it is a text file with one image name a line")
-    return names
-
-
-def refuse_repetitions(names: Sequence[str], origin: Path) -> None:
-    """Raise a ValueError that lists the names which occur more than once, if any do."""
-    seen = set()
-    twice = [name for name in names if name in seen or seen.add(name)]
-    if twice:
-        raise ValueError(f"{origin} lists {len(twice)} names more than once:\n{listing(twice)}")
-
-
-def files_by_name(folder: Path, extensions: Sequence[str]) -> dict[str, list[Path]]:
-    """Every file in a folder and its subfolders, as lists under its relative path without the extension."""
-    files = {}
-    for parent, folders, entries in os.walk(folder, followlinks=True):
-        folders.sort()
-        for entry in sorted(entries):
-            stem, extension = os.path.splitext(entry)
-            if extension.lower() in extensions and not entry.startswith("."):
-                file = Path(parent, entry)
-                files.setdefault(file.with_name(stem).relative_to(folder).as_posix(), []).append(file)
-    return files
-
-
-def pair_files(
-    root: Path,
-    names: Sequence[str],
-    images: Mapping[str, list[Path]],
-    masks: Mapping[str, list[Path]],
-    folders: tuple[str, str],
-    origin: Path,
-) -> list[tuple[str, Path, Path]]:
-    """Map names to a list of (name, image file, mask file).
-
-    Args:
-        root: the data set's folder, for messages.
-        names: list of names.
-        images, masks: what `files_by_name` found.
-        folders: names of the two folders, for messages.
-        origin: where the names come from, for messages.
-
-    Raises:
-        FileNotFoundError: a name has no image or no mask, or several; it lists them.
-    """
-    problems = []
-    for name in names:
-        for files, folder in ((images, folders[0]), (masks, folders[1])):
-            found = files.get(name, [])
-            if not found:
-                problems.append(f"{folder}/{name}{'.png' if files is masks else '.jpg'} is missing")
-            elif len(found) > 1:
-                several = ", ".join(file.relative_to(root).as_posix() for file in found)
-                problems.append(f"{several}: only one of them can be meant")
-    if problems:
-        raise FileNotFoundError(
-            f"of the {len(names)} samples in {origin}, not all are a pair of one image and one mask. "
-            f"{len(problems)} problems in {root}:\n{listing(problems)}"
-        )
-    return [(name, images[name][0], masks[name][0]) for name in names]
+    return LabelReader(decode, encoding)
 
 
 def pair_reader(
-    pairs: Sequence[tuple[str, Path, Path]],
-    labels_of: Callable[[np.ndarray, np.ndarray | None], np.ndarray],
+    pairs: Sequence[Pair],
+    labels_of: Callable[..., np.ndarray],
     channels: int = 3,
+    reading: ImageOptions = AS_VIEWED,
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray, str]]:
-    """Map pairs of (name, image file, mask file) to the `read(index)` that `indexed` takes."""
+    """Map pairs of (name, image file, mask file) to the `read(index)` that `indexed` takes.
+
+    Args:
+        labels_of: as `masks.label_reader` makes it. Where there is no mask file all is class 0.
+    """
 
     def read_pair(index):
         name, image_file, mask_file = pairs[index]
-        image = read_image(image_file, channels)
-        data = mask_file.read_bytes()
+        data = image_file.read_bytes()
+        image = decoded(image_file, data, channels, reading.upright, reading.image_range)
+        if mask_file is None:
+            return image, np.zeros(image.shape[:2], np.uint8), name
+        stored = mask_file.read_bytes()
         try:
-            label = labels_of(*decode_label_png(data))
+            label = labels_of(*decode_mask(stored, reading.upright))
         except ValueError as error:
             raise ValueError(f"{mask_file} {error}") from error
         if image.shape[:2] != label.shape:
             raise ValueError(
                 f"{mask_file} is {label.shape[1]}x{label.shape[0]} pixels, but its image {image_file} is "
-                f"{image.shape[1]}x{image.shape[0]} (as stored; an EXIF orientation is not applied)"
+                f"{image.shape[1]}x{image.shape[0]}{other_way(data, reading, label.shape)}"
             )
         return image, label, name
 
     return read_pair
+
+
+def other_way(data: bytes, reading: ImageOptions, size: tuple[int, ...]) -> str:
+    """What an image's EXIF orientation has to do with a mask's size that isn't the image's; "" where nothing."""
+    turn = orientation_of(data)
+    if turn == 1:
+        return ""
+    other = "stored" if reading.upright else "upright"
+    fits = turn > 4 and image_size(data) == (size if reading.upright else size[::-1])
+    return (
+        f" ({'turned by' if reading.upright else 'as stored, without'} its EXIF orientation, {turn}"
+        + (f'; orientation="{other}" fits the mask' if fits else "")
+        + ")"
+    )
 
 
 def colors_by_label(colors: Sequence[Color] | Mapping[Color, int], count: int) -> tuple[Color, ...]:

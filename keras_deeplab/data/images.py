@@ -3,54 +3,64 @@
 import functools
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_deeplab.data import channels as many
+from keras_deeplab.data import tiff
 from keras_deeplab.data.masks import imdecode, png_chunks
+from keras_deeplab.data.orientation import orientation_of, turned
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".npy")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 _MAX_PIXELS = 1 << 30  # as OpenCV has it
 
 
-def decode_image(data: bytes, channels: int = 3, upright: bool = False) -> np.ndarray:
-    """Map the bytes of a JPEG, PNG, BMP, TIFF or .npy file to its pixels, (H, W, channels) uint8.
+def decode_image(
+    data: bytes, channels: int = 3, upright: bool = True, image_range: Sequence[float] | None = None
+) -> np.ndarray:
+    """Map the bytes of a JPEG, PNG, BMP, WebP, TIFF or .npy file to its pixels, (H, W, channels) uint8.
 
-    Three channels are RGB: grey and CMYK become that, a PNG's alpha is dropped, 16 bits become 8. Any other number is
-    what the file has, see `channels.decode`.
+    Three channels are RGB: grey and CMYK become that, a PNG's alpha is dropped. Any other number is what the file has,
+    see `channels.decode`.
 
     Args:
         data: contents of the file.
         channels: how many channels its pixels shall have.
-        upright: whether an RGB picture is turned as its EXIF orientation asks. By default pixels come as they are
-            stored, because a mask drawn for them has no such mark.
+        upright: whether the picture is turned as its EXIF orientation asks, as every viewer shows it; else it comes as
+            it is stored.
+        image_range: the two numbers of a file of more than 8 bits that become 0 and 255; see `channels.scaled`.
 
     Raises:
-        ValueError: the bytes can't be decoded or end too early, or the file has other channels.
+        ValueError: the bytes can't be decoded or end too early, the file has other channels, or more than 8 bits and
+            nothing says their range.
     """
     from keras_deeplab._helpers.opencv import cv2
 
+    image = None
     # OpenCV returns the upper part of a file that was cut short; so look first.
     if data.startswith(b"\xff\xd8"):
         image = _decode_jpeg(data)
-        # Pillow's exif_transpose stumbles over damaged EXIF data, OpenCV doesn't.
-        if channels == 3 and not (upright and b"Exif" in data):
-            return image
     elif data.startswith(b"\x89PNG"):
         png_chunks(data)
     elif data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little"):
         raise ValueError(f"is cut short: the BMP file has {len(data)} of {int.from_bytes(data[2:6], 'little')} bytes")
+    elif data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        size = 8 + int.from_bytes(data[4:8], "little")
+        raise ValueError(f"is cut short: the WebP file has {len(data)} of {size} bytes")
     if channels != 3 or many.keeps_channels(data):
-        return many.decode(data, channels)
-    image = imdecode(data, cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION))
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        image = many.decode(data, channels, image_range)
+    elif image is None:
+        image = imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = many.scaled(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), image_range)
+    return turned(image, orientation_of(data)) if upright else image
 
 
 def _decode_jpeg(data):
     """The pixels of a JPEG file, as stored; Pillow refuses a file that was cut short."""
     try:
-        with _opened(data) as image:
+        with opened(data) as image:
             if image.width * image.height <= _MAX_PIXELS:
                 return np.array(image.convert("RGB"))
     except Exception as error:  # of damaged files Pillow makes OSError, SyntaxError, struct.error and more
@@ -61,47 +71,64 @@ def _decode_jpeg(data):
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Map the bytes of a JPEG, PNG or BMP file to (height, width) by its header; None where that can't be read.
+    """Map the bytes of an image file to (height, width) by its header; None where that can't be read.
 
-    Like `decode_image` it ignores an EXIF orientation.
+    As the pixels are stored, whatever an EXIF orientation says.
     """
     try:
-        with _opened(data) as image:
+        with opened(data) as image:
             return image.height, image.width
     except Exception:
         return None
 
 
-def _opened(data):
-    """The image of Pillow of which the header is read and nothing else.
+def opened(data):
+    """The image of Pillow for a file's bytes, of which the header is read and nothing else; KeyError for other files.
 
     Not by `Image.open`, which warns of large photographs and refuses very large ones.
     """
-    return _kinds()[data[:2]](io.BytesIO(data))
+    kind = _kinds()[data[:2]]
+    return kind(io.BytesIO(tiff.as_stored(data) if data.startswith(tiff.SIGNATURES) else data))
 
 
 @functools.cache
 def _kinds():
     """How a file begins -> Pillow's class."""
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
     class Jpeg(JpegImagePlugin.JpegImageFile):
         def _open(self):
             self.info["dpi"] = (72, 72)  # where it is known, EXIF data is not read, which warns of damaged ones
             super()._open()
 
-    return {b"\xff\xd8": Jpeg, b"\x89P": PngImagePlugin.PngImageFile, b"BM": BmpImagePlugin.BmpImageFile}
+    return {
+        b"\xff\xd8": Jpeg,
+        b"\x89P": PngImagePlugin.PngImageFile,
+        b"BM": BmpImagePlugin.BmpImageFile,
+        b"GI": GifImagePlugin.GifImageFile,
+        b"RI": WebPImagePlugin.WebPImageFile,
+        b"II": TiffImagePlugin.TiffImageFile,
+        b"MM": TiffImagePlugin.TiffImageFile,
+    }
 
 
-def read_image(path: str | os.PathLike, channels: int = 3, upright: bool = False) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, channels: int = 3, upright: bool = True, image_range: Sequence[float] | None = None
+) -> np.ndarray:
     """Map the path of an image file to its pixels, (H, W, channels) uint8, three being RGB; see `decode_image`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it can't be decoded; the message begins with the path.
     """
-    data = Path(path).read_bytes()
+    return decoded(path, Path(path).read_bytes(), channels, upright, image_range)
+
+
+def decoded(
+    path: str | os.PathLike, data: bytes, channels: int, upright: bool, image_range: Sequence[float] | None
+) -> np.ndarray:
+    """As `read_image`, of a file whose bytes are there."""
     try:
-        return decode_image(data, channels, upright)
+        return decode_image(data, channels, upright, image_range)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error

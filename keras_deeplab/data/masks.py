@@ -11,11 +11,13 @@ of pixels are verified here because neither of the two does it.
 
 import struct
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_deeplab._helpers.files import write_whole
-from keras_deeplab.specs import IGNORED, default_colors
+from keras_deeplab.data.mask_codes import ENCODINGS, black_and_white, by_color, by_number
+from keras_deeplab.specs import default_colors
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types of a PNG's IHDR; 4 is added where there is an alpha channel
@@ -69,6 +71,14 @@ def _png(chunks):
     return b"".join(parts)
 
 
+class Stored(NamedTuple):
+    """What a mask file stores: numbers (H, W) or RGB (H, W, 3); a palette (N, 3) uint8, alpha (H, W), or None."""
+
+    values: np.ndarray
+    palette: np.ndarray | None = None
+    alpha: np.ndarray | None = None
+
+
 def decode_label_png(data):
     """Map a PNG file's bytes to its stored numbers and its palette.
 
@@ -83,18 +93,27 @@ def decode_label_png(data):
     Raises:
         ValueError: the bytes are no PNG, or a damaged one.
     """
+    values, palette, _ = stored_in_png(data)
+    return values, palette
+
+
+def stored_in_png(data):
+    """As `decode_label_png`, to a `Stored` with the alpha channel, or for a paletted file that of its colours."""
     from keras_deeplab._helpers.opencv import cv2
 
     chunks = png_chunks(data)
     width, height, depth, colour_type, *rest = struct.unpack(">IIBBBBB", chunks[0][1])
-    palette = None
+    palette = alpha = None
     if colour_type == _PALETTE:
         palette = np.frombuffer(dict(chunks).get(b"PLTE", b""), np.uint8).reshape(-1, 3)
+        transparency = np.frombuffer(dict(chunks).get(b"tRNS", b""), np.uint8)
         colour_type = _GREY
     # Everything but the pixels goes: transparency, gamma or animation would change what OpenCV returns.
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, *rest)
     pixels = [chunk for chunk in chunks if chunk[0] in (b"IDAT", b"IEND")]
     values = imdecode(_png([(b"IHDR", header), *pixels]), cv2.IMREAD_UNCHANGED)
+    if colour_type & _ALPHA:
+        alpha = np.ascontiguousarray(values[..., -1])
     if colour_type & ~_ALPHA == _GREY:
         if values.ndim == 3:
             values = np.ascontiguousarray(values[..., 0])
@@ -102,7 +121,9 @@ def decode_label_png(data):
             values //= 255 // (2**depth - 1)
     else:
         values = np.ascontiguousarray(values[..., 2::-1])
-    return values, palette
+    if palette is not None and transparency.size:
+        alpha = np.concatenate([transparency, np.full(256 - len(transparency), 255, np.uint8)])[values]
+    return Stored(values, palette, alpha)
 
 
 def imdecode(data, flags):
@@ -152,144 +173,46 @@ def write_label_png(path, labels, palette=None):
     )
 
 
-def label_reader(num_classes, encoding="auto", colors=None, ignore_label=None, label_offset=0):
-    """Map how a data set codes its masks to a function from a mask's stored numbers to labels (H, W) uint8.
+def label_reader(num_classes, encoding="auto", colors=None, ignore_label=None, label_offset=0, repair=None):
+    """Map how a data set codes its masks to a function from what a mask stores to labels (H, W) uint8.
 
     Args:
         num_classes: int; labels must lie in 0..num_classes - 1 or be 255.
         encoding: `"grey"` or `"palette"`: the file's numbers are the labels; `"rgb"`: `colors` says what its colours
-            mean; `"auto"`: `"rgb"` where `colors` is given, else grey or palette as each file has it.
+            mean; `"binary"`: black, 0, is class 0 and everything else, such as 255, class 1; `"alpha"`: the same of
+            the alpha channel; `"auto"`: `"rgb"` where `colors` is given, else grey or palette as each file has it.
+            All but `"auto"` drop an alpha channel that they don't read; `"auto"` refuses one that varies.
         colors: list of (red, green, blue), one for each class, or a dict from such tuples to labels.
-        ignore_label: number or list of numbers in the file that mean "ignored", apart from 255.
+        ignore_label: number or list of numbers in the file that mean "ignored", apart from 255 (which is class 1 where
+            the encoding is `"binary"` or `"alpha"`).
         label_offset: int added to every number in the file that is not ignored.
+        repair: `"nearest"` where masks were blended, by smooth resizing or by JPEG: what has no meaning becomes the
+            nearest number or colour that has one, and `"binary"` and `"alpha"` divide at half.
 
     Returns:
-        `read(values, palette) -> labels` of what `decode_label_png` returns. It raises a ValueError that begins with
-        "is", "has" or "holds", to be put after the file's name.
+        `read(values, palette=None, alpha=None) -> labels`, a `LabelReader` of what `Stored` holds. It raises a
+        ValueError that begins with "is", "has" or "holds", to be put after the file's name.
     """
-    if encoding not in ("auto", "grey", "palette", "rgb"):
-        raise ValueError(f"mask_encoding={encoding!r}; it is one of 'auto', 'grey', 'palette', 'rgb'")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"mask_encoding={encoding!r}; it is one of {', '.join(map(repr, ENCODINGS))}")
+    if repair not in (None, "nearest"):
+        raise ValueError(f"mask_repair={repair!r}; it is 'nearest', or None to refuse what has no meaning")
     if encoding == "rgb" and not colors:
         raise ValueError("mask_encoding='rgb' needs colors=[(red, green, blue), ...], one for each class")
     if colors and encoding not in ("auto", "rgb"):
         raise ValueError(f"colors= is for RGB-coded masks, but mask_encoding={encoding!r}; leave one of them out")
+    nearest = repair is not None
+    if encoding in ("binary", "alpha"):
+        if num_classes != 2:
+            raise ValueError(f"mask_encoding={encoding!r} is for two classes, and there are {num_classes}")
+        if label_offset:
+            raise ValueError(f"label_offset= has no meaning with mask_encoding={encoding!r}: leave one of them out")
+        return black_and_white(encoding == "alpha", ignore_label, nearest)
     if colors:
         if ignore_label is not None or label_offset:
             raise ValueError(
                 "with colors=, ignore_label= and label_offset= have no meaning: give a dict that maps each colour "
                 "to its label, 255 for ignored"
             )
-        return _colour_reader(num_classes, colors)
-    return _number_reader(num_classes, encoding, ignore_label, label_offset)
-
-
-def _number_reader(num_classes, encoding, ignore_label, label_offset):
-    ignored = [IGNORED, *np.atleast_1d([] if ignore_label is None else ignore_label).tolist()]
-
-    def meaning(values):
-        skipped = np.isin(values, ignored)
-        labels = values.astype(np.int64) + label_offset
-        wrong = ~skipped & ((labels < 0) | (labels >= num_classes))
-        return np.where(skipped | wrong, IGNORED, labels).astype(np.uint8), wrong
-
-    table, misfits = meaning(np.arange(256))
-    misfits = misfits.astype(np.uint8)
-
-    def read(values, palette):
-        from keras_deeplab._helpers.opencv import cv2
-
-        if palette is not None and encoding == "grey":
-            raise ValueError(
-                "is paletted, but mask_encoding='grey'; 'palette' or 'auto' reads the palette's indices as labels"
-            )
-        if palette is None and encoding == "palette":
-            raise ValueError("has no palette, but mask_encoding='palette'; 'auto' or 'grey' reads grey levels")
-        if values.ndim == 3:
-            if encoding != "grey":
-                raise ValueError(
-                    "has three channels, red, green and blue; colors=[(red, green, blue), ...] says what its colours "
-                    "mean, or mask_encoding='grey' that each channel holds the label"
-                )
-            if (values[..., :1] != values).any():
-                row, column = np.argwhere((values[..., :1] != values).any(-1))[0]
-                raise ValueError(
-                    f"is RGB-coded: its colour at row {row}, column {column} is "
-                    f"{tuple(values[row, column].tolist())}; colors=[(red, green, blue), ...] says what colours mean"
-                )
-            values = np.ascontiguousarray(values[..., 0])
-        if values.dtype == np.uint8:
-            labels, wrong = cv2.LUT(values, table), cv2.LUT(values, misfits)
-        else:
-            labels, wrong = meaning(values)
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            found = np.unique(values[wrong > 0])
-            raise ValueError(
-                f"holds {_some(found)}, first at row {row}, column {column}, "
-                f"{'which is no label' if len(found) == 1 else 'which are no labels'} of the {num_classes} classes"
-                + (f" with label_offset={label_offset}" if label_offset else "")
-                + " (see num_classes=, ignore_label=, label_offset=)"
-            )
-        return labels
-
-    return read
-
-
-def _colour_reader(num_classes, colors):
-    if isinstance(colors, dict):
-        colors = [(tuple(color), label) for color, label in colors.items()]
-    elif len(colors) != num_classes:
-        raise ValueError(
-            f"colors= has {len(colors)} colours for {num_classes} classes; more colours than classes need a dict "
-            "that maps each colour to its label, 255 for ignored"
-        )
-    else:
-        colors = [(tuple(color), label) for label, color in enumerate(colors)]
-    # One entry for each of the 2^24 colours; 254 stands for "unknown", or for a class of that number.
-    unknown = 254
-    table = np.full(1 << 24, unknown, np.uint8)
-    known = {}
-    for color, label in colors:
-        if len(color) != 3 or not all(0 <= part <= 255 for part in color):
-            raise ValueError(f"colors= holds {color}; a colour is (red, green, blue), each 0 to 255")
-        if not (0 <= label < num_classes or label == IGNORED):
-            raise ValueError(
-                f"colors= maps {color} to {label}, which is no label of the {num_classes} classes, nor 255"
-            )
-        code = int(color[0]) << 16 | int(color[1]) << 8 | int(color[2])
-        if known.setdefault(code, label) != label:
-            raise ValueError(f"colors= gives {color} two labels, {known[code]} and {label}")
-        table[code] = label
-    codes_of_254 = [code for code, label in known.items() if label == unknown]
-
-    def read(values, palette):
-        if values.dtype != np.uint8:
-            raise ValueError("has more than 8 bits a channel, but colors= names 8-bit colours")
-        if palette is not None:
-            if values.max() >= len(palette):
-                raise ValueError(f"is damaged: it uses index {values.max()} of a palette of {len(palette)} colours")
-            values = palette[values]
-        elif values.ndim == 2:
-            values = np.repeat(values[..., None], 3, -1)
-        codes = np.zeros(values.shape[:2], np.uint32)
-        for channel in range(3):
-            codes = codes << 8 | values[..., channel]
-        labels = table[codes]
-        wrong = labels == unknown
-        if wrong.any():
-            wrong &= ~np.isin(codes, codes_of_254)
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            found = np.unique(codes[wrong])
-            raise ValueError(
-                f"has the colour {tuple(values[row, column].tolist())} at row {row}, column {column}, which colors= "
-                f"does not name ({len(found)} unknown colour{'s' * (len(found) > 1)} in {int(wrong.sum())} pixels)"
-            )
-        return labels
-
-    return read
-
-
-def _some(values):
-    shown = ", ".join(str(value) for value in values[:5])
-    return shown + (f" and {len(values) - 5} other numbers" if len(values) > 5 else "")
+        return by_color(num_classes, colors, nearest, encoding)
+    return by_number(num_classes, encoding, ignore_label, label_offset, nearest)

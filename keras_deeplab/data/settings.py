@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras_deeplab.options import Kind, OptionError, Options, option, read_pairs, record
+from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, read_pairs, record
 
 
 def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
@@ -64,6 +64,35 @@ CLASS_MAP_HELP = (
 
 
 @record
+class ImageOptions(Options):
+    """How image files become pixels, the same for training and prediction; None where the reader decides."""
+
+    TITLE = "how images are read"
+
+    orientation: str | None = option(
+        None,
+        "upright: turned as their EXIF orientation says, as viewers show them (the default); stored: not turned",
+        choices=("upright", "stored"),
+        metavar="WAY",
+    )
+    image_range: Range | None = option(None, "the numbers of images of more than 8 bits that become 0 and 255")
+
+    def checked(self) -> None:
+        if self.image_range is not None and not self.image_range[0] < self.image_range[1]:
+            raise OptionError(
+                "{image_range} must be two numbers, the first below the second; received {received}",
+                received=",".join(f"{number:g}" for number in self.image_range),
+            )
+
+    @property
+    def upright(self) -> bool:
+        return self.orientation != "stored"
+
+
+AS_VIEWED = ImageOptions()
+
+
+@record
 class DataOptions(Options):
     """What `keras_deeplab.data.load` passes on to the reader of a data set; None where the reader decides."""
 
@@ -72,10 +101,41 @@ class DataOptions(Options):
     num_classes: int | None = option(None, "number of classes, without a classes.txt", minimum=1, maximum=255)
     channels: int | None = option(None, "of the images, by default 3: red, green and blue", minimum=1)
     mask_encoding: str | None = option(
-        None, "what the mask files are", choices=("auto", "grey", "palette", "rgb"), metavar="KIND"
+        None,
+        "what the mask files are; binary: 0 is class 0 and anything else, such as 255, class 1; alpha: the same of the "
+        "alpha channel",
+        choices=("auto", "grey", "palette", "rgb", "binary", "alpha"),
+        metavar="KIND",
+    )
+    mask_repair: str | None = option(
+        None, "nearest: blended masks take the nearest colour or number", choices=("nearest",), metavar="HOW"
+    )
+    missing_masks: str | None = option(
+        None,
+        "background: images without a mask are all class 0; refuse (the default): an error",
+        choices=("refuse", "background"),
+        metavar="WHAT",
     )
     colors: Any = option(None, "the colours of RGB masks: a text file, R G B a line, by class", kind=COLORS)
     ignore_label: int | None = option(None, "number in the masks to ignore, besides 255")
     label_offset: int | None = option(None, "added to the masks' numbers, e.g. -1 where they start at 1")
+    val_share: float | None = option(
+        None,
+        "share of the images for val, where no list tells; 0.2 where there is no list at all",
+        above=0,
+        below=1,
+    )
+    split_seed: int | None = option(None, "chooses these images, by default 0")
     data_dir: str | None = option(None, "where TensorFlow Datasets keeps its data", metavar="FOLDER")
     augmented: bool | None = option(None, "whether a VOC devkit's masks are those of SegmentationClassAug (SBD)")
+    background: str | None = option(
+        None, "of annotations: name of the class of what no shape covers; empty: that is ignored", metavar="NAME"
+    )
+    crowds: str | None = option(
+        None,
+        "of COCO's annotations: ignore (the default), or object, as CVAT and Datumaro mean brushed masks",
+        choices=("ignore", "object"),
+        metavar="WHAT",
+    )
+    line_width: float | None = option(None, "of annotations that are lines, in pixels; by default refused", above=0)
+    images: ImageOptions = nested(ImageOptions)

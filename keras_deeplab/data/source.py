@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Source:
         classes, ignore_label, palette: of `classes_spec`: a list of a name for each class (`"class 0"` and so on where
             nothing tells them), 255, and (256, 3) uint8 colours for showing labels.
         num_examples: how many samples an epoch has; also `len(source)`.
+        files: the (name, image file, mask file) of each sample in order, where they are such files; else ().
+        notes: lines on what the reader took for granted or found odd; commands print them.
 
     Args:
         classes: a `Classes`, or a list of names.
@@ -51,6 +54,7 @@ class Source:
         *,
         num_classes: int | None = None,
         channels: int = 3,
+        notes: Sequence[str] = (),
     ) -> None:
         self.name = name
         try:
@@ -65,6 +69,8 @@ class Source:
         self.num_classes = num_classes
         self.channels = channels
         self.num_examples = int(num_examples)
+        self.files: Sequence[tuple[str, Path, Path | None]] = ()
+        self.notes = list(notes)
         self._examples = examples
         self._read = read
         if self.num_examples < 1:
@@ -158,6 +164,7 @@ def indexed(
     *,
     num_classes: int | None = None,
     channels: int = 3,
+    notes: Sequence[str] = (),
 ) -> Source:
     """Map a function `read(index) -> (image, label, name)` to a `Source` whose every epoch is a true permutation.
 
@@ -168,6 +175,7 @@ def indexed(
         read: returns a uint8 (H, W, channels) array, a uint8 (H, W) array and a string, or raises ValueError.
         num_classes: where `classes` has no names.
         channels: of the images.
+        notes: see `Source`.
     """
 
     def order(seed, epoch):
@@ -187,6 +195,7 @@ def indexed(
         lambda index: read(int(index)),
         num_classes=num_classes,
         channels=channels,
+        notes=notes,
     )
 
 

@@ -1,14 +1,17 @@
 """Any TensorFlow Datasets data set with images and masks to a `Source`."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab.data.folder import Colors, colors_by_label, given_colors, given_names
+from keras_deeplab.data.folder import Colors, colors_by_label, given_colors, given_names, is_foreground, other_way
 from keras_deeplab.data.images import decode_image
-from keras_deeplab.data.masks import decode_label_png, label_reader
+from keras_deeplab.data.mask_files import decode_mask, refuse_black_and_white
+from keras_deeplab.data.masks import Stored, label_reader
+from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source
 from keras_deeplab.specs import Classes
 
@@ -27,9 +30,13 @@ def read(
     label_key: str | None = None,
     classes: Sequence[str] | str | os.PathLike | None = None,
     num_classes: int | None = None,
+    mask_encoding: str = "auto",
     colors: Colors | None = None,
     ignore_label: int | Sequence[int] | None = None,
     label_offset: int = 0,
+    mask_repair: str | None = None,
+    orientation: str | None = None,
+    image_range: Sequence[float] | None = None,
     download: bool = True,
     shuffle_buffer: int = 2000,
 ) -> Source:
@@ -43,8 +50,8 @@ def read(
             of 3 channels, a label a LabeledImage, an Image of 1 channel, or an integer Tensor (H, W) or (H, W, 1).
         classes: list of class names, or a text file with one a line; or
         num_classes: int, where the label's feature does not say how many classes there are.
-        colors, ignore_label, label_offset: as in `folder.read`. `oxford_iiit_pet`'s labels 1, 2, 3 need
-            `label_offset=-1, num_classes=3`.
+        mask_encoding, colors, ignore_label, label_offset, mask_repair, orientation, image_range: as in `folder.read`.
+            `oxford_iiit_pet`'s labels 1, 2, 3 need `label_offset=-1, num_classes=3`.
         download: whether to download and prepare a data set that is not prepared yet.
         shuffle_buffer: int; a shuffled epoch draws from so many encoded samples at a time.
 
@@ -54,16 +61,19 @@ def read(
     import tensorflow_datasets as tfds
 
     name = location
-    if name.startswith("keras_deeplab_voc"):
-        from keras_deeplab.data import tfds_voc  # noqa: F401 - registers the builder
+    if name.startswith("keras_deeplab_"):
+        from keras_deeplab.data import tfds_builders  # noqa: F401 - registers the builders
     builder = tfds.builder(name, data_dir=data_dir)
     features = builder.info.features
     image_key = _key(name, features, image_key, "image", _is_image)
     label_key = _key(name, features, label_key, "label", _is_label)
     names, count = _classes(name, features[label_key], given_names(classes), num_classes)
+    if is_foreground(names, mask_encoding):
+        names, count = ("background", *names), 2
     colors = given_colors(colors, count)
     shown = None if colors is None else colors_by_label(colors, count)
-    labels_of = label_reader(count, "auto", colors, ignore_label, label_offset)
+    labels_of = label_reader(count, mask_encoding, colors, ignore_label, label_offset, mask_repair)
+    reading = ImageOptions(orientation=orientation, image_range=image_range)
     if download:
         builder.download_and_prepare()
     encoded = {
@@ -94,26 +104,40 @@ def read(
     def read_record(image, label, record):
         record = record.decode()
         try:
-            image = decode_image(image)
+            pixels = decode_image(image, 3, reading.upright, reading.image_range)
         except ValueError as error:
             raise ValueError(f"{name}, record {record}: {image_key!r} {error}") from error
         try:
-            values, palette = decode_label_png(label) if isinstance(label, bytes) else (label, None)
-            if values.ndim == 3 and values.shape[-1] == 1:
-                values = values[..., 0]
-            label = labels_of(np.ascontiguousarray(values), palette)
+            label = labels_of(*_stored(label, reading.upright))
         except ValueError as error:
             raise ValueError(f"{name}, record {record}: {label_key!r} {error}") from error
-        if image.shape[:2] != label.shape:
+        if pixels.shape[:2] != label.shape:
             raise ValueError(
                 f"{name}, record {record}: {label_key!r} is {label.shape[1]}x{label.shape[0]} pixels, but "
-                f"{image_key!r} is {image.shape[1]}x{image.shape[0]}"
+                f"{image_key!r} is {pixels.shape[1]}x{pixels.shape[0]}{other_way(image, reading, label.shape)}"
             )
-        return image, label, record
+        return pixels, label, record
+
+    if mask_encoding == "auto" and not colors:
+        refuse_black_and_white(_readable(dataset), Classes(names).labels(count), f"tfds:{name}")
 
     return Source(
         f"tfds:{name} ({split})", Classes(names, shown), num_examples, examples, read_record, num_classes=count
     )
+
+
+def _stored(label, upright):
+    """A label as the data set has it, the bytes of a file or an array (H, W) or (H, W, 1), to what it stores."""
+    if isinstance(label, bytes):
+        return decode_mask(label, upright)
+    return Stored(np.ascontiguousarray(label[..., 0] if label.ndim == 3 and label.shape[-1] == 1 else label))
+
+
+def _readable(dataset):
+    """What each label of the data set stores, of those that can be read."""
+    for _, label, _ in dataset.as_numpy_iterator():
+        with contextlib.suppress(ValueError):
+            yield _stored(label, upright=True)
 
 
 def _is_image(feature):

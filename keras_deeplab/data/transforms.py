@@ -6,7 +6,7 @@ and however tf.data runs things in parallel. Every label that leaves was in the 
 
 import tensorflow as tf
 
-from keras_deeplab.data.masks import IGNORED
+from keras_deeplab.specs import IGNORED
 
 PADDING = 127.5  # the middle of 0..255: 0 after the usual scaling to [-1, 1]
 

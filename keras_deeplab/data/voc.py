@@ -6,26 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_deeplab.data import glance, sbd
 from keras_deeplab.data.folder import (
     Colors,
     coded_label_reader,
     colors_by_label,
-    files_by_name,
     given_colors,
     given_names,
+    is_foreground,
     names_in,
     pair_reader,
-    split_pairs,
 )
 from keras_deeplab.data.images import EXTENSIONS
+from keras_deeplab.data.mask_files import EXTENSIONS as MASK_EXTENSIONS
+from keras_deeplab.data.mask_files import readable, refuse_black_and_white
+from keras_deeplab.data.official import Official, matlab_reader
+from keras_deeplab.data.pairs import (
+    Pair,
+    SplitOptions,
+    files_by_name,
+    listed_splits,
+    notes_on_text,
+    read_text,
+    split_pairs,
+)
+from keras_deeplab.data.pascal_context import context_root
+from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source, indexed
 from keras_deeplab.specs import IGNORED, Classes, Color, default_colors
 from keras_deeplab.specs.class_names import VOC
 
 CLASSES = list(VOC.names)
+OFFICIAL = Official(
+    "PASCAL VOC 2012",
+    "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    {
+        "VOCtrainval_11-May-2012.tar": "VOCdevkit/VOC2012",
+        "benchmark.tgz": "benchmark_RELEASE, for trainaug (see SBD), or",
+        "SegmentationClassAug.zip": "VOC2012/SegmentationClassAug, the same masks as PNG files",
+    },
+    {21: VOC},
+    {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582},
+    "photographs: Flickr's terms",
+)
 
 # Lists of classes that may stand beside the folders, the first goes before the others.
 LISTS = ("classes.txt", "class_names.txt", "labelmap.txt")
+_SPLITS = "ImageSets/Segmentation"
 _PHOTOGRAPH = re.compile(r"\d{6}|20\d\d_\d{6}")  # the official names: 000032 of VOC2007, 2007_000032 of those after it
 _LABEL = re.compile(r"(?P<name>[^:]+?)\s*(?::\s*(?P<color>\d+\s*,\s*\d+\s*,\s*\d+)?\s*(?::.*)?)?")
 _VOID = (224, 224, 192)  # the colour of VOC's ignored border
@@ -40,8 +67,12 @@ class _ClassList(NamedTuple):
 
 
 def detect(name_or_path: str) -> bool:
-    """Whether it is a folder with `JPEGImages/` in it, or in a `VOC.../` or `VOCdevkit/.../` in it."""
-    return bool(_devkits(Path(name_or_path).expanduser()))
+    """Whether it is a folder with `JPEGImages/` in it, or in a `VOC.../` or `VOCdevkit/.../` in it.
+
+    A devkit of 2010 to which the masks of Pascal Context were added is left to `pascal_context`.
+    """
+    path = Path(name_or_path).expanduser()
+    return bool(_devkits(path)) and context_root(path) is None
 
 
 def read(
@@ -54,7 +85,14 @@ def read(
     colors: Colors | None = None,
     ignore_label: int | Sequence[int] | None = None,
     label_offset: int = 0,
+    mask_repair: str | None = None,
+    missing_masks: str = "refuse",
     augmented: bool | None = None,
+    channels: int = 3,
+    orientation: str | None = None,
+    image_range: Sequence[float] | None = None,
+    val_share: float | None = None,
+    split_seed: int = 0,
 ) -> Source:
     """Map a folder in VOC's layout to the `Source` of one of its segmentation splits.
 
@@ -68,9 +106,12 @@ def read(
         location: the folder that holds `VOCdevkit`, or `VOCdevkit`, or its `VOC2012`.
         split: name of a file in `ImageSets/Segmentation`, without `.txt`: train, val, trainval, trainaug, ...; or
             `"all"` or None for every image there is.
-        classes, num_classes, mask_encoding, colors, ignore_label, label_offset: as in `folder.read`.
-        augmented: whether to take the masks from `SegmentationClassAug` (the 10,582 of SBD), not from
-            `SegmentationClass`; None for those of the split `"trainaug"`.
+        classes, num_classes, mask_encoding, colors, ignore_label, label_offset, mask_repair, missing_masks, channels,
+            orientation, image_range, val_share, split_seed: as in `folder.read`.
+        augmented: whether to take the masks from `SegmentationClassAug` (the 10,582 with SBD's), not from
+            `SegmentationClass`; None for those of the split `"trainaug"`. Where there is no `SegmentationClassAug`,
+            SBD's own archive, `benchmark_RELEASE` in the devkit or beside it, makes this split: VOC's train with VOC's
+            masks, and what SBD has beyond VOC's train and val with SBD's.
 
     Raises:
         FileNotFoundError: a folder, a list, or files that it names are missing; it names them.
@@ -78,7 +119,10 @@ def read(
     """
     path = Path(location).expanduser()
     root = devkit(path)
-    pairs = mask_pairs(root, split, split == "trainaug" if augmented is None else augmented)
+    reading = ImageOptions(orientation=orientation, image_range=image_range)
+    notes = notes_on_text([root / LISTS[0], root / LISTS[1], root / _SPLITS / f"{split}.txt"])
+    made = SplitOptions(missing_masks, val_share, split_seed)
+    pairs = _pairs(root, split, split == "trainaug" if augmented is None else augmented, made, notes, path)
     told = _told(root, path)
     classes = given_names(classes)
     if classes is None and told is None and num_classes is None:
@@ -97,14 +141,36 @@ def read(
     if told is not None and num_classes not in (None, count):
         raise ValueError(f"num_classes={num_classes}, but {root} has {count} classes: {', '.join(told.names)}")
     names, shown, coded = (None, None, None) if told is None else told
+    if is_foreground(names, mask_encoding):
+        names, shown, count = ("background", *names), shown and ((0, 0, 0), *shown), 2
     colors = given_colors(colors, count)
     if colors is not None:
         shown = colors_by_label(colors, count)
     elif mask_encoding in ("auto", "rgb"):
         colors = coded
-    labels_of = coded_label_reader(count, mask_encoding, colors, None, ignore_label, label_offset)
+    labels_of = coded_label_reader(count, mask_encoding, colors, None, ignore_label, label_offset, mask_repair)
     record = Classes(names, shown)
-    return indexed(f"{path} ({split or 'all'})", record, len(pairs), pair_reader(pairs, labels_of), num_classes=count)
+    if root.name == "VOC2012" and names == VOC.names:
+        notes += OFFICIAL.notes(split, len(pairs))
+    read_pair = pair_reader(pairs, labels_of, channels, reading)
+    if any(mask is not None and mask.suffix == ".mat" for *_, mask in pairs):
+        read_pair = matlab_reader(pairs, sbd.segmentation, read_pair, reading)
+    else:
+        if mask_encoding == "auto" and not colors:
+            refuse_black_and_white(readable(mask for *_, mask in pairs if mask), record.labels(count), str(root))
+        notes += glance.notes_on_masks(pairs, labels_of, mask_repair)
+        notes += glance.notes_on_orientation(pairs, labels_of, reading.upright, channels)
+    source = indexed(
+        f"{path} ({split or 'all'})", record, len(pairs), read_pair, num_classes=count, channels=channels, notes=notes
+    )
+    source.files = pairs
+    return source
+
+
+def splits(location: str | os.PathLike) -> tuple[str, ...]:
+    """The splits that a devkit's lists tell; train and val where it has none."""
+    root = devkit(Path(location).expanduser())
+    return listed_splits(root / _SPLITS, len(files_by_name(root / "JPEGImages", EXTENSIONS)))
 
 
 def devkit(path: Path) -> Path:
@@ -125,16 +191,34 @@ def devkit(path: Path) -> Path:
     )
 
 
-def mask_pairs(root: Path, split: str | None, augmented: bool = False) -> list[tuple[str, Path, Path]]:
-    """The (name, photograph, mask) of a split of the devkit `root`; raises as `folder.split_pairs`."""
+def _pairs(
+    root: Path, split: str | None, augmented: bool, made: SplitOptions, notes: list[str], path: Path
+) -> list[Pair]:
+    """The (name, photograph, mask) of a split of the devkit `root`, given as `path`; raises as `pairs.split_pairs`."""
+    if augmented and not (root / "SegmentationClassAug").is_dir():
+        dataset = sbd.dataset_in((path, root, root.parent, root.parent.parent))
+        if dataset is None or split != "trainaug":
+            raise FileNotFoundError(
+                f"{root} has no folder SegmentationClassAug/"
+                + (
+                    "; SBD's own archive makes split='trainaug' alone"
+                    if dataset
+                    else ", and there is no benchmark_RELEASE/ in it or beside its VOCdevkit: for split='trainaug' "
+                    f"download benchmark.tgz from {sbd.OFFICIAL.homepage} and unpack it there"
+                )
+            )
+        return sbd.train_augmented(root, dataset)
     folder = "SegmentationClassAug" if augmented else "SegmentationClass"
     if not augmented and not any((root / folder).glob("*.png")) and (root / "SegmentationClassPNG").is_dir():
         folder = "SegmentationClassPNG"  # labelme's; its SegmentationClass holds .npy files
     if not (root / folder).is_dir():
-        raise FileNotFoundError(f"{root} has no folder {folder}/")
+        raise FileNotFoundError(
+            f"{root} has no folder {folder}/"
+            + (f", a part of VOC's {next(iter(OFFICIAL.archives))}" if root.name == "VOC2012" else "")
+        )
     images = files_by_name(root / "JPEGImages", EXTENSIONS)
-    masks = files_by_name(root / folder, (".png",))
-    return split_pairs(root, split, images, masks, ("JPEGImages", folder), "ImageSets/Segmentation", _first_name)
+    masks = files_by_name(root / folder, (".png",)) or files_by_name(root / folder, MASK_EXTENSIONS)
+    return split_pairs(root, split, images, masks, ("JPEGImages", folder), _SPLITS, _first_name, made, notes)
 
 
 def _first_name(line: str) -> str:
@@ -194,7 +278,7 @@ def _in_order(told: _ClassList, names: tuple[str, ...]) -> _ClassList:
 def _label_map(file: Path) -> _ClassList:
     """The classes of CVAT's and Datumaro's labelmap.txt: `NAME:RED,GREEN,BLUE:PARTS:ACTIONS` a line."""
     names, colors, void = [], [], {}
-    for number, line in enumerate(file.read_text("utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = _LABEL.fullmatch(line.strip())

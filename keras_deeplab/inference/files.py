@@ -11,6 +11,7 @@ from keras_deeplab._helpers.files import write_whole
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.images import EXTENSIONS, read_image
 from keras_deeplab.data.masks import write_label_png
+from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
 from keras_deeplab.inference.answers import add_legend, overlay
 from keras_deeplab.specs import Classes
 
@@ -26,13 +27,14 @@ def segment_files(
     legend: bool = True,
     progress: bool = True,
     log: Callable[[str], object] = print,
+    reading: ImageOptions = AS_VIEWED,
 ) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
     """Image files to label maps `<name>.png` (paletted, pixel value = label) and tinted images `<name>_overlay.png`.
 
     An image that can't be read or segmented doesn't stop the others: it is logged, and returned at the end.
     Existing files in `output_dir` are replaced, each one whole or not at all; input files never are. Photographs are
-    turned upright first where their EXIF data says so. Labels of more than 256 classes are written as grey PNG files of
-    16 bits.
+    turned upright first where their EXIF data says so, as data sets are read. Labels of more than 256 classes are
+    written as grey PNG files of 16 bits.
 
     Args:
         predictor: maps a uint8 image (H, W, channels) to labels (H, W); what `keras_deeplab.predictor` returns.
@@ -45,6 +47,7 @@ def segment_files(
         legend: whether a strip below the overlay names the classes that occur.
         progress: whether to show how far it is.
         log: called with each line of text to print.
+        reading: how the files become pixels: not turned, or scaled from more than 8 bits, as the model was trained.
 
     Returns:
         (written, failures): the pairs (label file, overlay file) and the pairs (image file, message).
@@ -70,7 +73,7 @@ def segment_files(
     with Progress(len(files), "segment", enabled=progress) as bar:
         for done, (file, (label_file, overlay_file)) in enumerate(plan.items(), 1):
             try:
-                image = read_image(file, channels, upright=True)
+                image = read_image(file, channels, reading.upright, reading.image_range)
                 labels = predictor(image)
                 picture = overlay(as_rgb(image), labels, palette, alpha, untouched)
                 if legend:
@@ -105,7 +108,7 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 def image_files(inputs: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
     """Paths of files, folders and patterns to a sorted list of image files without duplicates.
 
-    Folders give their .jpg, .jpeg, .png and .bmp files, without those in subfolders.
+    Folders give their image files (`data.images.EXTENSIONS`), without those in subfolders.
 
     Raises:
         FileNotFoundError: if an entry matches nothing.

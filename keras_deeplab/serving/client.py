@@ -93,8 +93,8 @@ class Client:
 
         Args:
             image: uint8 array (H, W, 3), RGB, or of as many channels as the model takes; or the bytes or the path of a
-                JPEG, PNG or BMP file, which is sent as it is and decoded by the server to the channels of its model,
-                without regard to its EXIF orientation.
+                JPEG, PNG or BMP file, which is sent as it is and decoded by the server to the channels of its model.
+                One with an EXIF orientation, which servers pass over, is turned upright and sent as PNG.
 
         Raises:
             ValueError: if the server refuses the image, with the reason; or the server has no such model.
@@ -209,7 +209,7 @@ class Client:
         if isinstance(image, (str, os.PathLike)):
             image = Path(image).expanduser().read_bytes()
         if isinstance(image, (bytes, bytearray, memoryview)):
-            return self._fitting(("encoded", None), bytes(image))
+            return self._fitting(("encoded", None), _upright(bytes(image)))
         image = np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
             raise ValueError(
@@ -339,6 +339,14 @@ def _array(value):
         strings[:] = value
         return strings
     return np.asarray(value)
+
+
+def _upright(data):
+    """The contents of an image file as they are, or of a PNG file of the same picture turned as its EXIF data asks."""
+    from keras_deeplab.data.images import decode_image
+    from keras_deeplab.data.orientation import orientation_of
+
+    return data if orientation_of(data) == 1 else _encode_png(decode_image(data))
 
 
 def _encode_png(image):

@@ -38,13 +38,13 @@ class SegmentationModel(keras.Model):
             model.spec = spec
         return model
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):  # type: ignore[no-untyped-def]
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """As Keras's, where one label map is what every output is compared with."""
         if isinstance(y_pred, (list, tuple)) and not isinstance(y, (list, tuple, dict)):
             y = type(y_pred)([y] * len(y_pred))
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):  # type: ignore[no-untyped-def]
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """As Keras's, of the main output alone where one label map is given for all."""
         if not isinstance(y, (list, tuple, dict)):
             y_pred = main_output(y_pred)

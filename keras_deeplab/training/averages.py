@@ -24,12 +24,13 @@ def averaged(model: keras.Model) -> Iterator[None]:
 def use_averages(model: keras.Model) -> None:
     """Gives a compiled model's trainable weights the values of their averages, where its optimizer keeps them."""
     for variable, average in _pairs(model):
-        variable.assign(average)
+        # A copy: on JAX both would hold one array, which a step with the one would free under the other.
+        variable.assign(keras.ops.copy(average))
 
 
 def _pairs(model):
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if optimizer is None or not optimizer.use_ema or int(optimizer.iterations) == 0:
+    if optimizer is None or not optimizer.use_ema or int(keras.ops.convert_to_numpy(optimizer.iterations)) == 0:
         return []
     averages = zip(model.trainable_variables, averages_of(optimizer), strict=True)
     return [(variable, average) for variable, average in averages if average is not None]

@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_deeplab.training.replicas import batch_sum, share
+
 
 @keras.saving.register_keras_serializable("keras_deeplab")
 class SparseCategoricalCrossentropy(keras.losses.Loss):
@@ -93,7 +95,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
             total, count = _hardest(pixel_losses, valid, self.top_k_fraction)
         else:
             total, count = ops.sum(pixel_losses), _count(valid)
-        loss = total / ops.maximum(count, 1.0)
+        loss = share(batch_sum(total) / ops.maximum(batch_sum(count), 1.0))
         stray = ops.any(ops.logical_and(valid, ops.logical_not(in_range)))
         return ops.where(stray, ops.full_like(loss, float("nan")), loss)
 

@@ -26,6 +26,7 @@ from keras_deeplab.training.callbacks.validation import Validation
 from keras_deeplab.training.choices import LOSSES
 from keras_deeplab.training.fitting import fit
 from keras_deeplab.training.optimizers import make_optimizer
+from keras_deeplab.training.replicas import replicas_of, synchronized
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.settings import TrainSettings
 
@@ -109,7 +110,7 @@ def train(
         if start < settings.steps and interrupts.received is None:
             line = ProgressLine(settings.steps, start, progress)
             order = [interrupts, line, *filter(None, [scored]), keeper, *callbacks]
-            with data.readable_errors():
+            with data.readable_errors(), synchronized(trained):
                 fit(
                     trained,
                     lambda step: _batches(source, settings, step),
@@ -234,6 +235,18 @@ def _check_arguments(model, source, validation, settings):
                 size=str(tuple(model.inputs[0].shape[1:3])),
                 crop=str(settings.crop_size),
             )
+    if settings.batch_size % replicas_of(model):
+        raise OptionError(
+            "{batch_size} must be a multiple of the number of devices, {devices}; received {size}",
+            devices=str(replicas_of(model)),
+            size=str(settings.batch_size),
+        )
+    accumulated = settings.optimization.gradient_accumulation_steps > 1
+    if accumulated and keras.backend.backend() == "tensorflow" and replicas_of(model) > 1:
+        raise OptionError(
+            "{gradient_accumulation_steps} doesn't go with several devices on the TensorFlow backend, whose "
+            "optimizers can't take both: leave it at 1, or set KERAS_BACKEND=jax"
+        )
     if not model.trainable_variables:
         raise ValueError("the model has no trainable variables: set trainable = True on the layers to train")
 

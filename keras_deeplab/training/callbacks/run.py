@@ -12,6 +12,7 @@ from keras_deeplab._helpers.private import schedule_of
 from keras_deeplab.reports.history import recorded
 from keras_deeplab.training.averages import averaged
 from keras_deeplab.training.callbacks.epochs import Epochs
+from keras_deeplab.training.replicas import synchronized
 from keras_deeplab.training.run_directory import RunDirectory
 
 
@@ -127,11 +128,11 @@ class TrainingRun(Epochs):
         if not math.isfinite(loss):
             self._fail(f"the loss is {loss} at step {self.step}, learning rate {self._rate_text()}.")
         elif self.step % self.every == 0 and not self.is_last_batch and not self.model.stop_training:
-            self._record(logs)
+            self._record(None)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.error is None and self.step > self.state["step"]:
-            self._record(logs)
+            self._record(logs or {})
 
     def _record(self, logs: Any) -> None:
         if hasattr(self.model, "jax_state_sync"):
@@ -140,7 +141,10 @@ class TrainingRun(Epochs):
         if unsound is not None:  # a loss can be finite when the step it led to is not
             self._fail(f"{unsound.path} is no longer finite after step {self.step}, learning rate {self._rate_text()}.")
             return
-        self._keep({"step": self.step, "learning_rate": self.learning_rate(self.step)} | recorded(logs or {}))
+        if logs is None:  # those of a step are of one replica, where there are several
+            results = self.model.get_metrics_result().items()
+            logs = {name: float(keras.ops.convert_to_numpy(value)) for name, value in results}
+        self._keep({"step": self.step, "learning_rate": self.learning_rate(self.step)} | recorded(logs))
         # The next record is of the steps from here on.
         self.model.reset_metrics()
 
@@ -149,7 +153,7 @@ class TrainingRun(Epochs):
         state, saved = self.state, self.saved or self.model
         score, best = record.get("validation_mean_iou"), state["best"]
         if score is not None and (best is None or score > best["mean_iou"]):
-            with averaged(self.model):
+            with averaged(self.model), synchronized(saved, False):
                 self.run.save_best(saved)
             state["best"] = {"step": record["step"], "mean_iou": score}
         state["step"], state["seconds"] = record["step"], time.monotonic() - self._began
@@ -161,7 +165,8 @@ class TrainingRun(Epochs):
             for prefix, variables in other_variables(self.model).items()
             for index, variable in enumerate(variables)
         }
-        self.run.save_checkpoint(saved, state, arrays)
+        with synchronized(saved, False):
+            self.run.save_checkpoint(saved, state, arrays)
         if self.on_record is not None:
             self.on_record(record, state)
 
