@@ -16,12 +16,11 @@ from keras import ops
 
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress
-from keras_deeplab.data import pipeline
 from keras_deeplab.data.source import Source
 from keras_deeplab.reports.charts import Chart, Curve
 from keras_deeplab.specs.model import inner_layers
 from keras_deeplab.training.settings import RangeTest, TrainSettings
-from keras_deeplab.training.trainer import compiled
+from keras_deeplab.training.trainer import batches, compiled
 
 _BELOW = 10.0  # how much lower than the rate of the lowest loss the suggested one is
 _FALL = 0.05  # share of the loss at the beginning that it must fall by
@@ -128,15 +127,8 @@ def find_learning_rate(
         trained = compiled(model, source, settings)
         growing = Growing(test.lowest, test.highest, test.test_steps)
         trained.optimizer.learning_rate = growing
-        batches = pipeline.training(
-            source,
-            batch_size=settings.batch_size,
-            crop_size=settings.crop_size,
-            seed=settings.seed,
-            **settings.augmentation.values(),
-        )
         seen = _Losses(growing, progress)
-        trained.fit(batches, epochs=1, steps_per_epoch=test.test_steps, callbacks=[seen], shuffle=False, verbose=0)
+        trained.fit(batches(source, settings), epochs=1, steps_per_epoch=test.test_steps, callbacks=[seen], shuffle=False, verbose=0)
     if not seen.losses:
         raise ValueError(
             f"the loss of the first step is no finite number, at the learning rate {test.lowest:g}: the fault is in "

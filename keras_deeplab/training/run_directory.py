@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -53,6 +54,9 @@ class RunDirectory:
         """Removes the files of the run, and no others."""
         for file in (self.last, self.previous, self.best, self.history, self.config):
             file.unlink(missing_ok=True)
+        for name in ("report.html", "curves.png", "history.csv"):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "pictures", ignore_errors=True)
 
     def write_config(self, config):
         _replace(self.config, (json.dumps(config, indent=2) + "\n").encode())

@@ -130,11 +130,11 @@ def train(
             with data.readable_errors(), synchronized(trained):
                 fit(
                     trained,
-                    lambda step: _batches(source, settings, step),
+                    lambda step: batches(source, settings, step),
                     steps=settings.steps,
                     steps_per_epoch=every,
                     start=start,
-                    callbacks=order,
+                    callbacks=[*before, keeper, stopping, page, *callbacks],
                 )
         elif ended and start < settings.steps:
             log(f"{run.path} ended early at step {start}; more patience (--patience) would go on")
@@ -192,7 +192,8 @@ def compiled(model: keras.Model, source: Source, settings: TrainSettings) -> Seg
     return twin
 
 
-def _batches(source, settings, start_step):
+def batches(source: Source, settings: TrainSettings, start_step: int = 0) -> Any:
+    """The endless data set of a run's batches behind a step, see `data.pipeline.training`."""
     return pipeline.training(
         source,
         batch_size=settings.batch_size,
@@ -220,7 +221,7 @@ def _lacks_validation(state, every, steps):
 
 def _name_stray_label(source, settings, keeper):
     """Raises a ValueError with the label that made a loss NaN, where one did: it is no class."""
-    for _, labels in _batches(source, settings, keeper.step - 1).take(1).as_numpy_iterator():
+    for _, labels in batches(source, settings, keeper.step - 1).take(1).as_numpy_iterator():
         greatest = int(
             max((label for label in set(labels.ravel().tolist()) if label != source.ignore_label), default=0)
         )
