@@ -128,7 +128,14 @@ def find_learning_rate(
         growing = Growing(test.lowest, test.highest, test.test_steps)
         trained.optimizer.learning_rate = growing
         seen = _Losses(growing, progress)
-        trained.fit(batches(source, settings), epochs=1, steps_per_epoch=test.test_steps, callbacks=[seen], shuffle=False, verbose=0)
+        trained.fit(
+            batches(source, settings),
+            epochs=1,
+            steps_per_epoch=test.test_steps,
+            callbacks=[seen],
+            shuffle=False,
+            verbose=0,
+        )
     if not seen.losses:
         raise ValueError(
             f"the loss of the first step is no finite number, at the learning rate {test.lowest:g}: the fault is in "

@@ -117,16 +117,7 @@ def train(
         if start < settings.steps and interrupts.received is None and not ended:
             line = ProgressLine(settings.steps, start, progress)
             stopping, page = Stopping(keeper.state["history"], patience, log), RunReport(run.path, validation, log=log)
-            order = [
-                FollowSteps(trained.loss),
-                interrupts,
-                line,
-                *filter(None, [scored]),
-                keeper,
-                stopping,
-                page,
-                *callbacks,
-            ]
+            before = [FollowSteps(trained.loss), interrupts, line, *filter(None, [scored])]
             with data.readable_errors(), synchronized(trained):
                 fit(
                     trained,
