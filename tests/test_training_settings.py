@@ -15,7 +15,7 @@ from keras_deeplab.training.settings import Loss, Optimization, Schedule, TrainS
 NAMES = set(
     """steps crop_size batch_size optimizer learning_rate momentum weight_decay power warmup_steps
     learning_rate_multipliers scale_range scale_step flip brightness contrast saturation class_weights top_k_fraction
-    freeze_batch_norm batch_norm_momentum validation_every validation_limit validation_input_size checkpoint_every seed
+    batch_norm batch_norm_momentum validation_every validation_limit validation_input_size checkpoint_every seed
     jit_compile""".split()  # noqa: SIM905
 )
 

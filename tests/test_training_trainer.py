@@ -55,6 +55,7 @@ def whole(source, tmp_path_factory):
 
 def run(model, source, run_dir, **options):
     options = {"steps": 6, "batch_size": 2, "crop_size": 24, "learning_rate": 0.05, "checkpoint_every": 1} | options
+    options = {"batch_norm": "batch"} | options
     options = {"progress": False, "log": lambda line: None} | options
     return train(model, source, run_dir, **options)
 
@@ -415,7 +416,7 @@ def test_learning_rate_multipliers_scale_the_update_of_any_optimizer(tmp_path, s
 def test_frozen_batch_norm_keeps_its_statistics(tmp_path, source):
     free, frozen, start = tiny(), tiny(), tiny()
     run(free, source, tmp_path / "free", steps=2)
-    run(frozen, source, tmp_path / "frozen", steps=2, freeze_batch_norm=True)
+    run(frozen, source, tmp_path / "frozen", steps=2, batch_norm="frozen")
     names = [weight.path for weight in start.weights if "backbone_bn" in weight.path]
     assert len(names) == 4
     for model, moved in ((free, True), (frozen, False)):

@@ -23,6 +23,8 @@ from keras_deeplab.options import (
 )
 from keras_deeplab.training.choices import LOSS_OPTIONS, LOSS_SUMS, OPTIMIZERS, SCHEDULES, summed, terms
 
+BATCH_NORMS = ("batch", "calibrated", "frozen")
+
 
 @record
 class Augmentation(Options):
@@ -299,10 +301,15 @@ class TrainSettings(Options):
     epochs: float | None = option(None, "passes over the data, instead of steps", above=0, configuration=False)
     crop_size: Size = option(513, "of the training crops")
     batch_size: int = option(16, "crops in a step", minimum=1)
-    freeze_batch_norm: bool = option(
-        False,
-        "whether batch normalisation keeps its statistics, scale and offset, for the papers' second stage or batches "
-        "under about 8; the layers are saved frozen",
+    batch_norm: str | None = option(
+        None,
+        "whose statistics normalise: those of each batch; calibrated: those that training data gave new layers "
+        "before the first step, or that loaded ones came with, while scale and offset are learnt; frozen: all three "
+        "stay, as in the papers' second stage, and the layers are saved frozen. By default batch from 8 crops a step "
+        "on, and below calibrated, with gradients clipped to a norm of 1: by the statistics of so few crops a model "
+        "learns what it can't do by its moving ones",
+        choices=BATCH_NORMS,
+        metavar="KIND",
     )
     batch_norm_momentum: float | None = option(
         None,

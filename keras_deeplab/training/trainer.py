@@ -16,6 +16,7 @@ from keras_deeplab.data.source import Source
 from keras_deeplab.metrics import MeanIoU
 from keras_deeplab.options import OptionError, options, plain, takes
 from keras_deeplab.specs.model import SegmentationModel, inner_layers, spec_of
+from keras_deeplab.training import batch_norm
 from keras_deeplab.training import objective as objectives
 from keras_deeplab.training.averages import use_averages
 from keras_deeplab.training.callbacks.interrupts import Interrupted, Interrupts
@@ -88,6 +89,7 @@ def train(
     """
     settings = TrainSettings.of(**options) if settings is None else settings.with_options(**options)
     settings = with_class_weights(settings.resolved(source.num_examples), source)
+    told, settings = settings, batch_norm.resolved(settings, model)
     _check_arguments(model, source, validation, settings)
     trained = compiled(model, source, settings)
     # Plain JSON values, so that a config read from a file compares equal.
@@ -107,6 +109,8 @@ def train(
             on_record=lambda record, state: _tell(record, state, source, settings, log),
         )
         start = keeper.restore(trained, lambda state: _compare(config, state, run.path))
+        if start == 0 and settings.batch_norm == "calibrated":
+            _calibrate(trained, source, settings, "" if told.batch_norm else " (by default below 8 crops a step)", log)
         every = settings.validation.every or max(1, settings.steps // 10)
         if scored is not None and _lacks_validation(keeper.state, every, settings.steps):
             scores = scored.scores()
@@ -160,8 +164,9 @@ def compiled(model: keras.Model, source: Source, settings: TrainSettings) -> Seg
         ValueError: the model can't learn the data, or the settings don't fit it.
     """
     settings = with_class_weights(settings.resolved(source.num_examples), source)
+    settings = batch_norm.resolved(settings, model)
     objectives.check_model(model, source)
-    _set_batch_norm(model, settings)
+    batch_norm.prepare(model, settings)
     loss = make_loss(settings.loss, source.ignore_label)
     with model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else nullcontext():
         outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
@@ -192,6 +197,17 @@ def batches(source: Source, settings: TrainSettings, start_step: int = 0) -> Any
         seed=settings.seed,
         start_step=start_step,
         **settings.augmentation.values(),
+    )
+
+
+def _calibrate(model, source, settings, why, log):
+    """Gives new layers of batch normalisation statistics of four batches of the training data."""
+    images = (batch for batch, _ in batches(source, settings.with_options(batch_size=8)).take(4).as_numpy_iterator())
+    count = batch_norm.calibrate(model, images)
+    clip = settings.optimization.global_clipnorm
+    log(
+        f"batch normalisation is calibrated{why}: {count} new layers got the statistics of 32 crops, and all keep "
+        "theirs" + (f"; gradients are clipped to a norm of {clip:g}" if clip else "")
     )
 
 
@@ -264,18 +280,6 @@ def _check_arguments(model, source, validation, settings):
         )
     if not model.trainable_variables:
         raise ValueError("the model has no trainable variables: set trainable = True on the layers to train")
-
-
-def _set_batch_norm(model, settings):
-    """Freezes batch normalisation, or has its moving statistics keep up with a short run."""
-    for layer in inner_layers(model):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            if settings.freeze_batch_norm:
-                layer.trainable = False
-            elif settings.batch_norm_momentum is None:
-                layer.momentum = min(layer.momentum, max(0.0, 1.0 - 10.0 / settings.steps))
-            else:
-                layer.momentum = settings.batch_norm_momentum
 
 
 def _describe(model, source):

@@ -11,6 +11,7 @@ import keras
 from keras_deeplab._helpers.private import schedule_of
 from keras_deeplab.reports.history import recorded
 from keras_deeplab.training.averages import averaged
+from keras_deeplab.training.batch_norm import as_built
 from keras_deeplab.training.callbacks.epochs import Epochs
 from keras_deeplab.training.replicas import synchronized
 from keras_deeplab.training.run_directory import RunDirectory
@@ -153,7 +154,7 @@ class TrainingRun(Epochs):
         state, saved = self.state, self.saved or self.model
         score, best = record.get("validation_mean_iou"), state["best"]
         if score is not None and (best is None or score > best["mean_iou"]):
-            with averaged(self.model), synchronized(saved, False):
+            with averaged(self.model), synchronized(saved, False), as_built(saved):
                 self.run.save_best(saved)
             state["best"] = {"step": record["step"], "mean_iou": score}
         state["step"], state["seconds"] = record["step"], time.monotonic() - self._began
@@ -165,7 +166,7 @@ class TrainingRun(Epochs):
             for prefix, variables in other_variables(self.model).items()
             for index, variable in enumerate(variables)
         }
-        with synchronized(saved, False):
+        with synchronized(saved, False), as_built(saved):
             self.run.save_checkpoint(saved, state, arrays)
         if self.on_record is not None:
             self.on_record(record, state)

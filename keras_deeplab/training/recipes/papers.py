@@ -86,7 +86,7 @@ _ROWS: list[tuple[str, dict, dict, Any, str, str, str, dict]] = [
             "batch_size": 10,
             "learning_rate": 2.5e-4,
             "scale_range": (0.5, 1.5),
-            "freeze_batch_norm": True,
+            "batch_norm": "frozen",
         },
         VOC,
         "76.35",
@@ -117,7 +117,7 @@ _ROWS: list[tuple[str, dict, dict, Any, str, str, str, dict]] = [
     (
         "deeplabv3_resnet101_voc_trainval",
         {"model": "paper_deeplabv3_resnet101", "output_stride": 8},
-        {**_RESNET, "learning_rate": 0.001, "freeze_batch_norm": True},
+        {**_RESNET, "learning_rate": 0.001, "batch_norm": "frozen"},
         VOC_TRAINVAL,
         "85.7",
         "VOC 2012 test, COCO before, output stride 8, several scales, flipped",

@@ -155,7 +155,7 @@ _KAZUTO1011: dict[str, Any] = {
     "learning_rate_multipliers": {"^logits_\\d/kernel": 10.0, "^logits_\\d/bias": 20.0},
     "weight_decay": 5e-4,
     "scale_range": (0.5, 1.5),
-    "freeze_batch_norm": True,
+    "batch_norm": "frozen",
 }
 
 

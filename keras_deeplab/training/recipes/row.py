@@ -150,7 +150,7 @@ class Recipe:
                 "backbone_weights='FILE', or backbone_weights='imagenet' to download some"
             )
         momentum = settings.batch_norm_momentum
-        if momentum is not None and not settings.freeze_batch_norm and (settings.steps or 0) * (1 - momentum) < 5:
+        if momentum is not None and settings.batch_norm != "frozen" and (settings.steps or 0) * (1 - momentum) < 5:
             lines.append(
                 f"batch_norm_momentum={momentum:g} is the recipe's, for longer runs: after {settings.steps} steps the "
                 "statistics are still the first ones in part; batch_norm_momentum='none' takes one that fits"
