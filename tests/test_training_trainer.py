@@ -688,3 +688,26 @@ def test_a_run_ends_early_at_the_same_step_whether_it_was_interrupted_or_not(tmp
     assert again == step
     assert lines[-1].endswith(f"ended early at step {step}; more patience (--patience) would go on")
     assert (tmp_path / "whole" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_teacher_is_learnt_from_beside_the_labels(tmp_path, source):
+    """With all the weight on it, the model comes near it, although the labels say something else."""
+    teacher = tiny(seed=5, dropout=0.0)
+    teacher.get_layer("logits").kernel.assign(3.0 * teacher.get_layer("logits").kernel)
+    before = [variable.numpy() for variable in teacher.weights]
+    images = np.stack([sample["image"] for sample in source.dataset().as_numpy_iterator()]).astype("float32")
+    wanted = teacher.predict(images, verbose=0).argmax(-1)
+    agreed = {}
+    for weight in (0.0, 1.0):
+        model = tiny(dropout=0.0)
+        options = {"steps": 60, "learning_rate": 0.1, "teacher_weight": weight, "checkpoint_every": 60}
+        result = run(model, source, tmp_path / str(weight), teacher=teacher, **options)
+        agreed[weight] = (model.predict(images, verbose=0).argmax(-1) == wanted).mean()
+    assert agreed[1.0] > agreed[0.0] + 0.2
+    assert all((variable.numpy() == old).all() for variable, old in zip(teacher.weights, before, strict=True))
+    assert len(keras.saving.load_model(result["last"]).weights) == len(model.weights)
+    with pytest.raises(ValueError, match=r"teacher: .* there, None now"):
+        run(tiny(dropout=0.0), source, tmp_path / "1.0", **options)
+    with pytest.raises(ValueError, match="the teacher can't teach this data: the model has 4 classes"):
+        run(tiny(), source, tmp_path / "other", teacher=tiny(4))

@@ -1,6 +1,7 @@
 """`keras-deeplab train`."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from keras_deeplab.cli.network import Network
@@ -24,6 +25,11 @@ class Arguments(Options):
     split: str = option("train", "which split of it")
     val_split: str = option("val", "split to validate on; none: no validation")
     run_dir: str = option(help="folder of the run: checkpoints, history, settings", metavar="FOLDER")
+    teacher: str | None = option(
+        None,
+        "checkpoint of a model of the same classes to learn from beside the masks",
+        metavar="CHECKPOINT",
+    )
     recipe: str | None = option(
         None,
         "network and settings to begin with: mobile, balanced or accurate, which adapt to the data, or those of a "
@@ -32,6 +38,7 @@ class Arguments(Options):
     )
     restart: bool = option(False, "whether to begin anew where the folder holds a run")
     check_data: bool = option(True, "whether the data is checked first: the quick part of check-data")
+    devices: int = option(1, "how many GPUs, or CPUs that the backend sees, share each batch", minimum=1)
     dtype_policy: str = option("float32", "float32, mixed_float16 or mixed_bfloat16", metavar="POLICY")
     reading: DataOptions = nested(DataOptions)
     network: Network = nested(Network)
@@ -63,14 +70,24 @@ def run(arguments: Arguments) -> None:
     import keras
 
     import keras_deeplab
+    from keras_deeplab.training.distribution import distributed
 
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(arguments.dtype_policy)
-    model = arguments.network.build(source)
-    print(f"{model.name}: {model.count_params():,} parameters; {source.num_examples} samples, {settings.steps} steps")
-    result = keras_deeplab.train(
-        model, source, arguments.run_dir, validation=validation, settings=settings, restart=arguments.restart
-    )
+    with distributed(arguments.devices) if arguments.devices > 1 else nullcontext():
+        model = arguments.network.build(source)
+        parameters = f"{model.count_params():,} parameters"
+        print(f"{model.name}: {parameters}; {source.num_examples} samples, {settings.steps} steps")
+        teacher = None if arguments.teacher is None else keras_deeplab.load(arguments.teacher)
+        result = keras_deeplab.train(
+            model,
+            source,
+            arguments.run_dir,
+            validation=validation,
+            teacher=teacher,
+            settings=settings,
+            restart=arguments.restart,
+        )
     best = result["best"]
     if best is not None:
         print(f"best: mIoU {best['mean_iou']:.4f} at step {best['step']}: {result['best_model']}")

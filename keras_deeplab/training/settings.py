@@ -145,6 +145,20 @@ class Loss(Options):
 
 
 @record
+class Teaching(Options):
+    """How much a teacher counts, where the training has one: see `keras_deeplab.training.losses.Distillation`."""
+
+    TITLE = "teacher"
+
+    weight: float = option(
+        0.5, "share of the teacher in the loss, the labels having the rest", name="teacher_weight", minimum=0, maximum=1
+    )
+    temperature: float = option(
+        1.0, "what its logits and the model's are divided by to be compared", name="teacher_temperature", above=0
+    )
+
+
+@record
 class Schedule(Options):
     """How the learning rate falls over a run: a row of `keras_deeplab.training.choices.SCHEDULES`."""
 
@@ -326,6 +340,7 @@ class TrainSettings(Options):
     )
     augmentation: Augmentation = nested(Augmentation)
     loss: Loss = nested(Loss)
+    teaching: Teaching = nested(Teaching)
     schedule: Schedule = nested(Schedule)
     optimization: Optimization = nested(Optimization)
     validation: Validation = nested(Validation)

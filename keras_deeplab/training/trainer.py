@@ -27,6 +27,7 @@ from keras_deeplab.training.callbacks.stopping import Stopping
 from keras_deeplab.training.callbacks.validation import Validation
 from keras_deeplab.training.choices import make_loss
 from keras_deeplab.training.class_weights import with_class_weights
+from keras_deeplab.training.distilled import Distilled
 from keras_deeplab.training.early_stopping import should_stop
 from keras_deeplab.training.fitting import fit
 from keras_deeplab.training.lines import record_line, validation_lines
@@ -44,6 +45,7 @@ def train(
     run_dir: str | os.PathLike,
     *,
     validation: Source | None = None,
+    teacher: keras.Model | None = None,
     settings: TrainSettings | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     restart: bool = False,
@@ -68,6 +70,7 @@ def train(
         source: a `keras_deeplab.data` source to learn from.
         run_dir: folder of the run; made if needed.
         validation: a source to evaluate whole images of, or None. The last step always has a validation.
+        teacher: a model of the same classes whose logits are learnt as well as the labels (`teacher_weight`), or None.
         settings: a `keras_deeplab.training.settings.TrainSettings`; the options below change single ones.
         callbacks: of Keras or one's own, as of `model.fit`; an epoch ends with each validation, whose scores are in its
             logs as "val_mean_iou" and so on. What they remember isn't part of a checkpoint.
@@ -91,9 +94,10 @@ def train(
     settings = with_class_weights(settings.resolved(source.num_examples), source)
     told, settings = settings, batch_norm.resolved(settings, model)
     _check_arguments(model, source, validation, settings)
-    trained = compiled(model, source, settings)
+    trained = compiled(model, source, settings, teacher)
     # Plain JSON values, so that a config read from a file compares equal.
     config = json.loads(json.dumps(settings.to_json() | _describe(model, source)))
+    config["teacher"] = None if teacher is None else _described(teacher)
     run, interrupts = RunDirectory(run_dir), Interrupts()
     with run.locked(), interrupts.handling():
         if restart:
@@ -149,7 +153,9 @@ def train(
     return _result(run, keeper.state)
 
 
-def compiled(model: keras.Model, source: Source, settings: TrainSettings) -> SegmentationModel:
+def compiled(
+    model: keras.Model, source: Source, settings: TrainSettings, teacher: keras.Model | None = None
+) -> SegmentationModel:
     """A model of the same layers as `model`, compiled as a run with these settings trains it: for `fit` of one's own.
 
     Its optimizer, loss and metric are those of the settings; batch normalisation is set as they say, in the layers that
@@ -159,9 +165,10 @@ def compiled(model: keras.Model, source: Source, settings: TrainSettings) -> Seg
         model: functional `keras.Model`, images (B, H, W, channels) in 0..255 to logits (B, H, W, classes).
         source: the data that it will learn.
         settings: of the run; steps and learning rate are filled in where they are not told.
+        teacher: as of `train`.
 
     Raises:
-        ValueError: the model can't learn the data, or the settings don't fit it.
+        ValueError: the model can't learn the data, or the settings or the teacher don't fit it.
     """
     settings = with_class_weights(settings.resolved(source.num_examples), source)
     settings = batch_norm.resolved(settings, model)
@@ -170,7 +177,11 @@ def compiled(model: keras.Model, source: Source, settings: TrainSettings) -> Seg
     loss = make_loss(settings.loss, source.ignore_label)
     with model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else nullcontext():
         outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
-        twin = SegmentationModel(model.inputs[0], outputs, name=model.name)
+        twin = (SegmentationModel if teacher is None else Distilled)(model.inputs[0], outputs, name=model.name)
+        if teacher is not None:
+            _check_teacher(teacher, source)
+            own = settings.teaching
+            twin.taught(teacher, own.weight, own.temperature, source.ignore_label)
         twin.spec = spec_of(model)
         several = len(model.outputs) > 1
         twin.compile(
@@ -282,8 +293,21 @@ def _check_arguments(model, source, validation, settings):
         raise ValueError("the model has no trainable variables: set trainable = True on the layers to train")
 
 
-def _describe(model, source):
-    """What a run depends on besides its settings, as plain values."""
+def _check_teacher(teacher, source):
+    try:
+        objectives.check_model(teacher, source)
+    except ValueError as error:
+        raise ValueError(f"the teacher can't teach this data: {error}") from error
+    stride = spec_of(teacher).logits_stride
+    if stride not in (1, None):  # where nothing tells, the loss compares the sizes
+        raise ValueError(
+            f"the teacher's logits have stride {stride}, and must have the images' size: load it with "
+            "upsample_logits=True"
+        )
+
+
+def _described(model):
+    """A model as plain values: its size, and a digest of its layers."""
     layers = []
     for layer in inner_layers(model):
         settings = {
@@ -296,12 +320,17 @@ def _describe(model, source):
         layers.append([type(layer).__name__, layer.compute_dtype, shapes, settings])
     digest = hashlib.sha256(json.dumps(layers, sort_keys=True, default=_plain).encode()).hexdigest()
     return {
-        "model": {
-            "layers": len(layers),
-            "parameters": model.count_params(),
-            "trainable_parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
-            "architecture": digest[:12],
-        },
+        "layers": len(layers),
+        "parameters": model.count_params(),
+        "trainable_parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
+        "architecture": digest[:12],
+    }
+
+
+def _describe(model, source):
+    """What a run depends on besides its settings, as plain values."""
+    return {
+        "model": _described(model),
         "source": source.name,
         "num_examples": source.num_examples,
         "classes": list(source.classes),
@@ -317,6 +346,7 @@ def _plain(value):
 def _compare(config, state, path):
     # An option that didn't exist when the run began had the value that is its default now.
     absent = {name: plain(entry.default) for name, entry in options(TrainSettings).items() if name in config}
+    absent["teacher"] = None
     saved = absent | state["config"]
     # The values themselves tell what was overridden.
     names = [name for name in {**saved, **config} if name != "overridden" and saved.get(name) != config.get(name)]
