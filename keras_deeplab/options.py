@@ -419,8 +419,9 @@ class Options:
         """The options that were given by name, rather than by a preset or default; of a constructor, those that differ.
 
         >>> row = Preset("small", {"share": 0.5, "deep": True})
-        >>> _Example.of(row, deep=False).values(), _Example.of(row, deep=False).asked()
-        ({'share': 0.5, 'names': None, 'deep': False}, {'deep': False})
+        >>> mine = _Example.of(row, deep=False)
+        >>> (mine.share, mine.deep), mine.asked()
+        ((0.5, False), {'deep': False})
         """
         known, asked = options(type(self)), self._asked
         return {

@@ -1,6 +1,7 @@
 """What `train` builds of its options, and how commands know the classes of models and data."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -137,7 +138,7 @@ def test_options_that_a_reader_does_not_take_are_refused_with_those_it_takes(tmp
         load_data("synthetic", "train", DataOptions(label_offset=1))
     (tmp_path / "JPEGImages").mkdir()
     asked = {}
-    monkeypatch.setattr(data, "load", lambda *args, **options: asked.update(options))
+    monkeypatch.setattr(data, "load", lambda *args, **options: asked.update(options) or SimpleNamespace(notes=[]))
     load_data(str(tmp_path), "train", DataOptions(augmented=True))
     assert asked == {"split": "train", "augmented": True}
 

@@ -54,6 +54,48 @@ def check_rename():
     assert (variable.name, variable.path) == ("kernel", "other/kernel")
 
 
+def trained(**options):
+    """A network and an optimizer that took one step of it."""
+    model, optimizer = network(), keras.optimizers.SGD(0.5, **options)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([np.ones(variable.shape, "float32") for variable in model.trainable_variables])
+    return model, optimizer
+
+
+def check_variable_index():
+    model, optimizer = trained()
+    variables = model.trainable_variables
+    assert [private.variable_index(optimizer, variable) for variable in variables] == list(range(len(variables)))
+    assert private.variable_index(optimizer, variables[1].value) == 1  # as TensorFlow's `update_step` gets it
+
+
+def check_averages_of():
+    model, optimizer = trained(use_ema=True, ema_momentum=0.5)
+    for variable, average in zip(model.trainable_variables, private.averages_of(optimizer), strict=True):
+        np.testing.assert_allclose(average.numpy(), variable.numpy())  # of one step it is that
+
+
+def check_schedule_of():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
+    assert private.schedule_of(keras.optimizers.SGD(schedule)) is schedule
+    assert float(private.schedule_of(keras.optimizers.SGD(0.25))) == 0.25
+
+
+def check_copy_weight_decay_exclusions():
+    steps = []
+    for copied in (True, False):
+        keras.utils.set_random_seed(0)
+        model, given, other = network(), keras.optimizers.AdamW(0.1), keras.optimizers.AdamW(0.1, weight_decay=0.5)
+        given.exclude_from_weight_decay(var_names=["kernel"])
+        if copied:
+            private.copy_weight_decay_exclusions(given, other)
+        before = model.layers[1].kernel.numpy()
+        other.build(model.trainable_variables)
+        other.apply([np.zeros(variable.shape, "float32") for variable in model.trainable_variables])
+        steps.append(np.abs(model.layers[1].kernel.numpy() - before).max())
+    assert steps[0] == 0 < steps[1]
+
+
 def check_global_state():
     from keras_deeplab._helpers.unallocated import unallocated
 

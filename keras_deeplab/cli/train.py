@@ -8,6 +8,7 @@ from keras_deeplab.cli.network import Network
 from keras_deeplab.cli.shared import DATA, load_data
 from keras_deeplab.data.settings import DataOptions
 from keras_deeplab.options import OptionError, Options, Preset, in_flags, near, nested, option, record
+from keras_deeplab.training.class_weights import with_class_weights
 from keras_deeplab.training.recipes import RECIPES
 from keras_deeplab.training.settings import TrainSettings
 
@@ -65,7 +66,7 @@ def run(arguments: Arguments) -> None:
         validation = load_data(arguments.data, arguments.val_split, arguments.reading)
     settings = _settings(arguments, source)
     if arguments.check_data and arguments.data != "synthetic":
-        _check(arguments, settings, source, validation)
+        settings = _checked(arguments, settings, source, validation)
 
     import keras
 
@@ -108,8 +109,13 @@ def _settings(arguments: Arguments, source: "Source") -> TrainSettings:
     return settings
 
 
-def _check(arguments: Arguments, settings: TrainSettings, source: "Source", validation: "Source | None") -> None:
-    """Refuses data with errors, by the quick part of `keras-deeplab check-data`, and tells the warnings."""
+def _checked(
+    arguments: Arguments, settings: TrainSettings, source: "Source", validation: "Source | None"
+) -> TrainSettings:
+    """Refuses data with errors, by the quick part of `keras-deeplab check-data`, and tells the warnings.
+
+    Returns the settings, with the class weights of the masks that were read where they are asked for.
+    """
     from keras_deeplab.data import doctor
 
     parts = {arguments.split: source}
@@ -121,3 +127,4 @@ def _check(arguments: Arguments, settings: TrainSettings, source: "Source", vali
     found.refuse_errors()
     for warning in found.warnings:
         print(in_flags(warning.told(), Arguments))
+    return with_class_weights(settings, source, found.evidence.parts[arguments.split].counts)
