@@ -82,7 +82,7 @@ def tiny():
 def test_a_model_is_tried_and_gets_back_what_it_had():
     source, model = data.load("synthetic", size=24, num_examples=8), tiny()
     before = [np.array(variable) for variable in model.variables]
-    settings = TrainSettings.of(steps=50, batch_size=2, crop_size=16, weight_decay=0.0)
+    settings = TrainSettings.of(steps=50, batch_size=2, crop_size=16, weight_decay=0.0, batch_norm="batch")
     found = find_learning_rate(
         model, source, settings, RangeTest(lowest=1e-12, highest=1e-9, test_steps=10), progress=False
     )

@@ -621,7 +621,7 @@ def test_callbacks_of_keras_see_epochs_with_the_scores_and_may_stop(tmp_path, so
     with pytest.raises(Killed):
         run(tiny(), source, tmp_path, log=killer(2), **options)
     result = run(tiny(), source, tmp_path, callbacks=[Seen()], **options)
-    names = ["loss", "mean_iou", "val_iou", "val_mean_iou", "val_pixel_accuracy"]
+    names = ["loss", "mean_iou", "val_iou", "val_mean_iou", "val_pixel_accuracy", "val_pixels", "val_predicted"]
     assert seen == ["begin", (1, names), "end"]
     assert result["step"] == 4
 

@@ -112,6 +112,13 @@ def _scale(layer, variance):
         before.bias.assign(keras.ops.convert_to_numpy(before.bias) * scale)
 
 
+def release(model: keras.Model) -> None:
+    """Makes layers with calibrated statistics trainable again, once a training is over."""
+    for layer in _layers(model):
+        if _calibrated(layer):
+            layer.trainable = True
+
+
 @contextlib.contextmanager
 def as_built(model: keras.Model) -> Iterator[None]:
     """A context in which layers with calibrated statistics are trainable again, as a file shall have them."""

@@ -114,7 +114,7 @@ def train(
         )
         start = keeper.restore(trained, lambda state: _compare(config, state, run.path))
         if start == 0 and settings.batch_norm == "calibrated":
-            _calibrate(trained, source, settings, "" if told.batch_norm else " (by default below 8 crops a step)", log)
+            log(_calibrated_line(settings, by_default=told.batch_norm is None))
         every = settings.validation.every or max(1, settings.steps // 10)
         if scored is not None and _lacks_validation(keeper.state, every, settings.steps):
             scores = scored.scores()
@@ -150,6 +150,7 @@ def train(
             interrupts.received,
         )
     use_averages(trained)
+    batch_norm.release(model)
     return _result(run, keeper.state)
 
 
@@ -196,6 +197,9 @@ def compiled(
             jit_compile=settings.jit_compile or keras.backend.backend() == "jax",
             auto_scale_loss=False,
         )
+    if settings.batch_norm == "calibrated":
+        shown = batches(source, settings.with_options(batch_size=8)).take(4).as_numpy_iterator()
+        batch_norm.calibrate(twin, (images for images, _ in shown))
     return twin
 
 
@@ -211,14 +215,12 @@ def batches(source: Source, settings: TrainSettings, start_step: int = 0) -> Any
     )
 
 
-def _calibrate(model, source, settings, why, log):
-    """Gives new layers of batch normalisation statistics of four batches of the training data."""
-    images = (batch for batch, _ in batches(source, settings.with_options(batch_size=8)).take(4).as_numpy_iterator())
-    count = batch_norm.calibrate(model, images)
+def _calibrated_line(settings, by_default):
     clip = settings.optimization.global_clipnorm
-    log(
-        f"batch normalisation is calibrated{why}: {count} new layers got the statistics of 32 crops, and all keep "
-        "theirs" + (f"; gradients are clipped to a norm of {clip:g}" if clip else "")
+    why = " (by default below 8 crops a step)" if by_default else ""
+    return (
+        f"batch normalisation is calibrated{why}: new layers have the statistics of 32 crops, and all keep theirs"
+        + (f"; gradients are clipped to a norm of {clip:g}" if clip else "")
     )
 
 
