@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab.data.annotations.encoded import by_turns, from_counts
 from keras_deeplab.data.images import read_image
 from keras_deeplab.data.official import Official
 from keras_deeplab.data.source import Source, indexed, listing
@@ -135,10 +136,9 @@ def _label(objects: list[tuple[int, _Shape]], height: int, width: int) -> np.nda
 def _covered(shape: _Shape, height: int, width: int) -> np.ndarray:
     """The pixels of an object, bool (H, W)."""
     if isinstance(shape, Mapping):
-        runs = np.asarray(shape["counts"])
-        if list(shape["size"]) != [height, width] or runs.dtype.kind != "i" or runs.sum() != height * width:
+        if list(shape["size"]) != [height, width]:
             raise ValueError(f"runs for {shape['size']} (height, width), not [{height}, {width}]")
-        return _by_turns(runs).reshape(width, height).T
+        return from_counts(shape["counts"], height, width, by_columns=True)
     mask = np.zeros((height, width), bool)
     for polygon in shape:
         mask |= fill(polygon, height, width)
@@ -164,13 +164,8 @@ def fill(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
         first, last = column.min(), column.max()
         crossings = np.sort((column - first) * height + row)
         runs = np.diff(crossings, prepend=0, append=(last - first + 1) * height)
-        mask[first : last + 1] = _by_turns(runs).reshape(-1, height)
+        mask[first : last + 1] = by_turns(runs).reshape(-1, height)
     return mask.T
-
-
-def _by_turns(runs: np.ndarray) -> np.ndarray:
-    """Lengths of runs outside and inside by turns, outside first, to bool."""
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs)
 
 
 def _outline(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

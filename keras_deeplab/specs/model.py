@@ -151,12 +151,12 @@ def main_output(outputs: Any) -> Any:
     return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
 
 
-def inner_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model, with those of the models nested in it in their place."""
+def inner_layers(model: keras.Model, kind: type[keras.layers.Layer] = keras.layers.Layer) -> Iterator[Any]:
+    """The layers of a model that are of a kind, with those of the models nested in it in their place."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from inner_layers(layer)
-        else:
+            yield from inner_layers(layer, kind)
+        elif isinstance(layer, kind):
             yield layer
 
 

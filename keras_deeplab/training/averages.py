@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_deeplab._helpers.private import averages_of
+from keras_deeplab.training.optimizers import unscaled
 
 
 @contextlib.contextmanager
@@ -29,7 +30,7 @@ def use_averages(model: keras.Model) -> None:
 
 
 def _pairs(model):
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = unscaled(model.optimizer)
     if optimizer is None or not optimizer.use_ema or int(keras.ops.convert_to_numpy(optimizer.iterations)) == 0:
         return []
     averages = zip(model.trainable_variables, averages_of(optimizer), strict=True)

@@ -133,7 +133,7 @@ def as_built(model: keras.Model) -> Iterator[None]:
 
 
 def _layers(model):
-    return [layer for layer in inner_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    return list(inner_layers(model, keras.layers.BatchNormalization))
 
 
 def _calibrated(layer):

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_deeplab._helpers.private import copy_weight_decay_exclusions, variable_index
+from keras_deeplab._helpers.private import copy_weight_decay_exclusions, schedule_of, variable_index
 from keras_deeplab.options import OptionError
 from keras_deeplab.specs.model import inner_layers
 from keras_deeplab.training.choices import OPTIMIZERS, SCHEDULES
@@ -49,6 +49,22 @@ def make_optimizer(model: keras.Model, settings: TrainSettings) -> keras.optimiz
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, **(scaling or {}))
     optimizer.build(variables)
     return optimizer
+
+
+def unscaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer that takes the steps, within one that scales the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def scheduled_rate(optimizer: keras.optimizers.Optimizer, step: int) -> float | None:
+    """The learning rate that a schedule gives a step (counted from 1); None where the rate is a variable.
+
+    It reads no variable: JAX lacks them while an epoch runs.
+    """
+    schedule = schedule_of(unscaled(optimizer))
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return None
+    return float(schedule(step - 1))
 
 
 def _shared_by_all(optimizer: keras.optimizers.Optimizer, settings: Optimization) -> dict[str, Any]:
@@ -100,7 +116,7 @@ def _grouped(base: type[keras.optimizers.Optimizer]) -> Any:
 
 def _decayed(model: keras.Model) -> list[keras.Variable]:
     """The trainable kernels of convolutions and dense layers, without depthwise ones."""
-    depthwise = {id(layer.kernel) for layer in inner_layers(model) if isinstance(layer, keras.layers.DepthwiseConv2D)}
+    depthwise = {id(layer.kernel) for layer in inner_layers(model, keras.layers.DepthwiseConv2D)}
     kernels = [variable for variable in model.trainable_variables if variable.name in ("kernel", "pointwise_kernel")]
     return [variable for variable in kernels if id(variable) not in depthwise]
 

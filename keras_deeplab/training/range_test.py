@@ -231,7 +231,7 @@ def _triangle(count: int) -> np.ndarray:
 def _as_before(model: keras.Model) -> Iterator[None]:
     """A context after which a model's variables, and what a training sets in batch normalisation, are as before."""
     values = [ops.convert_to_numpy(variable) for variable in model.variables]
-    normalising = [layer for layer in inner_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    normalising = list(inner_layers(model, keras.layers.BatchNormalization))
     kept = [(layer.trainable, layer.momentum) for layer in normalising]
     try:
         yield

@@ -51,9 +51,8 @@ def synchronized(model: keras.Model, value: bool = True) -> Iterator[None]:
 
     Layers have Keras's `synchronized` for a while only: a model that is saved with it couldn't be opened with JAX.
     """
-    layers = [layer for layer in inner_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
-    if replicas_of(model) == 1 or keras.backend.backend() != "tensorflow":
-        layers = []
+    parted = replicas_of(model) > 1 and keras.backend.backend() == "tensorflow"
+    layers = list(inner_layers(model, keras.layers.BatchNormalization)) if parted else []
     before = [layer.synchronized for layer in layers]
     try:
         for layer in layers:

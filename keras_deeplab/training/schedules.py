@@ -43,8 +43,24 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
+class _Fall(_Schedule):
+    """A decay to `end_learning_rate` in `decay_steps` steps, of which `left(passed)` is what is left of the way."""
+
+    def __init__(self, initial_learning_rate, decay_steps, end_learning_rate, warmup_steps, warmup_factor, name):
+        super().__init__(initial_learning_rate, warmup_steps, warmup_factor, name, decay_steps)
+        self.decay_steps = int(decay_steps)
+        self.end_learning_rate = float(end_learning_rate)
+
+    def left(self, passed):
+        raise NotImplementedError
+
+    def decayed(self, step):
+        passed = ops.minimum(step, float(self.decay_steps)) / float(self.decay_steps)
+        return self.end_learning_rate + (self.initial_learning_rate - self.end_learning_rate) * self.left(passed)
+
+
 @keras.saving.register_keras_serializable("keras_deeplab")
-class Poly(_Schedule):
+class Poly(_Fall):
     """Step number to learning rate: the polynomial decay of every DeepLab paper from v2 on.
 
     `end + (initial - end) * (1 - step / decay_steps) ** power`, the end rate from `decay_steps` on, and during the
@@ -81,19 +97,15 @@ class Poly(_Schedule):
         warmup_factor=0.0,
         name="poly",
     ):
-        super().__init__(initial_learning_rate, warmup_steps, warmup_factor, name, decay_steps)
-        self.decay_steps = int(decay_steps)
+        super().__init__(initial_learning_rate, decay_steps, end_learning_rate, warmup_steps, warmup_factor, name)
         self.power = float(power)
-        self.end_learning_rate = float(end_learning_rate)
 
-    def decayed(self, step):
-        remaining = 1.0 - ops.minimum(step, float(self.decay_steps)) / float(self.decay_steps)
-        span = self.initial_learning_rate - self.end_learning_rate
-        return self.end_learning_rate + span * ops.power(remaining, self.power)
+    def left(self, passed):
+        return ops.power(1.0 - passed, self.power)
 
 
 @keras.saving.register_keras_serializable("keras_deeplab")
-class Cosine(_Schedule):
+class Cosine(_Fall):
     """Step number to learning rate: half a cosine from the initial rate to the end one, with the warm-up of `Poly`.
 
     `end + (initial - end) * (1 + cos(pi * step / decay_steps)) / 2`, the end rate from `decay_steps` on. SGDR, arXiv
@@ -115,14 +127,10 @@ class Cosine(_Schedule):
         warmup_factor=0.0,
         name="cosine",
     ):
-        super().__init__(initial_learning_rate, warmup_steps, warmup_factor, name, decay_steps)
-        self.decay_steps = int(decay_steps)
-        self.end_learning_rate = float(end_learning_rate)
+        super().__init__(initial_learning_rate, decay_steps, end_learning_rate, warmup_steps, warmup_factor, name)
 
-    def decayed(self, step):
-        passed = ops.minimum(step, float(self.decay_steps)) / float(self.decay_steps)
-        span = self.initial_learning_rate - self.end_learning_rate
-        return self.end_learning_rate + span * 0.5 * (1.0 + ops.cos(math.pi * passed))
+    def left(self, passed):
+        return 0.5 * (1.0 + ops.cos(math.pi * passed))
 
 
 @keras.saving.register_keras_serializable("keras_deeplab")

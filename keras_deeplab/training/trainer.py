@@ -94,7 +94,7 @@ def train(
     settings = with_class_weights(settings.resolved(source.num_examples), source)
     told, settings = settings, batch_norm.resolved(settings, model)
     _check_arguments(model, source, validation, settings)
-    trained = compiled(model, source, settings, teacher)
+    trained = _compiled(model, source, settings, teacher)
     # Plain JSON values, so that a config read from a file compares equal.
     config = json.loads(json.dumps(settings.to_json() | _describe(model, source)))
     config["teacher"] = None if teacher is None else _described(teacher)
@@ -114,6 +114,7 @@ def train(
         )
         start = keeper.restore(trained, lambda state: _compare(config, state, run.path))
         if start == 0 and settings.batch_norm == "calibrated":
+            _calibrate(trained, source, settings)
             log(_calibrated_line(settings, by_default=told.batch_norm is None))
         every = settings.validation.every or max(1, settings.steps // 10)
         if scored is not None and _lacks_validation(keeper.state, every, settings.steps):
@@ -124,7 +125,9 @@ def train(
         ended = should_stop(keeper.state["history"], patience)
         if start < settings.steps and interrupts.received is None and not ended:
             line = ProgressLine(settings.steps, start, progress)
-            stopping, page = Stopping(keeper.state["history"], patience, log), RunReport(run.path, validation, log=log)
+            stopping = Stopping(keeper.state["history"], patience, log)
+            # By the predictor of the validation: the same padding, and no second graph.
+            page = RunReport(run.path, validation, predict=scored and scored.predict, log=log)
             before = [FollowSteps(trained.loss), interrupts, line, *filter(None, [scored])]
             with data.readable_errors(), synchronized(trained):
                 fit(
@@ -174,6 +177,14 @@ def compiled(
     settings = with_class_weights(settings.resolved(source.num_examples), source)
     settings = batch_norm.resolved(settings, model)
     objectives.check_model(model, source)
+    twin = _compiled(model, source, settings, teacher)
+    if settings.batch_norm == "calibrated":
+        _calibrate(twin, source, settings)
+    return twin
+
+
+def _compiled(model, source, settings, teacher):
+    """As `compiled`, with all settings filled in, and without statistics of the data, which a checkpoint has too."""
     batch_norm.prepare(model, settings)
     loss = make_loss(settings.loss, source.ignore_label)
     with model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else nullcontext():
@@ -197,10 +208,14 @@ def compiled(
             jit_compile=settings.jit_compile or keras.backend.backend() == "jax",
             auto_scale_loss=False,
         )
-    if settings.batch_norm == "calibrated":
-        shown = batches(source, settings.with_options(batch_size=8)).take(4).as_numpy_iterator()
-        batch_norm.calibrate(twin, (images for images, _ in shown))
     return twin
+
+
+def _calibrate(model, source, settings):
+    """Gives new layers of batch normalisation the statistics of 32 training crops."""
+    with data.readable_errors():
+        shown = batches(source, settings.with_options(batch_size=8)).take(4).as_numpy_iterator()
+        batch_norm.calibrate(model, (images for images, _ in shown))
 
 
 def batches(source: Source, settings: TrainSettings, start_step: int = 0) -> Any:

@@ -25,8 +25,13 @@ def from_counts(counts: Sequence[int], height: int, width: int, *, by_columns: b
     total = int(lengths.sum(dtype=np.int64))
     if total != height * width:
         raise ValueError(f"has runs of {total} pixels together, but {width}x{height} is {height * width}")
-    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    pixels = by_turns(lengths)
     return pixels.reshape(width, height).T if by_columns else pixels.reshape(height, width)
+
+
+def by_turns(lengths: np.ndarray) -> np.ndarray:
+    """Lengths of runs outside and inside by turns, outside first, to bool."""
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
 
 
 def coco_counts(text: str | bytes) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 from keras_deeplab.data.annotations.export import Export, Item, chosen
 from keras_deeplab.data.annotations.layout import listed
 from keras_deeplab.data.annotations.regions import Canvas, Region
+from keras_deeplab.data.folder import given_names, names_in
 from keras_deeplab.data.images import decode_image, read_image
 from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source, indexed
@@ -124,12 +125,8 @@ def _classes(export: Export, classes: Any, background: str) -> tuple[Classes, di
     names, origin = list(export.labels), ""
     root = export.location if export.location.is_dir() else export.location.parent
     if classes is not None:
-        from keras_deeplab.data.folder import given_names
-
         names, origin = list(given_names(classes) or ()), "classes="
     elif (root / LISTS[0]).is_file():
-        from keras_deeplab.data.folder import names_in
-
         names, origin = list(names_in(root / LISTS[0])), str(root / LISTS[0])
     unknown = [label for label in export.labels if label not in names]
     if unknown:

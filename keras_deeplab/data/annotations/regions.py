@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_deeplab.data.annotations.encoded import by_turns
+
 
 class Canvas(NamedTuple):
     """The image that a shape is in: its size, and how wide lines are; None where lines are refused."""
@@ -77,8 +79,7 @@ def polygon(canvas: Canvas, rings: Sequence[np.ndarray]) -> Region:
     places = np.sort((row - top) * width + column - left)
     # Every row is crossed an even number of times, so each begins outside.
     runs = np.diff(places, prepend=0, append=(bottom - top) * width)
-    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return Region(top, left, inside.reshape(-1, width)[:, :-1])
+    return Region(top, left, by_turns(runs).reshape(-1, width)[:, :-1])
 
 
 def box(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, rotation: float = 0.0) -> Region:

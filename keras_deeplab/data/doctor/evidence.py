@@ -104,6 +104,10 @@ class Part:
     def looks(self) -> list[tuple[Seen, Look]]:
         return [(seen, seen.look) for seen in self.seen if seen.look is not None]
 
+    def shown(self, seen: Sequence[Seen]) -> dict[str, Any]:
+        """What a `Finding` about some samples has of them: all of their names, and a few to look at."""
+        return {"details": tuple(each.name for each in seen), "examples": self.examples(seen)}
+
     def examples(self, seen: Sequence[Seen], most: int = 4) -> tuple[Example, ...]:
         """Some samples of it, spread over those given."""
         chosen = seen[:: max(1, len(seen) // most)][:most]

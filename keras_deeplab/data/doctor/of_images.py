@@ -43,8 +43,7 @@ def plain(evidence: Evidence) -> Iterator[Finding]:
                 WARNING,
                 f"{part.split}: {number(len(blank), 'image')} of {len(looks):,} of a single colour.",
                 "Leave them out of the list, or restore the files.",
-                tuple(seen.name for seen in blank),
-                part.examples(blank),
+                **part.shown(blank),
             )
     train = evidence.train
     looks = [] if train is None else train.looks
@@ -56,8 +55,7 @@ def plain(evidence: Evidence) -> Iterator[Finding]:
             "saturation=1 in training shows the others with less colour too."
             if len(grey) < len(looks) / 2
             else "channels=1 reads all of them as grey.",
-            tuple(seen.name for seen in grey),
-            train.examples(grey),
+            **train.shown(grey),
         )
 
 

@@ -44,8 +44,7 @@ def unknown_labels(evidence: Evidence) -> Iterator[Finding]:
                 f"{number(len(wrong), 'sample')} of {len(part.seen):,} in {part.split} with labels of no class, "
                 f"{_some(found)}: there are {classes} classes, 0 to {classes - 1}.",
                 "num_classes=, ignore_label= or label_offset= says what they mean.",
-                tuple(seen.name for seen in wrong),
-                part.examples(wrong),
+                **part.shown(wrong),
             )
 
 
@@ -125,8 +124,7 @@ def ignored(evidence: Evidence) -> Iterator[Finding]:
                 WARNING,
                 f"{part.split}: {number(len(wholly), 'sample')} of {len(part.seen):,} wholly ignored (255).",
                 "Leave them out of the list.",
-                tuple(seen.name for seen in wholly),
-                part.examples(wholly),
+                **part.shown(wholly),
             )
 
 
@@ -146,8 +144,7 @@ def alike(evidence: Evidence) -> Iterator[Finding]:
                 f"{part.split}: {number(len(found), 'sample')} of {len(part.seen):,} show {part.source.classes[label]} "
                 "alone, so most crops have nothing else to learn.",
                 "class_weights='auto' gives the other classes more weight; or leave out some of these samples.",
-                tuple(seen.name for seen in found),
-                part.examples(found),
+                **part.shown(found),
             )
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_deeplab._helpers.private import schedule_of
 from keras_deeplab._helpers.progress import Progress
+from keras_deeplab.training.optimizers import scheduled_rate
 
 
 class ProgressLine(keras.callbacks.Callback):
@@ -37,6 +37,5 @@ class ProgressLine(keras.callbacks.Callback):
         self._progress.__exit__()
 
     def _rate(self) -> list[str]:
-        schedule = schedule_of(getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer))
-        # A rate without a schedule is a variable, which JAX lacks while an epoch runs.
-        return [f"learning rate {float(schedule(self._step - 1)):.2g}"] if callable(schedule) else []
+        rate = scheduled_rate(self.model.optimizer, self._step)
+        return [] if rate is None else [f"learning rate {rate:.2g}"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from keras_deeplab._helpers.private import schedule_of
 from keras_deeplab.reports.history import recorded
 from keras_deeplab.training.averages import averaged
 from keras_deeplab.training.batch_norm import as_built
 from keras_deeplab.training.callbacks.epochs import Epochs
+from keras_deeplab.training.optimizers import scheduled_rate
 from keras_deeplab.training.replicas import synchronized
 from keras_deeplab.training.run_directory import RunDirectory
 
@@ -175,11 +175,8 @@ class TrainingRun(Epochs):
 
     def learning_rate(self, step: int) -> float:
         """The learning rate that a step (counted from 1) was taken with."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        schedule = schedule_of(optimizer)
-        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            return float(schedule(step - 1))
-        return float(optimizer.learning_rate)
+        rate = scheduled_rate(self.model.optimizer, step)
+        return float(self.model.optimizer.learning_rate) if rate is None else rate
 
     def _rate_text(self) -> str:
         if hasattr(self.model, "jax_state_sync"):

@@ -3,7 +3,6 @@
 TensorFlow itself writes the files, also while Keras runs on JAX; TensorBoard, an extra, is only needed to look at them.
 """
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_deeplab.data.source import Source
+from keras_deeplab.inference.files import encode_png
 from keras_deeplab.training.callbacks.showing import Panels, with_class_scores
 
 
@@ -88,16 +88,8 @@ class TensorBoardPanels(keras.callbacks.Callback):
         values = [kind.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         for picture, name in pictures:
             height, width = picture.shape[:2]
-            image = kind.Image(height=height, width=width, colorspace=3, encoded_image_string=_png(picture))
+            image = kind.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(picture))
             values.append(kind.Value(tag=f"images/{name}", image=image))
         with self._writer.as_default():
             tf.summary.experimental.write_raw_pb(kind(value=values).SerializeToString(), step=step)
         self._writer.flush()
-
-
-def _png(picture: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png")
-    return buffer.getvalue()

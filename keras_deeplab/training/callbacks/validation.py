@@ -35,6 +35,7 @@ class Validation(Epochs):
         within: a context around every evaluation, from which a `KeyboardInterrupt` leaves it unfinished.
 
     Attributes:
+        predict: the predictor of the model that is trained, an image to labels.
         matrix: the `ConfusionMatrix` of the last one.
         scoring: what the scores depend on besides the model, as plain values.
     """
@@ -53,11 +54,11 @@ class Validation(Epochs):
         self.scoring: dict[str, Any] = plain({"source": source.name, "limit": limit, "input_size": input_size})
         self.matrix: ConfusionMatrix | None = None
         self._within = within
-        self._predict: Any = None
+        self.predict: Any = None
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        self._predict = predictor(model, self.input_size)
+        self.predict = predictor(model, self.input_size)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.completed and logs is not None:
@@ -68,7 +69,7 @@ class Validation(Epochs):
         """What the logs get, of the model as it is; None where a signal ended the evaluation."""
         try:
             with self._within(), averaged(self.model):
-                self.matrix = evaluate(self._predict, self.source, limit=self.limit, progress=self.progress)
+                self.matrix = evaluate(self.predict, self.source, limit=self.limit, progress=self.progress)
         except Interrupted:
             self.model.stop_training = True
             return None
