@@ -5,7 +5,6 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +12,6 @@ from keras_deeplab.data import channels as many
 from keras_deeplab.data import tiff
 from keras_deeplab.data.masks import imdecode, png_chunks
 from keras_deeplab.data.orientation import orientation_of, turned
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 _MAX_PIXELS = 1 << 30  # as OpenCV has it
@@ -83,7 +79,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def opened(data: bytes) -> "Image.Image":
+def opened(data):
     """The image of Pillow for a file's bytes, of which the header is read and nothing else; KeyError for other files.
 
     Not by `Image.open`, which warns of large photographs and refuses very large ones.
