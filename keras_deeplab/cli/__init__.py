@@ -110,9 +110,9 @@ def _refuse_unknown(words: Sequence[str], parser: _Parser, parsers: dict[str, _P
 
 def _flags(record: type[Options]) -> list[str]:
     """All flags that a command with these options has."""
-    entries = [entry for entry in options(record).values() if entry.flag is not None]
-    negated = [entry.flag.replace("--", "--no-", 1) for entry in entries if entry.is_switch]
-    return ["--help", "--traceback", *["--set"] * record.SETTABLE, *[entry.flag for entry in entries], *negated]
+    entries = [(entry.flag, entry.is_switch) for entry in options(record).values() if entry.flag is not None]
+    negated = [flag.replace("--", "--no-", 1) for flag, is_switch in entries if is_switch]
+    return ["--help", "--traceback", *["--set"] * record.SETTABLE, *[flag for flag, _ in entries], *negated]
 
 
 if __name__ == "__main__":

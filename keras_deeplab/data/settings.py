@@ -89,7 +89,7 @@ class ImageOptions(Options):
         return self.orientation != "stored"
 
 
-AS_VIEWED = ImageOptions()
+AS_VIEWED = ImageOptions.of()
 
 
 @record
