@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_deeplab.metrics.label_maps import mean, plain, ratio, scored
+
 
 class ConfusionMatrix:
     """Counts of pixels by (label, prediction), and the scores that follow from them.
@@ -38,33 +40,10 @@ class ConfusionMatrix:
             ValueError: if the shapes differ, an array is not of integers, a label is neither a class nor
                 `ignore_label`, or a prediction is not a class. Nothing is counted then.
         """
-        labels, predictions = np.asarray(labels), np.asarray(predictions)
-        if labels.shape != predictions.shape:
-            raise ValueError(
-                f"labels have shape {labels.shape} but predictions have {predictions.shape}: "
-                "score the predictions at the size of the label map"
-            )
-        for what, array in (("labels", labels), ("predictions", predictions)):
-            if not np.issubdtype(array.dtype, np.integer):
-                raise ValueError(
-                    f"{what} must be integers, received dtype {array.dtype}: pass class numbers, not logits"
-                )
-        valid = labels != self.ignore_label
-        self._check("label", labels[valid], f", nor the ignored label {self.ignore_label}")
-        self._check("prediction", predictions, "")
+        labels, predictions, valid = scored(labels, predictions, self.num_classes, self.ignore_label)
         flat = labels[valid].astype(np.int64) * self.num_classes + predictions[valid].astype(np.int64)
         counts = np.bincount(flat, minlength=self.num_classes**2)
         self.matrix += counts.reshape(self.num_classes, self.num_classes)
-
-    def _check(self, what, array, also):
-        stray = (array < 0) | (array >= self.num_classes)
-        if stray.any():
-            values = np.unique(array[stray])
-            shown = ", ".join(str(value) for value in values[:5]) + (", ..." if values.size > 5 else "")
-            raise ValueError(
-                f"{what} {shown} (on {int(stray.sum())} pixels) is not one of the classes "
-                f"0..{self.num_classes - 1}{also}"
-            )
 
     def __add__(self, other):
         if not isinstance(other, ConfusionMatrix):
@@ -88,27 +67,27 @@ class ConfusionMatrix:
         """Intersection over union of each class, float64 (num_classes,); NaN for a class that never occurs."""
         intersection = np.diagonal(self.matrix)
         union = self.matrix.sum(0) + self.matrix.sum(1) - intersection
-        return _ratio(intersection, union)
+        return ratio(intersection, union)
 
     @property
     def accuracy(self):
         """Share of each class's pixels that are predicted right, float64 (num_classes,); NaN without pixels."""
-        return _ratio(np.diagonal(self.matrix), self.matrix.sum(1))
+        return ratio(np.diagonal(self.matrix), self.matrix.sum(1))
 
     @property
     def mean_iou(self):
         """Mean of `iou` over the classes that occur in labels or predictions; NaN when no pixel was scored."""
-        return _mean(self.iou)
+        return mean(self.iou)
 
     @property
     def mean_accuracy(self):
         """Mean of `accuracy` over the classes that have pixels; NaN when no pixel was scored."""
-        return _mean(self.accuracy)
+        return mean(self.accuracy)
 
     @property
     def pixel_accuracy(self):
         """Share of the scored pixels that are predicted right; NaN when no pixel was scored."""
-        return float(_ratio(np.trace(self.matrix), self.matrix.sum()))
+        return float(ratio(np.trace(self.matrix), self.matrix.sum()))
 
     @property
     def frequency_weighted_iou(self):
@@ -139,7 +118,7 @@ class ConfusionMatrix:
             ("frequency weighted IoU", self.frequency_weighted_iou),
         ]
         width = max(len(text) for text in ["class", *names, *(name for name, _ in totals)])
-        share = _ratio(self.matrix.sum(1), self.matrix.sum())
+        share = ratio(self.matrix.sum(1), self.matrix.sum())
         lines = [f"{'class':<{width}}  {'IoU':>6}  {'accuracy':>8}  {'% of pixels':>11}"]
         for name, iou, accuracy, part in zip(names, self.iou, self.accuracy, share, strict=True):
             lines.append(f"{name:<{width}}  {_shown(iou):>6}  {_shown(accuracy):>8}  {_shown(100 * part, 2):>11}")
@@ -154,12 +133,12 @@ class ConfusionMatrix:
             "num_classes": self.num_classes,
             "ignore_label": self.ignore_label,
             "num_pixels": self.num_pixels,
-            "mean_iou": _plain(self.mean_iou),
-            "pixel_accuracy": _plain(self.pixel_accuracy),
-            "mean_accuracy": _plain(self.mean_accuracy),
-            "frequency_weighted_iou": _plain(self.frequency_weighted_iou),
-            "iou": [_plain(value) for value in self.iou],
-            "accuracy": [_plain(value) for value in self.accuracy],
+            "mean_iou": plain(self.mean_iou),
+            "pixel_accuracy": plain(self.pixel_accuracy),
+            "mean_accuracy": plain(self.mean_accuracy),
+            "frequency_weighted_iou": plain(self.frequency_weighted_iou),
+            "iou": [plain(value) for value in self.iou],
+            "accuracy": [plain(value) for value in self.accuracy],
             "matrix": self.matrix.tolist(),
         }
 
@@ -169,19 +148,5 @@ class ConfusionMatrix:
         )
 
 
-def _ratio(part, whole):
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
-
-
-def _mean(values):
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
 def _shown(value, digits=4):
     return "-" if np.isnan(value) else f"{value:.{digits}f}"
-
-
-def _plain(value):
-    return None if np.isnan(value) else float(value)
