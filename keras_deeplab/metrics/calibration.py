@@ -128,6 +128,11 @@ class Calibration:
         """Mean confidence less accuracy of each predicted class, float64 (num_classes,): above 0 where too sure."""
         return ratio(self.confidence.sum(1) / _UNIT - self.right.sum(1), self.pixels.sum(1))
 
+    @property
+    def mean_overconfidence(self) -> float:
+        """The same of all pixels; NaN when no pixel was scored."""
+        return float(ratio(self.confidence.sum() / _UNIT - self.right.sum(), self.pixels.sum()))
+
     def to_dict(self) -> dict[str, Any]:
         """The errors and the bins of all pixels as plain numbers and lists, for JSON; None stands for NaN."""
         bins = self.reliability()

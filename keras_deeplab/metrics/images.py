@@ -9,6 +9,7 @@ from keras_deeplab.metrics.confusion import ConfusionMatrix
 from keras_deeplab.metrics.label_maps import check_like, mean, ratio
 
 _AT_ONCE = 500  # resamples
+_FEWEST = 5  # images that a class must occur in for an interval: of one image, the draws are all the same
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Intervals:
     Attributes:
         level: the share that lies within, 0.95.
         mean_iou: (low, high) of the mean IoU, or of the difference of two.
-        iou: float64 (num_classes, 2), of each class; NaN for one without pixels.
+        iou: float64 (num_classes, 2), of each class; NaN for one in fewer than five images, of which draws tell
+            nothing.
     """
 
     level: float
@@ -103,7 +105,9 @@ class ImageScores:
             means.append(one[0][0] - one[1][0] if less is not None else one[0][0])
             ious.append(one[0][1] - one[1][1] if less is not None else one[0][1])
         low, high = _bounds(np.concatenate(means)[:, None], level)[0]
-        return Intervals(level, (float(low), float(high)), _bounds(np.concatenate(ious), level))
+        often = ((self.unions > 0) | (False if less is None else less.unions > 0)).sum(0)
+        bounds = np.where(often[:, None] >= _FEWEST, _bounds(np.concatenate(ious), level), np.nan)
+        return Intervals(level, (float(low), float(high)), bounds)
 
     def _resampled(self, resamples: int, seed: int) -> Iterator[np.ndarray]:
         """The IoU of each class in each of the drawn sets, float64 (some, num_classes)."""
