@@ -407,7 +407,7 @@ def test_candidates_are_scored_as_one_by_one(tmp_path):
     samples = [{"image": image, "label": truth, "name": "x"} for image, _, truth in pairs]
     beliefs = iter([own for _, own, _ in pairs])
     stored = search.gathered(samples, lambda image: next(beliefs), tmp_path)
-    candidates = [None, *map(parameters, ("4/20/5,3/3", "1/5/5,3/3", "0.2/20/5,0/3"))]
+    candidates = [None, *map(parameters, ("4/20/5,3/3", "1/5/5,3/3", "0/1/1,3/1"))]
     found = search.scored(stored, candidates, lambda: ConfusionMatrix(4))
     for candidate, matrix in zip(candidates, found, strict=True):
         wanted = ConfusionMatrix(4)
