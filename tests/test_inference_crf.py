@@ -173,6 +173,8 @@ def test_classes_in_slices_give_the_same(monkeypatch):
     monkeypatch.setattr(mean_field, "_SLICE", 1)
     assert len(mean_field._slices(image[..., 0].size, 21)) == 3
     np.testing.assert_allclose(dense_crf(image, probabilities), whole, atol=1e-6)
+    far = -300 * np.log(probabilities)  # beyond the range of exp
+    np.testing.assert_allclose(DenseCRF(image).marginals(far).sum(-1), 1.0, atol=1e-5)
 
 
 def test_a_grey_image_is_one_of_three_equal_channels():
