@@ -4,8 +4,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from keras_deeplab.inference.runtimes.base import PADDING, Runtime, size_name
-from keras_deeplab.inference.strategies.base import resized
+from keras_deeplab.inference.runtimes.base import Runtime, size_name
+from keras_deeplab.inference.strategies.base import larger_size, padded_to, refuse_larger, resized
 
 
 class WholeImage:
@@ -45,7 +45,7 @@ class WholeImage:
                 )
             self._sizes = () if input_size is None else (input_size,)
         self.input_size = self._sizes[0] if len(self._sizes) == 1 else None
-        self._fixed = not runtime.takes_any_size
+        self.takes_any_size = runtime.takes_any_size
 
     def __call__(self, runtime: Runtime, images: np.ndarray) -> tuple[Any, str]:
         height, width = images.shape[1:3]
@@ -67,15 +67,13 @@ class WholeImage:
             larger = f"the input size {size_name(self._sizes[0])}"
             if len(self._sizes) > 1:
                 larger = f"all sizes of {runtime.name}: {', '.join(map(size_name, self._sizes))}"
-            way_out = (
-                f"{runtime.name} takes no other size: build or export it with a larger input"
-                if self._fixed
-                else f"give an input_size (--input-size) of at least {max(height, width)}, or none at all"
+            fixed = (
+                f"{runtime.name} takes no other size: build or export it with a larger input, or cut images into "
+                f"windows (windows={self._sizes[-1]})"
             )
-            raise ValueError(
-                f"the image is {height}x{width} (height x width), larger than {larger}. Images are padded, never "
-                f"resized in silence; {way_out}"
-            )
-        padded = np.full((len(images), *holding[0], images.shape[3]), PADDING, np.float32)
-        padded[:, :height, :width] = images
-        return padded
+            refuse_larger(images, larger, larger_size(images) if self.takes_any_size else fixed)
+        return padded_to(images, holding[0])
+
+    def told(self) -> tuple[str, ...]:
+        sizes = " or ".join(map(size_name, self._sizes))
+        return ("whole image", f"padded to {sizes}") if sizes else ("whole image",)
