@@ -227,19 +227,18 @@ def predictor(
 
 def _opened(model_or_path, size, output_stride, input_range, num_threads, runtime):
     """The `Runtime` of whatever `predictor` takes."""
-    of_a_checkpoint = {"output_stride": output_stride is not None}
     of_a_file = {"runtime": runtime is not None, "input_range": input_range is not None}
     if isinstance(model_or_path, Runtime):
-        _refuse("a Runtime", of_a_checkpoint | of_a_file, "give it where the Runtime is made")
-        return model_or_path
+        _refuse("a Runtime", of_a_file, "give it where the Runtime is made")
+        return _at_its_own(model_or_path, output_stride)
     if isinstance(model_or_path, keras.Model):
         _refuse("a keras.Model", of_a_file, "build or export the model for it")
         return KerasRuntime(_restrided(model_or_path, output_stride), input_size=size)
     if isinstance(model_or_path, Client):
         from keras_deeplab.inference.runtimes.server import ServerRuntime
 
-        _refuse("a model on a server", of_a_checkpoint | of_a_file, "export the model with it")
-        return ServerRuntime(model_or_path)
+        _refuse("a model on a server", of_a_file, "export the model with it")
+        return _at_its_own(ServerRuntime(model_or_path), output_stride)
     if not isinstance(model_or_path, (str, os.PathLike)):
         raise ValueError(
             f"expected a keras.Model, a Predictor or a path, received {type(model_or_path).__name__}: {model_or_path!r}"
@@ -250,13 +249,12 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
         raise FileNotFoundError(f"there is no file {path}")
     if suffix in RUNTIMES:
         kind = {".tflite": "a TFLite file", ".onnx": "an ONNX file"}.get(suffix, f"a {suffix} file")
-        _refuse(kind, of_a_checkpoint, "export the model with it")
         options = {"num_threads": num_threads}
         if input_range is not None:
             if runtime_of(path, runtime) != "litert":
                 _refuse(kind, {"input_range": True}, "such files take images in 0..255 here")
             options["input_range"] = input_range
-        return open_file(path, runtime, **options)
+        return _at_its_own(open_file(path, runtime, **options), output_stride)
     if runtime is not None:
         raise ValueError(f"runtime {runtime!r} is for {' and '.join(RUNTIMES)} files; {path} is neither")
     if input_range is not None:
@@ -265,8 +263,7 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
 
     folder = saved_model.folder_of(path)
     if folder is not None:
-        _refuse("a SavedModel", of_a_checkpoint, "export the model with it")
-        return saved_model.SavedModelRuntime(folder)
+        return _at_its_own(saved_model.SavedModelRuntime(folder), output_stride)
     import keras_deeplab
 
     if suffix == ".keras":
@@ -282,6 +279,18 @@ def _restrided(model, output_stride, name=None):
     from keras_deeplab.models.strides import with_output_stride
 
     return with_output_stride(model, output_stride, name)
+
+
+def _at_its_own(runtime, output_stride):
+    """A runtime whose graph is fixed; ValueError where another output stride is asked for than it tells."""
+    own = None if runtime.spec is None else runtime.spec.output_stride
+    if output_stride is None or own == output_stride:
+        return runtime
+    raise ValueError(
+        f"output_stride={output_stride} can't be chosen for {runtime.name}: its graph is fixed, "
+        f"{'and nothing tells its output stride' if own is None else f'at output stride {own}'}. Export the model with "
+        "it, or take the .keras file or checkpoint that it was exported from"
+    )
 
 
 def _refuse(kind, options, way_out):
