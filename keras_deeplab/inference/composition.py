@@ -5,6 +5,7 @@ from collections.abc import Callable
 from keras_deeplab.inference.runtimes.base import Runtime
 from keras_deeplab.inference.settings import InferenceOptions
 from keras_deeplab.inference.strategies import Padded, Resized, SeveralScales, Strategy, WholeImage, Windows
+from keras_deeplab.inference.strategies.base import needs_scores
 
 Layer = Callable[[Strategy, Runtime, InferenceOptions], Strategy]
 
@@ -33,6 +34,15 @@ def _shorter_side(inner: Strategy, runtime: Runtime, settings: InferenceOptions)
     return Resized(inner, runtime, settings.shorter_side, settings.longer_side)
 
 
+def _crf(inner: Strategy, runtime: Runtime, settings: InferenceOptions) -> Strategy:
+    if settings.crf is None:
+        return inner
+    from keras_deeplab.inference.crf import Refined
+
+    needs_scores(runtime, "crf")
+    return Refined(inner, settings.crf)
+
+
 # What is put around what puts images to the runtime, from the inside out: each is a function from (what it is put
 # around, runtime, options) to a `Strategy`, to what it was given where its options don't ask for it. Another one is a
 # file in strategies/, its options in `InferenceOptions`, and a row here.
@@ -41,6 +51,7 @@ LAYERS: dict[str, Layer] = {
     "scales": _scales,
     "padding": _padding,
     "shorter_side": _shorter_side,
+    "crf": _crf,
 }
 
 

@@ -14,7 +14,9 @@ from keras_deeplab.inference.predictor import Predictor
 from keras_deeplab.inference.predictor import predictor as make_predictor
 from keras_deeplab.inference.protocols import EvaluationOptions, ScoringOptions
 from keras_deeplab.inference.runtimes import Runtime
+from keras_deeplab.inference.settings import InferenceOptions
 from keras_deeplab.metrics import ConfusionMatrix
+from keras_deeplab.options import options as option_table
 from keras_deeplab.options import takes
 from keras_deeplab.serving.client import Client
 from keras_deeplab.specs import Classes, ModelSpec, label_map
@@ -85,9 +87,17 @@ def _predictor(given: Any, settings: EvaluationOptions) -> Any:
     own = getattr(given, "settings", None)
     if own is not None and own.values() == wanted.values():
         return given
-    asked = wanted.overridden()
+    protocol = settings.scoring.protocol
+    if protocol is not None and own is not None:
+        other = next(name for name, value in wanted.values().items() if own.values()[name] != value)
+        raise ValueError(
+            f"protocol={protocol!r} is of a predictor with {other}={wanted.values()[other]!r}, and this one was made "
+            f"with {other}={own.values()[other]!r}: give the model or its file, or that option where it is made"
+        )
+    known = option_table(InferenceOptions)
+    asked = [name for name, value in wanted.values().items() if value != known[name].usual()]
     if asked and not isinstance(given, Predictor):
-        raise ValueError(f"{next(iter(asked))} can't be chosen for a function that predicts; give a model or its file")
+        raise ValueError(f"{asked[0]} can't be chosen for a function that predicts; give a model or its file")
     return make_predictor(given, **wanted.values()) if asked else given
 
 

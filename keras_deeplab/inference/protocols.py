@@ -59,7 +59,7 @@ PROTOCOLS: Registry[Protocol] = Registry(
     vainf_voc=Protocol(
         {"sample_side": 513, "centre_crop": 513},
         "VainF/DeepLabV3Plus-Pytorch main.py --crop_val: ExtResize(513), ExtCenterCrop(513) of image and mask",
-        "pixels outside of the crop are not scored, and masks are scaled",
+        "pixels outside of the centre are not scored, and masks are scaled",
     ),
     torchvision=Protocol(
         {"sample_side": 520},
@@ -81,6 +81,12 @@ PROTOCOLS: Registry[Protocol] = Registry(
     mmseg_cityscapes_slide=Protocol(
         {"windows": 769, "window_stride": 513},
         "open-mmlab/mmsegmentation configs/deeplabv3plus/*_cityscapes-769x769.py: slide, crop_size 769, stride 513",
+    ),
+    kazuto1011_voc_crf=Protocol(
+        {"crf": "v2_resnet101:symmetric"},
+        "kazuto1011/deeplab-pytorch main.py test and crf, configs/voc12.yaml: whole images, softmax at their size, "
+        "pydensecrf with 10 iterations; DeepLab v2, arXiv 1606.00915, section 4.1.2",
+        "there the CRF sees pixels less their mean, cast to bytes; here the photograph",
     ),
 )
 

@@ -31,8 +31,10 @@ def _triangles(old: int, new: int) -> np.ndarray:
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """The old pixel that each new one of a side lies in."""
-    return np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(np.int64)
+    """The old pixel that each new one of a side lies in; where it lies between two, as PIL's running sum has it."""
+    steps = np.full(new, old / new)
+    steps[0] /= 2
+    return np.minimum(np.cumsum(steps), old - 1).astype(np.int64)
 
 
 def centre(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -37,6 +37,12 @@ class InferenceOptions(Options):
         "size of windows that the image is cut into; where they overlap, their scores are averaged",
     )
     window_stride: Size | None = option(None, "pixels from one window to the next; by default two thirds of the window")
+    crf: str | None = option(
+        None,
+        "dense CRF behind the scores, on the image at its own size: parameters by a published name such as "
+        "v2_resnet101, a JSON file of tune-crf, or numbers w1/sigma_alpha/sigma_beta,w2/sigma_gamma",
+        metavar="PARAMETERS",
+    )
     threshold: float = option(
         0.5,
         "probability above which a class is there, where each is decided by itself or there are two",
@@ -45,6 +51,10 @@ class InferenceOptions(Options):
     )
 
     def checked(self) -> None:
+        if self.crf is not None:
+            from keras_deeplab.inference.crf.settings import parameters
+
+            parameters(self.crf)  # refuses what is none
         if self.longer_side is not None and self.longer_side < (self.shorter_side or self.longer_side + 1):
             raise OptionError(
                 "{longer_side} is the most that the longer side may have beside a {shorter_side}, no less than that; "
