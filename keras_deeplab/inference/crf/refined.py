@@ -7,9 +7,9 @@ import numpy as np
 
 from keras_deeplab.inference import answers
 from keras_deeplab.inference.crf.dense import channels_refused, refine
-from keras_deeplab.inference.crf.settings import Parameters, parameters
+from keras_deeplab.inference.crf.settings import PARAMETERS, Parameters, parameters
 from keras_deeplab.inference.runtimes.base import LABELS, PROBABILITIES, Runtime
-from keras_deeplab.inference.strategies import Strategy
+from keras_deeplab.inference.strategies import Strategy, told
 
 
 class Refined:
@@ -58,3 +58,10 @@ class Refined:
             found = np.concatenate([1.0 - found, found], axis=-1)
         marginals = refine(images, found, self.parameters)
         return (marginals[..., 1:] if spec.binary else marginals), PROBABILITIES
+
+    def told(self) -> tuple[str, ...]:
+        """What is done, in phrases, for the line that stands beside a score."""
+        mine = self.parameters
+        names = [name for name, known in PARAMETERS.items() if known.text() == mine.text()]
+        numbers = f"{names[0]} ({mine.text()})" if names else mine.text()
+        return *told(self.strategy), f"dense CRF {numbers}, {mine.iterations} iterations"

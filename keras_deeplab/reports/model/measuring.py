@@ -46,6 +46,7 @@ class Measured:
         classes: Classes = source.classes_spec
         spec = getattr(predict, "spec", None)
         self.matrix, self.table = matrix_of(spec, classes, source.num_classes, class_map, source.name)
+        self.matrix.protocol = self.protocol or None
         count, ignored = self.matrix.num_classes, self.matrix.ignore_label
         self.trimap = TrimapCurve(count, around=around, ignore_label=ignored)
         self.boundary = BoundaryIoU(count, ignore_label=ignored)
