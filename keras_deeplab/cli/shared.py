@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
-from keras_deeplab.options import Numbers, OptionError, Options, Size, in_flags, nested, option, options, record
+from keras_deeplab.inference.settings import InferenceOptions
+from keras_deeplab.options import OptionError, Options, in_flags, nested, option, options, record
 from keras_deeplab.specs import Classes, ModelSpec, class_names
 
 if TYPE_CHECKING:
@@ -125,31 +126,14 @@ class AnyModel(Options):
     """A model that segments, whatever runs it."""
 
     model: str = option(help=f"{MODEL}, .tflite or .onnx file, or SavedModel folder", flag=None, metavar="MODEL")
-    output_stride: int | None = option(None, STRIDE, minimum=1)
-    input_size: Size | None = option(None, "what images are padded to, at the bottom and right")
-    scales: Numbers = option((1.0,), "average over scales of the image", above=0)
-    flip: bool = option(False, "whether to average over the mirrored image too")
     identity: Identity = nested(Identity)
-
-    threshold: float = option(
-        0.5,
-        "probability above which a class is there, where each is decided by itself or there are two",
-        above=0,
-        below=1,
-    )
+    settings: InferenceOptions = nested(InferenceOptions)
 
     def predictor(self) -> "Predictor":
         """A predictor whose record has the classes that are given, or its own."""
         from keras_deeplab.inference.predictor import predictor
 
-        predict = predictor(
-            self.model,
-            self.input_size,
-            self.output_stride,
-            scales=self.scales,
-            flip=self.flip,
-            threshold=self.threshold,
-        )
+        predict = predictor(self.model, **self.settings.values())
         if self.identity.given():
             own = Classes() if predict.spec is None else predict.spec.classes
             classes = self.identity.resolved(own, predict.num_labels)
