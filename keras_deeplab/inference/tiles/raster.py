@@ -6,22 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_deeplab._helpers.files import in_a_folder
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
-from keras_deeplab.inference import answers
-from keras_deeplab.inference.rasters.base import Pixels, Raster, Read, Rolling
+from keras_deeplab.inference.rasters.base import Pixels, Raster, Rolling
 from keras_deeplab.inference.rasters.reading import open_raster
 from keras_deeplab.inference.rasters.writing import WRITERS, write_label_raster
-from keras_deeplab.inference.runtimes.base import LABELS
-from keras_deeplab.inference.strategies import WholeImage
+from keras_deeplab.inference.strategies import Resized, Tiles, WholeImage
 from keras_deeplab.inference.tiles.journal import Journal, fingerprint
 from keras_deeplab.inference.tiles.settings import TileOptions
 from keras_deeplab.inference.tiles.sources import source_of
-from keras_deeplab.inference.tiles.tiling import Tiling
+from keras_deeplab.inference.tiles.tiling import Tiling, labels_by
 from keras_deeplab.specs import Classes
 
 CROP = 2896  # side of the part of a larger image that is put to the model whole for a comparison: 8 million pixels
@@ -111,7 +108,6 @@ def segment_raster(
         raise ValueError(f"labels are written as {', '.join(WRITERS)}; received {goal}")
     if goal.exists() and image.exists() and goal.samefile(image):
         raise ValueError(f"the labels of {image} would replace it: give another target")
-    tiles = tiles or TileOptions.of()
     spec = predictor.spec
     classes = classes or (spec.classes if spec is not None else Classes())
     count = max((spec and spec.num_labels) or 0, len(classes.names or ()))
@@ -120,7 +116,7 @@ def segment_raster(
     with open_raster(image, predictor.channels, reading, bands) as raster:
         tiling = tiling_of(predictor, raster.height, raster.width, tiles)
         log(f"{image}: {raster.width}x{raster.height} pixels (width x height), {tiling.described()}")
-        facts = {**_facts(predictor, image, reading, bands), **tiles.to_json(), "tiles": tiling.described()}
+        facts = {**_facts(predictor, image, reading, bands), "tiles": tiling.described()}
         with Journal(goal, facts, raster.width, dtype) as journal:
             if journal.rows:
                 log(f"{image}: going on at row {journal.rows} of {raster.height}, which an earlier run came to")
@@ -166,37 +162,39 @@ def verify_raster(
         top, left = (size[0] - height) // 2, (size[1] - width) // 2
         pixels = raster.read(top, top + height)
     image = np.ascontiguousarray(pixels.images[:, left : left + width])
-    tiling = tiling_of(predictor, height, width, tiles or TileOptions.of())
+    tiling = tiling_of(predictor, height, width, tiles)
     if len(tiling.rows) * len(tiling.columns) == 1:
         raise ValueError(
             f"{path}: the {height}x{width} pixels that are compared are one tile, so there is nothing to compare: give "
             "a smaller tile (--tile)" + (", or a larger crop (--crop)" if (height, width) != size else "")
         )
-    found = segment_array(tiling, lambda first, last: Pixels(image[first:last], None))
+    found = tiling.all(lambda first, last: Pixels(image[first:last], None))
     expected = predictor(image)
     return VerifiedTiles(
         (height, width), (top, left), (height, width) == size, int((found != expected).sum()), tiling.described()
     )
 
 
-def tiling_of(predictor: Any, height: int, width: int, tiles: TileOptions) -> Tiling:
-    """The tiles of an image for a predictor; raises ValueError where a tile is all halo."""
+def tiling_of(predictor: Any, height: int, width: int, tiles: TileOptions | None = None) -> Tiling:
+    """The tiles of an image for a predictor.
+
+    Raises:
+        ValueError: a tile is all halo, or the predictor's strategy needs the whole image.
+    """
     strategy = predictor.strategy
+    if isinstance(strategy, Tiles):
+        tiles, strategy = tiles or strategy.tiles, WholeImage(predictor.runtime)
+    tiles = tiles or TileOptions.of()
+    inner = strategy
+    while inner is not None:
+        if isinstance(inner, Resized):
+            raise ValueError(
+                "a shorter side (--shorter-side) is asked for: it is the whole image's, and each tile would be scaled "
+                "to it. Leave it out"
+            )
+        inner = getattr(inner, "inner", None)
     source = source_of(predictor.runtime, strategy, type(strategy) is WholeImage, tiles.image_means)
-    spec, threshold = predictor.spec, predictor.threshold
-
-    def labels_of(scores: np.ndarray, returns: str) -> np.ndarray:
-        if returns == LABELS:
-            return scores[..., 0].astype(np.uint8 if scores.max(initial=0) < 256 else np.int32)
-        return keras.ops.convert_to_numpy(answers.labels_of(scores, spec, returns, threshold))
-
-    return Tiling(source, height, width, labels_of, tiles.tile, tiles.halo)
-
-
-def segment_array(tiling: Tiling, read: Read, tick: Callable[[], object] = lambda: None) -> np.ndarray:
-    """The labels (H, W) of an image that `read` gives the rows of."""
-    tiling.means(read, tick)
-    return np.concatenate([labels for _, _, labels in tiling.labels(read, tick=tick)])
+    return Tiling(source, height, width, labels_by(predictor.spec, predictor.threshold), tiles.tile, tiles.halo)
 
 
 def _fill(tiling: Tiling, raster: Raster, journal: Journal, nodata: int | None, path: Path, progress: bool) -> None:

@@ -1,5 +1,6 @@
 """What gives scores on tiles: a Keras model placed in its image, or anything else that each tile is put to."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -98,6 +99,8 @@ class EachTile:
         self._strategy, self._runtime = strategy, runtime
         self.unit = (runtime.spec and runtime.spec.output_stride) or _UNIT
         self.fixed: tuple[int, int] | None = strategy.input_size
+        if self.fixed is None and not runtime.takes_any_size and len(runtime.sizes) > 1:
+            self.fixed = max(((height or 0, width or 0) for height, width in runtime.sizes), key=math.prod)
         self.differs: str | None = reason
         # What a strategy makes of scores, only a call of it tells.
         self.returns = runtime.returns

@@ -4,14 +4,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_deeplab.inference import answers
 from keras_deeplab.inference.rasters.base import Pixels, Read
 from keras_deeplab.inference.runtimes.base import LABELS, PADDING
 from keras_deeplab.inference.tiles.plan import Span, spans
 from keras_deeplab.inference.tiles.seams import Positions, Seams
 from keras_deeplab.inference.tiles.sources import Source
 from keras_deeplab.inference.tiles.upsampling import Upsampling
+from keras_deeplab.specs import ModelSpec
 
 TILE = 2048
 _KEPT = 256 << 20  # bytes of what the first of two passes leaves for the second
@@ -23,7 +26,7 @@ class Tiling:
     Args:
         source: what gives scores on a tile.
         height, width: of the image.
-        labels_of: scores (..., C), and what they are, to labels (...).
+        labels_of: scores (..., C), and what they are, to labels (...); None for scores in place of labels.
         tile: (height, width) of a tile at most.
         halo: pixels that a tile sees beyond the part whose labels are its own; None for as many as the model sees where
             that leaves at least half of the tile, else an eighth of the tile. It is rounded up to the model's grid.
@@ -43,7 +46,7 @@ class Tiling:
         source: Source,
         height: int,
         width: int,
-        labels_of: Callable[[np.ndarray, str], np.ndarray],
+        labels_of: Callable[[np.ndarray, str], np.ndarray] | None,
         tile: tuple[int, int] | None = None,
         halo: int | None = None,
     ) -> None:
@@ -87,6 +90,7 @@ class Tiling:
         if not self._scorer.first_pass:
             return None
         tiles = len(self.rows) * len(self.columns)
+        self._scorer.sums = None
         for row, rows in enumerate(self.rows):
             pixels = read(rows.start, min(rows.stop, self.size[0]))
             for column, columns in enumerate(self.columns):
@@ -127,6 +131,17 @@ class Tiling:
             if row >= start:
                 yield row + 1, top, labels
 
+    def all(self, read: Read, tick: Callable[[], object] = lambda: None) -> np.ndarray:
+        """The labels (H, W) of the whole image."""
+        self.means(read, tick)
+        found: np.ndarray | None = None
+        for _, top, labels in self.labels(read, tick=tick):
+            if found is None:
+                found = np.empty((*self.size, *labels.shape[2:]), labels.dtype)
+            found[top : top + len(labels)] = labels
+        assert found is not None
+        return found
+
     def _scores(self, pixels: Pixels, row: int, column: int) -> np.ndarray:
         rows, columns = self.rows[row], self.columns[column]
         if self._empty is not None and not _has_data(pixels, columns):
@@ -136,6 +151,17 @@ class Tiling:
         if pixels.valid is not None and self._empty is None:
             self._empty = np.zeros_like(found)
         return found
+
+
+def labels_by(spec: ModelSpec | None, threshold: float) -> Callable[[np.ndarray, str], np.ndarray]:
+    """Scores (..., C), and what they are, to a model's labels (...)."""
+
+    def labels_of(scores: np.ndarray, returns: str) -> np.ndarray:
+        if returns == LABELS or spec is None:
+            return scores[..., 0].astype(np.uint8 if scores.max(initial=0) < 256 else np.int32)
+        return keras.ops.convert_to_numpy(answers.labels_of(scores, spec, returns, threshold))
+
+    return labels_of
 
 
 class _Sink:
@@ -151,10 +177,12 @@ class _Sink:
         align_corners = tiling.source.align_corners
         self._upsampling = None
         if align_corners is not None:
-            self._upsampling = Upsampling(grid, tiling.size, align_corners, self._labels_of)
+            make = None if tiling._labels_of is None else self._labels_of
+            self._upsampling = Upsampling(grid, tiling.size, align_corners, make)
 
     def _labels_of(self, scores: np.ndarray) -> np.ndarray:
-        return self._tiling._labels_of(scores, self._tiling.source.returns)
+        make = self._tiling._labels_of
+        return scores if make is None else make(scores, self._tiling.source.returns)
 
     def add(self, part: np.ndarray, low: int, left: int) -> None:
         found = part if self._upsampling is not None else self._labels_of(part)

@@ -20,7 +20,7 @@ class Upsampling:
         grid: (h, w).
         size: (H, W).
         align_corners: convention of the resize.
-        labels_of: scores (..., C) to labels (...).
+        labels_of: scores (..., C) to labels (...); None for scores in place of labels.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Upsampling:
         grid: tuple[int, int],
         size: tuple[int, int],
         align_corners: bool,
-        labels_of: Callable[[np.ndarray], np.ndarray],
+        labels_of: Callable[[np.ndarray], np.ndarray] | None,
     ) -> None:
         self._rows, self._columns = (taps(*pair, align_corners, 0, pair[1]) for pair in zip(grid, size, strict=True))
         self._labels_of = labels_of
@@ -43,14 +43,29 @@ class Upsampling:
 
     def labels(self, scores: np.ndarray, first: int, top: int, bottom: int) -> np.ndarray:
         """Rows of scores (n, w, C) from position `first` on to the labels of the rows `top` to `bottom`, excluded."""
+        if self._labels_of is None:
+            return self._scores(scores, first, top, bottom)
         coarse = self._labels_of(scores)
         step = max(1, _ROWS // len(self._columns.before))
         parts = [self._few(scores, coarse, first, row, min(row + step, bottom)) for row in range(top, bottom, step)]
         return np.concatenate(parts) if parts else np.empty((0, len(self._columns.before)), coarse.dtype)
 
+    def _scores(self, scores: np.ndarray, first: int, top: int, bottom: int) -> np.ndarray:
+        found = np.empty((bottom - top, len(self._columns.before), scores.shape[-1]), scores.dtype)
+        for row in range(top, bottom):
+            rows = (self._rows.before[row] - first, self._rows.behind[row] - first)
+            columns = self._columns
+            upper, lower = (
+                _mix(scores[each, columns.before], scores[each, columns.behind], columns.share) for each in rows
+            )
+            found[row - top] = _mix(upper, lower, self._rows.share[row : row + 1])
+        return found
+
     def _few(self, scores: np.ndarray, coarse: np.ndarray, first: int, top: int, bottom: int) -> np.ndarray:
         rows, columns = Taps(*(each[top:bottom] for each in self._rows)), self._columns
         rows = Taps(rows.before - first, rows.behind - first, rows.share)
+        labels_of = self._labels_of
+        assert labels_of is not None
         found = np.ascontiguousarray(coarse[rows.before][:, columns.before])
         corners = [coarse[down][:, across] for down in rows[:2] for across in columns[:2]][1:]
         mixed = np.zeros(found.shape, bool)
@@ -59,7 +74,7 @@ class Upsampling:
         places = np.flatnonzero(mixed)
         for start in range(0, len(places), _PIXELS):
             down, across = np.divmod(places[start : start + _PIXELS], found.shape[1])
-            found.flat[places[start : start + _PIXELS]] = self._labels_of(
+            found.flat[places[start : start + _PIXELS]] = labels_of(
                 _between(scores, Taps(*(each[down] for each in rows)), Taps(*(each[across] for each in columns)))
             )
         return found
