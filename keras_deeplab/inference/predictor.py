@@ -93,8 +93,10 @@ class Predictor:
         return None if self.spec is None else self.spec.num_labels
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        batch, one = self._batch(images)
-        labels = self._labels(batch)
+        # A strategy that makes labels itself, so that it needn't hold all scores, takes images as they are.
+        by_itself = getattr(self.strategy, "labels", None)
+        batch, one = self._batch(images, by_itself is None)
+        labels = self._labels(batch) if by_itself is None else by_itself(self.runtime, batch, self.threshold)
         return labels[0] if one else labels
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -124,14 +126,15 @@ class Predictor:
             labels, probabilities, masks = labels[0], probabilities[0], masks[0]
         return Answer(labels, probabilities, masks, self.spec)
 
-    def _batch(self, images):
+    def _batch(self, images, as_float=True):
         images = np.asarray(images)
         if images.ndim not in (3, 4) or images.shape[-1] != self.channels or 0 in images.shape:
             shape = f"(H, W, {self.channels}) or (B, H, W, {self.channels})"
             raise ValueError(f"images must have shape {shape}, received {images.shape}")
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
             raise ValueError(f"images must be uint8 or floating point in 0..255, received dtype {images.dtype}")
-        return np.asarray(images if images.ndim == 4 else images[None], np.float32), images.ndim == 3
+        batch = images if images.ndim == 4 else images[None]
+        return np.asarray(batch, np.float32) if as_float else batch, images.ndim == 3
 
     def _labels(self, batch):
         height, width = batch.shape[1:3]

@@ -11,6 +11,7 @@ from keras_deeplab.inference.strategies.base import Around, Strategy, resized, t
 from keras_deeplab.inference.strategies.padding import Padded
 from keras_deeplab.inference.strategies.resizing import Resized
 from keras_deeplab.inference.strategies.scales import SeveralScales
+from keras_deeplab.inference.strategies.tiles import Tiles
 from keras_deeplab.inference.strategies.whole import WholeImage
 from keras_deeplab.inference.strategies.windows import Windows
 
@@ -21,6 +22,7 @@ __all__ = [
     "Resized",
     "SeveralScales",
     "Strategy",
+    "Tiles",
     "WholeImage",
     "Windows",
     "resized",
@@ -28,4 +30,4 @@ __all__ = [
 ]
 
 # Name -> function from (runtime, input_size) to a `Strategy`; another one is a row here.
-STRATEGIES: dict[str, Callable[..., Strategy]] = {"whole": WholeImage}
+STRATEGIES: dict[str, Callable[..., Strategy]] = {"whole": WholeImage, "tiles": Tiles}
