@@ -24,6 +24,7 @@ COMMANDS: Registry = Registry(
         "import-data": "keras_deeplab.cli.import_data",
         "evaluate": "keras_deeplab.cli.evaluate",
         "predict": "keras_deeplab.cli.predict",
+        "video": "keras_deeplab.cli.video",
         "export-saved-model": "keras_deeplab.cli.export_saved_model",
         "serving-config": "keras_deeplab.cli.serving_config",
         "segment": "keras_deeplab.cli.segment",

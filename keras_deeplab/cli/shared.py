@@ -235,6 +235,7 @@ class Images(Options):
             alpha=self.alpha,
             max_pixels=self.max_pixels,
             reading=self.reading,
+            log=lambda line: print(in_flags(str(line), type(self))),
         )
         print(f"{len(written)} images segmented into {self.output_dir}")
         if failures:

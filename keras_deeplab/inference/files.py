@@ -13,11 +13,20 @@ from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.images import MAX_PIXELS, decoded
 from keras_deeplab.data.orientation import orientation_of
 from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
-from keras_deeplab.inference.answers import Answer, as_rgb, encode_png
+from keras_deeplab.inference.answers import as_rgb, encode_png
 from keras_deeplab.inference.inputs import Inputs, distinct_names, image_entries, image_files
-from keras_deeplab.inference.outputs import OUTPUTS, Chosen, Collected, Legend, Output, Place, Result, choose, place_of
+from keras_deeplab.inference.outputs import (
+    OUTPUTS,
+    Collected,
+    Legend,
+    Output,
+    Place,
+    Result,
+    answering,
+    choose,
+    place_of,
+)
 from keras_deeplab.inference.overlap import overlapped
-from keras_deeplab.inference.runtimes.base import LABELS
 from keras_deeplab.specs import Classes
 
 __all__ = ["as_rgb", "encode_png", "image_files", "segment_files"]
@@ -81,7 +90,7 @@ def segment_files(
     classes = spec.classes if classes is None and spec is not None else Classes.of(classes)
     rows = {name: OUTPUTS[name] for name in outputs}
     chosen = choose(Legend.of(classes, spec, palette), only, merge)
-    answering = _answering(predictor, rows, chosen)
+    answer_of = answering(predictor, chosen, [name for name, row in rows.items() if row.needs_scores])
     files = image_entries(inputs)
     output_dir = Path(output_dir).expanduser()
     names = _planned(files, rows, output_dir, log)
@@ -98,9 +107,8 @@ def segment_files(
 
     def work(file: Path, found: tuple[np.ndarray, Place | None]) -> Result:
         image, place = found
-        answer = chosen.answer(answering(image))
         name = Path(os.path.relpath(file, root)).as_posix()
-        return Result(name, image, answer, chosen.legend, place, alpha, legend)
+        return Result(name, image, answer_of(image), chosen.legend, place, alpha, legend)
 
     def write(file: Path, result: Result) -> tuple[tuple[Path, ...], list[Any]]:
         made = [
@@ -150,20 +158,6 @@ def check_outputs(outputs: Sequence[str]) -> bool:
 def printable(text: str) -> str:
     """A text that any terminal takes; names of files may hold bytes that are no text."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _answering(predictor: Any, rows: Mapping[str, Output], chosen: Chosen) -> Callable[[np.ndarray], Answer]:
-    """What maps an image to an `Answer`, with probabilities where they are needed and without where they aren't."""
-    needing = [name for name, row in rows.items() if row.needs_scores] + ["only or merge"] * chosen.needs_scores
-    if not needing:
-        return lambda image: Answer(np.asarray(predictor(image)), None, None, None)
-    if not hasattr(predictor, "answer") or getattr(getattr(predictor, "runtime", None), "returns", None) == LABELS:
-        name = getattr(predictor, "name", "the predictor")
-        raise ValueError(
-            f"{needing[0]} can't be had of {name}, which gives labels alone: export the model with logits or "
-            "probabilities, or use the file that it was exported from"
-        )
-    return predictor.answer
 
 
 def _planned(

@@ -11,8 +11,6 @@ Read = TypeVar("Read")
 Made = TypeVar("Made")
 Written = TypeVar("Written")
 
-_THREADS = 2
-
 
 def overlapped(
     items: Iterable[Item],
@@ -20,6 +18,7 @@ def overlapped(
     work: Callable[[Item, Read], Made],
     write: Callable[[Item, Made], Written],
     *,
+    threads: int = 2,
     ahead: int = 3,
     behind: int = 4,
     size: Callable[[Made], int] = lambda made: 0,
@@ -32,10 +31,11 @@ def overlapped(
     Whatever else ends the loop, such as Ctrl-C, waits for the writes that have begun and begins no other.
 
     Args:
+        threads: of reading, and as many of writing; with one each is done in the items' order.
         size: how many bytes what `work` made takes.
     """
     source = iter(items)
-    with ThreadPoolExecutor(_THREADS, "read") as readers, ThreadPoolExecutor(_THREADS, "write") as writers:
+    with ThreadPoolExecutor(threads, "read") as readers, ThreadPoolExecutor(threads, "write") as writers:
         coming: deque[tuple[Item, Future]] = deque()
         leaving: deque[tuple[Item, Future | Exception, int]] = deque()
 

@@ -5,7 +5,7 @@ bytes puts them where they belong, whole (`_helpers.files.write_whole`). Another
 """
 
 from keras_deeplab.inference.outputs.areas import AREAS
-from keras_deeplab.inference.outputs.choice import Chosen, choose
+from keras_deeplab.inference.outputs.choice import Chosen, answering, choose
 from keras_deeplab.inference.outputs.maps import CONFIDENCE, ENTROPY, PROBABILITIES
 from keras_deeplab.inference.outputs.pictures import LABELS, OVERLAY
 from keras_deeplab.inference.outputs.place import Place, place_of
@@ -13,7 +13,7 @@ from keras_deeplab.inference.outputs.polygons import COCO, POLYGONS
 from keras_deeplab.inference.outputs.result import Collected, Legend, Output, Result
 from keras_deeplab.registry import Registry
 
-__all__ = ["OUTPUTS", "Chosen", "Collected", "Legend", "Output", "Place", "Result", "choose", "place_of"]
+__all__ = ["OUTPUTS", "Chosen", "Collected", "Legend", "Output", "Place", "Result", "answering", "choose", "place_of"]
 
 OUTPUTS: Registry[Output] = Registry(
     "output",

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from keras_deeplab.inference.answers import Answer
 from keras_deeplab.inference.outputs.result import Legend
+from keras_deeplab.inference.runtimes.base import LABELS
 from keras_deeplab.options import near
 
 
@@ -90,6 +92,28 @@ def choose(legend: Legend, only: Sequence[str] = (), merge: Mapping[str, Sequenc
         what = f"class {names.names[rest]!r}" if background is not None else "ignored label"
         notes.append(f"other classes become the {what}, {rest}")
     return Chosen(found, _mapping(found, table, parts), tuple(notes), not legend.exclusive)
+
+
+def answering(predictor: Any, chosen: Chosen, needing: Sequence[str] = ()) -> Callable[[np.ndarray], Answer]:
+    """What maps an image to an `Answer` of the chosen classes, by one run of a model.
+
+    Args:
+        predictor: a `Predictor`, or a function from an image to labels.
+        needing: names of what is made of scores; without any, labels are all that is computed.
+
+    Raises:
+        ValueError: something needs scores, and the predictor gives labels alone.
+    """
+    needing = [*needing, *["only= or merge="] * chosen.needs_scores]
+    if not needing:
+        return lambda image: chosen.answer(Answer(np.asarray(predictor(image)), None, None, None))
+    if not hasattr(predictor, "answer") or getattr(getattr(predictor, "runtime", None), "returns", None) == LABELS:
+        name = getattr(predictor, "name", "the predictor")
+        raise ValueError(
+            f"{needing[0]} can't be had of {name}, which gives labels alone: export the model with logits or "
+            "probabilities, or use the file that it was exported from"
+        )
+    return lambda image: chosen.answer(predictor.answer(image))
 
 
 def _mapping(legend: Legend, table: np.ndarray, members: Sequence[np.ndarray]) -> Callable[[Answer], Answer]:
