@@ -22,6 +22,7 @@ _HOMES = {
     "build": "models.build",
     "convert_fully_connected": "heads.large_fov",
     "count_parameters": "summary",
+    "dense_crf": "inference.crf.dense",
     "evaluate": "inference.evaluation",
     "export_saved_model": "export.saved_model",
     "export_tflite": "export.tflite",

@@ -21,6 +21,9 @@ class ConfusionMatrix:
         ignore_label: the label that is not scored.
         classes: names of the classes, for `table`.
 
+    Attributes:
+        protocol: how the predictions came about, a line that `table` and `to_dict` tell; None where nobody said.
+
     >>> matrix = ConfusionMatrix(2)
     >>> matrix.update([[0, 0, 1, 255]], [[0, 1, 1, 0]])
     >>> matrix.iou.tolist(), matrix.mean_iou
@@ -36,6 +39,7 @@ class ConfusionMatrix:
         if self.classes is not None and len(self.classes) != self.num_classes:
             raise ValueError(f"received {len(self.classes)} class names for {self.num_classes} classes")
         self.matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
+        self.protocol = None
 
     def update(self, labels, predictions):
         """Counts integer labels and predictions of one shape; which shape doesn't matter.
@@ -82,6 +86,8 @@ class ConfusionMatrix:
             )
         total = ConfusionMatrix(self.num_classes, self.ignore_label, self.classes)
         total.matrix = self.matrix + other.matrix
+        told = dict.fromkeys(each.protocol for each in (self, other) if each.protocol is not None)
+        total.protocol = " | ".join(told) or None
         return total
 
     @property
@@ -152,6 +158,8 @@ class ConfusionMatrix:
         lines.append("-" * len(lines[0]))
         lines += [f"{name:<{width}}  {_shown(value):>6}" for name, value in totals]
         lines.append(f"{self.num_pixels} pixels; '-' marks a class that does not occur and is in no mean")
+        if self.protocol is not None:
+            lines.append(f"protocol: {self.protocol}")
         return "\n".join(lines)
 
     def to_dict(self):
@@ -167,6 +175,7 @@ class ConfusionMatrix:
             "iou": [_plain(value) for value in self.iou],
             "accuracy": [_plain(value) for value in self.accuracy],
             "matrix": self.matrix.tolist(),
+            "protocol": self.protocol,
         }
 
     def __repr__(self):

@@ -407,8 +407,9 @@ class Options:
 
     @classmethod
     def preset_for(cls, given: Mapping[str, Any]) -> Preset | None:
-        """The preset that options given on a command line ask for; None without one."""
-        return None
+        """The preset that options given on a command line ask for: that of a record in it; None without one."""
+        records = [field.metadata["record"] for field in dataclasses.fields(cls) if "record" in field.metadata]
+        return next((found for each in records if (found := each.preset_for(given)) is not None), None)
 
     @property
     def preset(self) -> Preset | None:
@@ -548,7 +549,8 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
 def takes(record: type[Options], keyword: str = "options") -> Callable[[Callable], Callable]:
     """A decorator: the function's `**options` are those of `record`, in its signature and in its docstring.
 
-    `{options}` in the docstring becomes a line or more for each.
+    Those that are parameters of its own as well stay where they are. `{options}` in the docstring becomes a line or
+    more for each.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -561,6 +563,7 @@ def takes(record: type[Options], keyword: str = "options") -> Callable[[Callable
                 default=inspect.Parameter.empty if entry.default is MISSING else entry.default,
             )
             for name, entry in options(record).items()
+            if name not in signature.parameters
         ]
         function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
         if function.__doc__:

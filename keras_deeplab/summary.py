@@ -132,6 +132,26 @@ def receptive_field(model):
     return rows
 
 
+def global_layers(model):
+    """The layers of a functional model that look at the whole image, {path: layer}, without those behind them.
+
+    Raises:
+        ValueError: as `receptive_field`.
+    """
+    found = {}
+
+    def step(layer, path, args, kwargs):
+        views = [value for value in keras.tree.flatten((args, kwargs)) if isinstance(value, _View)]
+        result, _ = _see(layer, path, views)
+        if result.image and not any(view.image for view in views):
+            found[path] = layer
+        return keras.tree.map_structure(lambda _: result, calls(layer)[-1].output_tensors)
+
+    graph = rewrite._graph(model, "global_layers")
+    run_through(graph, [_View() if len(x.shape) == 4 else _View(None, True) for x in graph.inputs], step)
+    return found
+
+
 def field_table(rows, markdown=False):
     """The rows of `receptive_field` as text."""
     header = ("layer", "kind", "kernel", "stride", "rate", "output stride", "receptive field", "centre")

@@ -36,6 +36,17 @@ class Halves(Runtime):
         return scores
 
 
+class Reds(Runtime):
+    """Says "car" where an image is red, pixel by pixel."""
+
+    spec = Halves.spec
+
+    def scores(self, images):
+        scores = np.zeros((*images.shape[:3], 4), np.float32)
+        scores[..., 1] = images[..., 0] - 128
+        return scores
+
+
 def halves(image):
     labels = np.ones(image.shape[:2], np.uint8)
     labels[:, image.shape[1] // 2 :] = 2
@@ -244,6 +255,29 @@ def test_georeferenced_files(tmp_path):
     ]
     found = json.loads((tmp_path / "out" / "a.geojson").read_text())["features"]
     assert found[0]["geometry"]["coordinates"][0][0] == [10.0, 50.0]
+
+
+def test_labels_of_larger_images_are_made_by_tiles(tmp_path):
+    pytest.importorskip("rasterio")
+    random = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name, size in (("large.png", (90, 120)), ("small.png", (40, 50))):
+        cv2.imwrite(str(tmp_path / "in" / name), random.integers(0, 256, (*size, 3)).astype(np.uint8))
+    png_header(tmp_path / "in" / "torn.png", 30000, 30000)
+    lines = []
+    predict = Predictor(Reds())
+    settings = {"progress": False, "log": lines.append, "max_pixels": 90 * 100, "outputs": ["labels"]}
+    written, failures = segment_files(predict, tmp_path / "in", tmp_path / "out", **settings)
+    assert [file.name for (file,) in written] == ["large.png", "small.png"]
+    assert [file.name for file, _ in failures] == ["torn.png"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["large.png", "small.png"]
+    for (file,) in written:
+        labels, palette = decode_label_png(file.read_bytes())
+        np.testing.assert_array_equal(labels, predict(read_image(tmp_path / "in" / file.name)))
+        assert palette[1].tolist() == [128, 0, 0]
+    _, failures = segment_files(predict, tmp_path / "in", tmp_path / "out", **{**settings, "only": ["car"]})
+    assert len(failures) == 2
+    assert "makes them by tiles" in failures[0][1]
 
 
 # Overlap ------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,10 @@ _KINDS = (
 )
 
 
+class TooManyBytes(ValueError):
+    """A file that is larger than what was to be read at most."""
+
+
 @contextlib.contextmanager
 def replacing(path):
     """A path to write at, beside `path` and of its kind, that takes its place when the block ends without an error.
@@ -53,12 +57,13 @@ def read_regular(path, most=None):
 
     Raises:
         FileNotFoundError, PermissionError, OSError: as the system tells.
-        ValueError: it is something else than a file, or larger; the message begins with the path.
+        TooManyBytes: it is larger; a ValueError.
+        ValueError: it is something else than a file; the message begins with the path.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
-            raise ValueError(f"{path} has {size} bytes, more than the {most} that are read at most")
+            raise TooManyBytes(f"{path} has {size} bytes, more than the {most} that are read at most")
         return file.read()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_deeplab.cli.shared import DATA, AnyModel, load_data
 from keras_deeplab.data.settings import CLASS_MAP, CLASS_MAP_HELP, DataOptions
+from keras_deeplab.inference.protocols import ScoringOptions
 from keras_deeplab.options import Options, nested, option, record
 
 HELP = "Score a model on a data set: IoU of each class and the mean."
@@ -13,6 +14,7 @@ HELP = "Score a model on a data set: IoU of each class and the mean."
 @record
 class Arguments(Options):
     network: AnyModel = nested(AnyModel)
+    scoring: ScoringOptions = nested(ScoringOptions)
     data: str = option(help=DATA, flag=None, metavar="DATA")
     split: str = option("val", "which split of it")
     limit: int | None = option(None, "number of images; by default all", minimum=1)
@@ -32,7 +34,8 @@ def run(arguments: Arguments) -> None:
             f"{arguments.network.model} doesn't tell its classes; they are taken to be those of the data, in its order "
             "(--classes names them)"
         )
-    matrix = evaluate(predict, source, limit=arguments.limit, class_map=arguments.class_map)
+    how = {**arguments.network.settings.values(), **arguments.scoring.values()}
+    matrix = evaluate(predict, source, limit=arguments.limit, class_map=arguments.class_map, **how)
     print(matrix.table())
     if arguments.json:
         write_whole(arguments.json, json.dumps(matrix.to_dict(), indent=1).encode())

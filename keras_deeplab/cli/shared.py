@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
+from keras_deeplab.inference.settings import InferenceOptions
 from keras_deeplab.options import (
     Kind,
     Names,
-    Numbers,
     OptionError,
     Options,
-    Size,
     in_flags,
     nested,
     option,
@@ -138,31 +137,14 @@ class AnyModel(Options):
     """A model that segments, whatever runs it."""
 
     model: str = option(help=f"{MODEL}, .tflite or .onnx file, or SavedModel folder", flag=None, metavar="MODEL")
-    output_stride: int | None = option(None, STRIDE, minimum=1)
-    input_size: Size | None = option(None, "what images are padded to, at the bottom and right")
-    scales: Numbers = option((1.0,), "average over scales of the image", above=0)
-    flip: bool = option(False, "whether to average over the mirrored image too")
     identity: Identity = nested(Identity)
-
-    threshold: float = option(
-        0.5,
-        "probability above which a class is there, where each is decided by itself or there are two",
-        above=0,
-        below=1,
-    )
+    settings: InferenceOptions = nested(InferenceOptions)
 
     def predictor(self) -> "Predictor":
         """A predictor whose record has the classes that are given, or its own."""
         from keras_deeplab.inference.predictor import predictor
 
-        predict = predictor(
-            self.model,
-            self.input_size,
-            self.output_stride,
-            scales=self.scales,
-            flip=self.flip,
-            threshold=self.threshold,
-        )
+        predict = predictor(self.model, **self.settings.values())
         if self.identity.given():
             own = Classes() if predict.spec is None else predict.spec.classes
             classes = self.identity.resolved(own, predict.num_labels)
@@ -206,7 +188,11 @@ class Images(Options):
     only: Names | None = option(None, "classes to keep; others become background, or ignored where there is none")
     merge: Any = option(None, "classes to take together under a new name", kind=SUMS)
     alpha: float = option(0.5, "weight of the colours in the overlay", minimum=0, maximum=1)
-    max_pixels: int = option(1 << 25, "of an image; larger ones are refused unread", minimum=1)
+    max_pixels: int = option(
+        1 << 25,
+        "of an image that is put to the model whole; with --write labels larger ones are cut into tiles, else refused",
+        minimum=1,
+    )
     reading: ImageOptions = nested(ImageOptions)
 
     @property

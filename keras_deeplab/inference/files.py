@@ -2,15 +2,16 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from keras_deeplab._helpers.files import read_regular, replacing, write_whole
+from keras_deeplab._helpers.files import TooManyBytes, read_regular, replacing, write_whole
 from keras_deeplab._helpers.progress import Progress
-from keras_deeplab.data.images import MAX_PIXELS, decoded
+from keras_deeplab.data.images import MAX_PIXELS, TooManyPixels, decoded
 from keras_deeplab.data.orientation import orientation_of
 from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
 from keras_deeplab.inference.answers import as_rgb, encode_png
@@ -72,7 +73,9 @@ def segment_files(
         palette: uint8 (N, 3) colours; None for those of `classes`.
         alpha: weight of the colours in the overlay.
         legend: whether a strip below the overlay names the classes that occur.
-        max_pixels: of an image; one with more is refused by its header, before it takes memory.
+        max_pixels: of an image that is put to the model whole. Of a larger one labels are made by tiles, where nothing
+            but labels of all classes is asked for and the predictor is a `Predictor`; else it is refused by its header,
+            before it takes memory.
         progress: whether to show how far it is.
         log: called with each line of text to print.
         reading: how the files become pixels: not turned, or scaled from more than 8 bits, as the model was trained.
@@ -98,19 +101,34 @@ def segment_files(
     for note in chosen.notes:
         log(note)
     root = os.path.commonpath([os.path.abspath(file.parent) for file in files])
+    by_tiles = hasattr(predictor, "runtime") and list(rows) == ["labels"] and not (only or merge)
     on_map = any(row.on_map for row in rows.values())
 
-    def read(file: Path) -> tuple[np.ndarray, Place | None]:
-        data = read_regular(file, max_pixels * channels * _PIXEL_BYTES + _HEADER_BYTES)
-        image = decoded(file, data, channels, reading.upright, reading.image_range, max_pixels)
+    def read(file: Path) -> tuple[np.ndarray, Place | None] | None:
+        try:
+            data = read_regular(file, max_pixels * channels * _PIXEL_BYTES + _HEADER_BYTES)
+            image = decoded(file, data, channels, reading.upright, reading.image_range, max_pixels)
+        except (TooManyPixels, TooManyBytes) as error:
+            if by_tiles:
+                return None
+            if not hasattr(predictor, "runtime"):
+                raise
+            raise ValueError(
+                f"{error}; outputs=['labels'] alone, without only= and merge=, makes them by tiles"
+            ) from error
         return image, _place(data, reading.upright) if on_map else None
 
-    def work(file: Path, found: tuple[np.ndarray, Place | None]) -> Result:
+    def work(file: Path, found: tuple[np.ndarray, Place | None] | None) -> Result | Path:
+        if found is None:
+            target = output_dir / f"{names[file]}.png"
+            return _labels_by_tiles(predictor, file, target, chosen.legend, reading, log)
         image, place = found
         name = Path(os.path.relpath(file, root)).as_posix()
         return Result(name, image, answer_of(image), chosen.legend, place, alpha, legend)
 
-    def write(file: Path, result: Result) -> tuple[tuple[Path, ...], list[Any]]:
+    def write(file: Path, result: Result | Path) -> tuple[tuple[Path, ...], list[Any]]:
+        if isinstance(result, Path):
+            return (result,), []
         made = [
             (output_dir / f"{names[file]}{end}", data)
             for row in rows.values()
@@ -198,7 +216,33 @@ def _place(data: bytes, upright: bool) -> Place | None:
     return place
 
 
-def _bytes_of(result: Result) -> int:
+def _labels_by_tiles(
+    predictor: Any, file: Path, target: Path, legend: Legend, reading: ImageOptions, log: Callable[[str], object]
+) -> Path:
+    from keras_deeplab.inference.tiles.raster import segment_raster
+
+    names = [legend.names[label] for label in legend.channels]
+    colors = [tuple(color) for color in legend.palette[: len(names)].tolist()]
+    classes = Classes(tuple(names), tuple(colors), legend.ignore_label) if names else Classes()
+    try:
+        found = segment_raster(
+            predictor,
+            file,
+            target,
+            classes=classes,
+            reading=reading,
+            progress=False,
+            log=lambda line: log(printable(line)),
+        )
+    except ValueError:  # of a damaged file: what was done of it is of no use to a later run
+        shutil.rmtree(target.with_name(f".{target.name}.tiles"), ignore_errors=True)
+        raise
+    return found.path
+
+
+def _bytes_of(result: Result | Path) -> int:
+    if isinstance(result, Path):
+        return 0
     answer = result.answer
     arrays = (result.image, answer.labels, answer.probabilities, answer.masks)
     return sum(array.nbytes for array in arrays if array is not None)

@@ -1,7 +1,7 @@
 """From images to answers, in one call: Keras models, checkpoints, SavedModels, TFLite and ONNX files, servers."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from keras_deeplab.inference import answers
 from keras_deeplab.inference.answers import Answer
+from keras_deeplab.inference.composition import composed
 from keras_deeplab.inference.runtimes import RUNTIMES, Runtime, open_file, runtime_of
 from keras_deeplab.inference.runtimes.base import LABELS
 from keras_deeplab.inference.runtimes.keras_model import KerasRuntime
-from keras_deeplab.inference.strategies import STRATEGIES, Strategy, WholeImage
-from keras_deeplab.options import size as pair_of
+from keras_deeplab.inference.settings import InferenceOptions
+from keras_deeplab.inference.strategies import STRATEGIES, Strategy, WholeImage, told
+from keras_deeplab.options import takes
 from keras_deeplab.serving.client import Client
 from keras_deeplab.specs import ModelSpec
 
@@ -32,6 +34,7 @@ class Predictor:
         runtime: maps images to scores, a `keras_deeplab.inference.runtimes.Runtime`.
         strategy: how an image is put to it, of `keras_deeplab.inference.strategies`; None for the whole image.
         threshold: of the probabilities of binary and multi-label models.
+        settings: the options that it was made with, None for one that was put together by hand.
 
     Attributes:
         spec: the model's record (`keras_deeplab.specs.ModelSpec`); None for a file of labels that has none.
@@ -40,12 +43,19 @@ class Predictor:
         name: what messages call the model.
     """
 
-    def __init__(self, runtime: Runtime, strategy: Strategy | None = None, threshold: float = 0.5):
+    def __init__(
+        self,
+        runtime: Runtime,
+        strategy: Strategy | None = None,
+        threshold: float = 0.5,
+        settings: InferenceOptions | None = None,
+    ):
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold must be a probability between 0 and 1, both excluded; received {threshold!r}")
         self.runtime = runtime
         self.strategy = WholeImage(runtime) if strategy is None else strategy
         self.threshold = float(threshold)
+        self.settings = settings
         self.spec: ModelSpec | None = runtime.spec
         self.name = runtime.name
         self.channels = runtime.channels
@@ -67,13 +77,26 @@ class Predictor:
         return self.strategy.input_size
 
     @property
+    def protocol(self) -> str:
+        """How an image is put to the model, in a line that stands beside every figure."""
+        spec = self.spec
+        parts = list(told(self.strategy))
+        if spec is not None and spec.output_stride is not None:
+            parts.append(f"output stride {spec.output_stride}")
+        if spec is not None and not spec.exclusive:
+            parts.append(f"threshold {self.threshold:g}")
+        return ", ".join(parts)
+
+    @property
     def num_labels(self) -> int | None:
         """How many labels there are, None where a file that returns labels doesn't tell."""
         return None if self.spec is None else self.spec.num_labels
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        batch, one = self._batch(images)
-        labels = self._labels(batch)
+        # A strategy that makes labels itself, so that it needn't hold all scores, takes images as they are.
+        by_itself = getattr(self.strategy, "labels", None)
+        batch, one = self._batch(images, by_itself is None)
+        labels = self._labels(batch) if by_itself is None else by_itself(self.runtime, batch, self.threshold)
         return labels[0] if one else labels
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -103,14 +126,15 @@ class Predictor:
             labels, probabilities, masks = labels[0], probabilities[0], masks[0]
         return Answer(labels, probabilities, masks, self.spec)
 
-    def _batch(self, images):
+    def _batch(self, images, as_float=True):
         images = np.asarray(images)
         if images.ndim not in (3, 4) or images.shape[-1] != self.channels or 0 in images.shape:
             shape = f"(H, W, {self.channels}) or (B, H, W, {self.channels})"
             raise ValueError(f"images must have shape {shape}, received {images.shape}")
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
             raise ValueError(f"images must be uint8 or floating point in 0..255, received dtype {images.dtype}")
-        return np.asarray(images if images.ndim == 4 else images[None], np.float32), images.ndim == 3
+        batch = images if images.ndim == 4 else images[None]
+        return np.asarray(batch, np.float32) if as_float else batch, images.ndim == 3
 
     def _labels(self, batch):
         height, width = batch.shape[1:3]
@@ -153,18 +177,17 @@ def _checked_labels(labels, images, name):
     return labels
 
 
+@takes(InferenceOptions)
 def predictor(
     model_or_path: Any,
     input_size: int | tuple[int, int] | None = None,
     output_stride: int | None = None,
     *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
     strategy: str | Callable[..., Strategy] | None = None,
-    threshold: float = 0.5,
     input_range: tuple[float, float] | None = None,
     num_threads: int | None = None,
     runtime: str | None = None,
+    **options: Any,
 ) -> Predictor:
     """A model or its file to a `Predictor`: images (H, W, 3) in 0..255 to labels (H, W), whatever runs inside.
 
@@ -174,61 +197,51 @@ def predictor(
             a `.keras` file; a `.tflite` file (float or quantised, logits or labels out); an `.onnx` file; a SavedModel
             folder, or a folder of numbered versions of one; else a checkpoint that `keras_deeplab.load` reads. A
             `Predictor` is returned as it is.
-        input_size: int or (height, width): images are padded to it with 127.5, at the bottom and right, and the
-            labels cropped again. Models of a fixed size set it themselves. None runs at the size of the image.
-        output_stride: for checkpoints that `keras_deeplab.load` reads; the other kinds have theirs built in.
-        scales: factors of image size whose probabilities are averaged, e.g. the papers'
-            (0.5, 0.75, 1.0, 1.25, 1.5, 1.75); models that give scores at any input size only.
-        flip: whether to average over the mirrored image as well; models that give scores only.
-        strategy: how an image is put to the model: a key of `keras_deeplab.inference.strategies.STRATEGIES`, or a
-            function from a runtime and an input size to a `Strategy`. None for `"whole"`, or `"scales"` where `scales`
-            or `flip` ask for it.
-        threshold: probability above which a class of a binary or multi-label model is there.
+        strategy: what puts images to the model, in the middle of what the options below ask for: a key of
+            `keras_deeplab.inference.strategies.STRATEGIES`, or a function from a runtime and an input size to a
+            `Strategy`. None for `"whole"`.
         input_range: (low, high) that 0..255 is mapped to, for TFLite files that don't normalise themselves.
             None means (0, 255); a quantised input that stands for -1..1 or 0..1 then gets the bytes as they are.
         num_threads: threads of the runtime of a `.tflite` or `.onnx` file; None for all cores.
         runtime: what runs such a file: `"litert"` (.tflite), `"onnxruntime"` (.onnx) or `"openvino"` (both); None for
             the first that fits.
+        {options}
+
+    Models of a fixed size set `input_size` themselves. What averages scores needs a model that gives them, and
+    `output_stride` one whose network is built here.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if an option doesn't apply to this kind of model, or the model is not one of images to labels.
     """
-    size = _size(input_size)
-    scales = tuple(float(scale) for scale in scales)
-    if not scales or not all(0.0 < scale < float("inf") for scale in scales):
-        raise ValueError(f"scales must be positive factors of the image's size, received {scales}")
-    several = {"scales": scales, "flip": bool(flip)} if scales != (1.0,) or flip else {}
+    settings = InferenceOptions.of(input_size=input_size, output_stride=output_stride, **options)
     if isinstance(model_or_path, Predictor):
-        given = {"input_size": input_size is not None, "output_stride": output_stride is not None}
-        given |= {"scales": scales != (1.0,), "flip": bool(flip)}
-        given |= {"strategy": strategy is not None, "threshold": threshold != 0.5}
+        given = {name: True for name in settings.overridden()} | {"strategy": strategy is not None}
         _refuse("a Predictor that is already made", given, "give it where the Predictor is made")
         return model_or_path
-    opened = _opened(model_or_path, size, output_stride, input_range, num_threads, runtime)
-    make = STRATEGIES["scales" if several else "whole"] if strategy is None else strategy
-    if isinstance(make, str):
-        if make not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, or a function; received {make!r}")
-        make = STRATEGIES[make]
-    return Predictor(opened, make(opened, size, **several), threshold)
+    opened = _opened(model_or_path, settings.input_size, settings.output_stride, input_range, num_threads, runtime)
+    base: Any = WholeImage if strategy is None else strategy
+    if isinstance(base, str):
+        if base not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, or a function; received {base!r}")
+        base = STRATEGIES[base]
+    return Predictor(opened, composed(opened, settings, base), settings.threshold, settings)
 
 
 def _opened(model_or_path, size, output_stride, input_range, num_threads, runtime):
     """The `Runtime` of whatever `predictor` takes."""
-    of_a_checkpoint = {"output_stride": output_stride is not None}
     of_a_file = {"runtime": runtime is not None, "input_range": input_range is not None}
     if isinstance(model_or_path, Runtime):
-        _refuse("a Runtime", of_a_checkpoint | of_a_file, "give it where the Runtime is made")
-        return model_or_path
+        _refuse("a Runtime", of_a_file, "give it where the Runtime is made")
+        return _at_its_own(model_or_path, output_stride)
     if isinstance(model_or_path, keras.Model):
-        _refuse("a keras.Model", of_a_checkpoint | of_a_file, "build or export the model for it")
-        return KerasRuntime(model_or_path, input_size=size)
+        _refuse("a keras.Model", of_a_file, "build or export the model for it")
+        return KerasRuntime(_restrided(model_or_path, output_stride), input_size=size)
     if isinstance(model_or_path, Client):
         from keras_deeplab.inference.runtimes.server import ServerRuntime
 
-        _refuse("a model on a server", of_a_checkpoint | of_a_file, "export the model with it")
-        return ServerRuntime(model_or_path)
+        _refuse("a model on a server", of_a_file, "export the model with it")
+        return _at_its_own(ServerRuntime(model_or_path), output_stride)
     if not isinstance(model_or_path, (str, os.PathLike)):
         raise ValueError(
             f"expected a keras.Model, a Predictor or a path, received {type(model_or_path).__name__}: {model_or_path!r}"
@@ -239,13 +252,12 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
         raise FileNotFoundError(f"there is no file {path}")
     if suffix in RUNTIMES:
         kind = {".tflite": "a TFLite file", ".onnx": "an ONNX file"}.get(suffix, f"a {suffix} file")
-        _refuse(kind, of_a_checkpoint, "export the model with it")
         options = {"num_threads": num_threads}
         if input_range is not None:
             if runtime_of(path, runtime) != "litert":
                 _refuse(kind, {"input_range": True}, "such files take images in 0..255 here")
             options["input_range"] = input_range
-        return open_file(path, runtime, **options)
+        return _at_its_own(open_file(path, runtime, **options), output_stride)
     if runtime is not None:
         raise ValueError(f"runtime {runtime!r} is for {' and '.join(RUNTIMES)} files; {path} is neither")
     if input_range is not None:
@@ -254,26 +266,37 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
 
     folder = saved_model.folder_of(path)
     if folder is not None:
-        _refuse("a SavedModel", of_a_checkpoint, "export the model with it")
-        return saved_model.SavedModelRuntime(folder)
-    if suffix == ".keras":
-        _refuse("a .keras file", of_a_checkpoint, "build the model with it")
+        return _at_its_own(saved_model.SavedModelRuntime(folder), output_stride)
     import keras_deeplab
 
+    if suffix == ".keras":
+        return KerasRuntime(_restrided(keras_deeplab.load(path), output_stride, str(path)), str(path), size)
     options = {} if output_stride is None else {"output_stride": output_stride}
     return KerasRuntime(keras_deeplab.load(path, **options), name=str(path), input_size=size)
+
+
+def _restrided(model, output_stride, name=None):
+    """The model at the output stride that is asked for."""
+    if output_stride is None:
+        return model
+    from keras_deeplab.models.strides import with_output_stride
+
+    return with_output_stride(model, output_stride, name)
+
+
+def _at_its_own(runtime, output_stride):
+    """A runtime whose graph is fixed; ValueError where another output stride is asked for than it tells."""
+    own = None if runtime.spec is None else runtime.spec.output_stride
+    if output_stride is None or own == output_stride:
+        return runtime
+    raise ValueError(
+        f"output_stride={output_stride} can't be chosen for {runtime.name}: its graph is fixed, "
+        f"{'and nothing tells its output stride' if own is None else f'at output stride {own}'}. Export the model with "
+        "it, or take the .keras file or checkpoint that it was exported from"
+    )
 
 
 def _refuse(kind, options, way_out):
     for name, given in options.items():
         if given:
             raise ValueError(f"{name} can't be chosen for {kind}; {way_out}")
-
-
-def _size(input_size):
-    if input_size is None:
-        return None
-    try:
-        return pair_of(input_size)
-    except (TypeError, ValueError):
-        raise ValueError(f"input_size must be a positive int or (height, width), received {input_size!r}") from None

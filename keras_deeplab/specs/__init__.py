@@ -278,6 +278,19 @@ class ModelSpec:
             classes = Classes(tuple(classes), None if colors is None else tuple(colors), self.classes.ignore_label)
         return replace(self, classes=classes)
 
+    def at_output_stride(self, output_stride: int) -> "ModelSpec":
+        """The same at another output stride, where atrous rates that it tells reach as many pixels.
+
+        >>> spec = ModelSpec(2, output_stride=16, settings={"atrous_rates": (6, 12, 18)})
+        >>> spec.at_output_stride(8).settings["atrous_rates"]
+        (12, 24, 36)
+        """
+        settings = dict(self.settings)
+        if settings.get("atrous_rates") and self.output_stride is not None:
+            scale = self.output_stride / output_stride
+            settings["atrous_rates"] = tuple(round(rate * scale) for rate in settings["atrous_rates"])
+        return replace(self, output_stride=output_stride, settings=settings)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {"format": FORMAT, **plain(asdict(self))}

@@ -47,13 +47,7 @@ class Plan:
         >>> Plan("torchvision", spec, (), None).at(16).settings["atrous_rates"]
         (6, 12, 18)
         """
-        if output_stride is None:
-            return self.spec
-        settings = dict(self.spec.settings)
-        if settings.get("atrous_rates"):
-            scale = self.spec.output_stride / output_stride
-            settings["atrous_rates"] = tuple(round(rate * scale) for rate in settings["atrous_rates"])
-        return replace(self.spec, output_stride=output_stride, settings=settings)
+        return self.spec if output_stride is None else self.spec.at_output_stride(output_stride)
 
     def with_channels(self, shapes):
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_deeplab.data import tiff
+from keras_deeplab.inference.rasters.reading import import_rasterio
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def place_of(data: bytes) -> Place | None:
     """
     if not tiff.is_georeferenced(data):
         return None
-    rasterio = _rasterio()
+    rasterio = import_rasterio("reading where a GeoTIFF lies")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -78,7 +79,7 @@ def place_of(data: bytes) -> Place | None:
 
 def geotiff(array: np.ndarray, place: Place, names: Sequence[str] = ()) -> bytes:
     """An array (H, W) or (H, W, bands) to the bytes of a GeoTIFF file at that place, with names of its bands."""
-    rasterio = _rasterio()
+    rasterio = import_rasterio("writing a GeoTIFF file")
     bands = array[..., None] if array.ndim == 2 else array
     height, width, count = bands.shape
     settings: dict[str, Any] = {"compress": "deflate", "predictor": 3 if bands.dtype.kind == "f" else 1}
@@ -99,15 +100,3 @@ def geotiff(array: np.ndarray, place: Place, names: Sequence[str] = ()) -> bytes
             if names:
                 file.descriptions = tuple(names)
         return memory.read()
-
-
-def _rasterio() -> Any:
-    try:
-        import rasterio
-        import rasterio.errors
-    except ImportError as error:
-        raise ImportError(
-            "a GeoTIFF's georeference is read and written by rasterio, which is not installed: "
-            "pip install 'keras_deeplab[rasters]'"
-        ) from error
-    return rasterio
