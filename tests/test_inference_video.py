@@ -135,6 +135,23 @@ def test_a_file_that_ends_early_is_told(tmp_path):
     assert "could be read: it may be cut short" in result.notes[0]
 
 
+def test_frames_that_come_unevenly_are_told(tmp_path, monkeypatch):
+    source = write(tmp_path / "in.avi")
+    read = Frames.read
+    uneven = {10: 0.4}
+
+    def late(self):
+        frame = read(self)
+        return frame and frame._replace(seconds=frame.seconds + uneven.get(round(frame.seconds * 25), 0))
+
+    monkeypatch.setattr(Frames, "read", late)
+    result = segment_video(squares, source, tmp_path / "out.avi", classes=CLASSES, progress=False)
+    assert "up to 0.40 s earlier or later" in result.notes[0]
+    uneven.clear()
+    result = segment_video(squares, source, tmp_path / "out.avi", classes=CLASSES, progress=False)
+    assert len(result.notes) == 1
+
+
 def test_what_makes_no_sense_is_refused_before_any_work(tmp_path):
     source = write(tmp_path / "in.mp4", 3)
     for output, options, message in (

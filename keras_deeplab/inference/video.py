@@ -142,7 +142,7 @@ def _write(
     progress: bool,
 ) -> None:
     """Segments and writes frames until there are no more, and fills in the result."""
-    times: list[float] = []  # of the first frame and of the last
+    began_at = late = 0.0  # when the first frame is shown, and how far others are from where one rate has them
 
     def read(number: int) -> Frame:
         frame = frames.read()
@@ -164,11 +164,13 @@ def _write(
         return frame, labels
 
     def write(number: int, made: tuple[Frame, np.ndarray]) -> None:
+        nonlocal began_at, late
         frame, labels = made
-        times[:] = [*times[:1], frame.seconds] if times else [frame.seconds]
+        began_at = frame.seconds if number == 0 else began_at
+        late = max(late, abs(frame.seconds - began_at - number / frames.rate))
         picture = paint(frame.image, labels)
         # A live frame stays until the next: as often as the time since the first asks for.
-        due = int((frame.seconds - times[0]) * frames.rate) + 1 if frames.live else file.count + 1
+        due = int((frame.seconds - began_at) * frames.rate) + 1 if frames.live else file.count + 1
         for _ in range(due - file.count):
             file.write(picture)
         result.frames += 1
@@ -195,23 +197,22 @@ def _write(
         file.close()
     result.written, result.rate, result.size = file.count, frames.rate, (file.height, file.width)
     if not frames.live:
-        result.notes += tuple(_doubts(result, frames, times[-1] - times[0], max_frames))
+        result.notes += tuple(_doubts(result, frames, late, max_frames))
     if result.size != shape:
         told = f"{shape[1]}x{shape[0]} became {file.width}x{file.height}"
         result.notes += (f"an odd side grew by a pixel, since the codec has none: {told}",)
 
 
-def _doubts(result: VideoResult, frames: Frames, lasts: float, max_frames: int | None) -> Iterator[str]:
-    """What is to be known of a file that isn't as one expects; `lasts` seconds from its first frame to its last."""
+def _doubts(result: VideoResult, frames: Frames, late: float, max_frames: int | None) -> Iterator[str]:
+    """What is to be known of a file that isn't as one expects; `late` are the seconds that a frame is off at most."""
     whole = not result.interrupted and (max_frames is None or result.frames < max_frames)
     if whole and frames.count is not None and result.frames < frames.count:
         read = f"{frames.name} tells {frames.count} frames, and {result.frames} could be read"
         yield f"{read}: it may be cut short or damaged"
-    shown = (result.frames - 1) / frames.rate
-    if result.frames > 1 and lasts > 0 and abs(lasts - shown) > 1.5 / frames.rate:
+    if late > 1.5 / frames.rate:
         yield (
-            f"the frames of {frames.name} don't come evenly: they last {lasts:.2f} s there, and {shown:.2f} s in the "
-            "result, which shows them at one rate"
+            f"the frames of {frames.name} don't come evenly: the result shows each once and all at one rate, up to "
+            f"{late:.2f} s earlier or later than there, so that sound may not fit"
         )
 
 
