@@ -12,8 +12,10 @@ import keras_deeplab
 from keras_deeplab import data
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.cli import COMMANDS, main
+from keras_deeplab.data.source import indexed
 from keras_deeplab.export import FORMATS, export_model, read_spec
 from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.inference.protocols import PROTOCOLS
 from keras_deeplab.inference.strategies import STRATEGIES
 from keras_deeplab.training.choices import LOSSES, SCHEDULES
 from keras_deeplab.training.recipes import RECIPES, recipe
@@ -21,7 +23,7 @@ from keras_deeplab.weights.sources import SOURCES
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^### An? ([a-z ]+)\n.*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE))
-REGISTRIES = (BACKBONES, SOURCES, data.READERS, LOSSES, SCHEDULES, RECIPES, STRATEGIES, FORMATS, COMMANDS)
+REGISTRIES = (BACKBONES, SOURCES, data.READERS, LOSSES, SCHEDULES, RECIPES, STRATEGIES, PROTOCOLS, FORMATS, COMMANDS)
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +44,8 @@ def add(name):
 
 
 def test_all_kinds_of_additions_are_told():
-    kinds = ["backbone", "checkpoint source", "data set", "loss", "schedule", "recipe", "strategy", "export format"]
-    assert list(BLOCKS) == [*kinds, "command"]
+    kinds = ["backbone", "checkpoint source", "data set", "loss", "schedule", "recipe", "strategy", "protocol"]
+    assert list(BLOCKS) == [*kinds, "export format", "command"]
 
 
 def test_a_backbone():
@@ -128,6 +130,16 @@ def test_a_strategy():
     predict = predictor(model, strategy="upside_down")
     assert isinstance(predict.strategy, names["UpsideDown"])
     np.testing.assert_array_equal(predict(image), predictor(model)(image[::-1])[::-1])
+
+
+def test_a_protocol():
+    add("backbone")
+    add("protocol")
+    model = keras_deeplab.DeepLabV3("tiny_net", num_classes=3, filters=8)
+    image = np.zeros((32, 48, 3), np.uint8)
+    source = indexed("one", ["a", "b", "c"], 1, lambda _: (image, image[..., 0], "it"))
+    told = keras_deeplab.evaluate(model, source, protocol="mine", progress=False).protocol
+    assert told.startswith("mine: windows of 64x64 every 43x43 pixels (mean of scores), mirrored too")
 
 
 def test_an_export_format(tmp_path):

@@ -23,6 +23,7 @@ COMMANDS: Registry = Registry(
         "check-data": "keras_deeplab.cli.check_data",
         "import-data": "keras_deeplab.cli.import_data",
         "evaluate": "keras_deeplab.cli.evaluate",
+        "tune-crf": "keras_deeplab.cli.tune_crf",
         "predict": "keras_deeplab.cli.predict",
         "video": "keras_deeplab.cli.video",
         "tiles": "keras_deeplab.cli.tiles",
