@@ -159,6 +159,8 @@ def labels_by(spec: ModelSpec | None, threshold: float) -> Callable[[np.ndarray,
     def labels_of(scores: np.ndarray, returns: str) -> np.ndarray:
         if returns == LABELS or spec is None:
             return scores[..., 0].astype(np.uint8 if scores.max(initial=0) < 256 else np.int32)
+        if spec.exclusive:  # as there, without a way to a tensor and back for every row
+            return scores.argmax(-1).astype(spec.label_dtype)
         return keras.ops.convert_to_numpy(answers.labels_of(scores, spec, returns, threshold))
 
     return labels_of

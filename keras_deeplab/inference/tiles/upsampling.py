@@ -4,17 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_deeplab.inference.tiles.bilinear import Taps, taps
-
-_PIXELS = 1 << 17  # whose scores are made at once
-_ROWS = 1 << 22  # pixels whose corners are compared at once
+from keras_deeplab.inference.tiles.bilinear import taps
 
 
 class Upsampling:
     """Scores (h, w, C) to labels (H, W) as they are after a bilinear resize to the image's size.
 
     Where the four positions around a pixel have one label, the pixel has it, for a bilinear mean keeps the order of
-    what has the same order at all four. The scores of the others are computed.
+    what has the same order at all four. The scores of the others are computed, as TensorFlow's ResizeBilinear does:
+    along rows, then between them.
 
     Args:
         grid: (h, w).
@@ -32,6 +30,7 @@ class Upsampling:
     ) -> None:
         self._rows, self._columns = (taps(*pair, align_corners, 0, pair[1]) for pair in zip(grid, size, strict=True))
         self._labels_of = labels_of
+        self._width = size[1]
 
     def rows_of(self, positions: int) -> int:
         """How many rows of the image the first `positions` rows of scores suffice for."""
@@ -43,53 +42,48 @@ class Upsampling:
 
     def labels(self, scores: np.ndarray, first: int, top: int, bottom: int) -> np.ndarray:
         """Rows of scores (n, w, C) from position `first` on to the labels of the rows `top` to `bottom`, excluded."""
-        if self._labels_of is None:
-            return self._scores(scores, first, top, bottom)
-        coarse = self._labels_of(scores)
-        step = max(1, _ROWS // len(self._columns.before))
-        parts = [self._few(scores, coarse, first, row, min(row + step, bottom)) for row in range(top, bottom, step)]
-        return np.concatenate(parts) if parts else np.empty((0, len(self._columns.before)), coarse.dtype)
-
-    def _scores(self, scores: np.ndarray, first: int, top: int, bottom: int) -> np.ndarray:
-        found = np.empty((bottom - top, len(self._columns.before), scores.shape[-1]), scores.dtype)
-        for row in range(top, bottom):
-            rows = (self._rows.before[row] - first, self._rows.behind[row] - first)
-            columns = self._columns
-            upper, lower = (
-                _mix(scores[each, columns.before], scores[each, columns.behind], columns.share) for each in rows
-            )
-            found[row - top] = _mix(upper, lower, self._rows.share[row : row + 1])
+        coarse = None if self._labels_of is None else self._labels_of(scores)
+        kind = scores if coarse is None else coarse
+        found = np.empty((bottom - top, self._width, *kind.shape[2:]), kind.dtype)
+        row = top
+        while row < bottom:
+            before, behind = self._rows.before[row], self._rows.behind[row]
+            same = row + 1
+            while same < bottom and self._rows.before[same] == before and self._rows.behind[same] == behind:
+                same += 1
+            part, pair = found[row - top : same - top], [before - first, behind - first]
+            self._between(part, scores[pair], None if coarse is None else coarse[pair], self._rows.share[row:same])
+            row = same
         return found
 
-    def _few(self, scores: np.ndarray, coarse: np.ndarray, first: int, top: int, bottom: int) -> np.ndarray:
-        rows, columns = Taps(*(each[top:bottom] for each in self._rows)), self._columns
-        rows = Taps(rows.before - first, rows.behind - first, rows.share)
-        labels_of = self._labels_of
-        assert labels_of is not None
-        found = np.ascontiguousarray(coarse[rows.before][:, columns.before])
-        corners = [coarse[down][:, across] for down in rows[:2] for across in columns[:2]][1:]
-        mixed = np.zeros(found.shape, bool)
-        for corner in corners:
-            mixed |= corner != found
-        places = np.flatnonzero(mixed)
-        for start in range(0, len(places), _PIXELS):
-            down, across = np.divmod(places[start : start + _PIXELS], found.shape[1])
-            found.flat[places[start : start + _PIXELS]] = labels_of(
-                _between(scores, Taps(*(each[down] for each in rows)), Taps(*(each[across] for each in columns)))
-            )
-        return found
-
-
-def _between(scores: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
-    """The scores (n, C) of n pixels, in the order of TensorFlow's ResizeBilinear."""
-    upper, lower = (
-        _mix(scores[down, columns.before], scores[down, columns.behind], columns.share) for down in rows[:2]
-    )
-    return _mix(upper, lower, rows.share)
+    def _between(self, found: np.ndarray, scores: np.ndarray, coarse: np.ndarray | None, shares: np.ndarray) -> None:
+        """Fills rows between two rows of scores (2, w, C), and of their labels (2, w), by the second one's shares."""
+        before, behind, share = self._columns
+        if coarse is None:
+            places = np.arange(self._width)
+        else:
+            label = coarse[0][before]
+            others = (coarse[0][behind], coarse[1][before], coarse[1][behind])
+            places = np.flatnonzero(np.logical_or.reduce([other != label for other in others]))
+            found[:] = label
+        if not len(places):
+            return
+        upper, lower = (
+            _mix(each.take(before[places], 0), each.take(behind[places], 0), share[places, None]) for each in scores
+        )
+        lower -= upper
+        for row, each in zip(found, shares, strict=True):
+            values = lower * each
+            values += upper
+            if coarse is None or self._labels_of is None:
+                row[:] = values
+            else:
+                row[places] = self._labels_of(values)
 
 
 def _mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Between one and the other, which is overwritten."""
     other -= one
-    other *= share[:, None]
+    other *= share
     other += one
     return other
