@@ -311,6 +311,7 @@ def test_several_classes_a_pixel_are_decided_anew():
         ({"merge": {"x": ["car"], "y": ["car"]}}, "'car' twice"),
         ({"merge": {"person": ["car", "bus"]}}, "another class"),
         ({"merge": {"vehicle": ["car", "bus"]}, "only": ["bus"]}, "part of 'vehicle'"),
+        ({"merge": {"vehicle": ["car", "bus"]}, "only": ["car"]}, "part of 'vehicle'"),
     ],
 )
 def test_classes_that_cannot_be(options, message):

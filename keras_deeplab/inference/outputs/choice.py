@@ -67,7 +67,7 @@ def choose(legend: Legend, only: Sequence[str] = (), merge: Mapping[str, Sequenc
             joined[label] = name
             owner[label] = target
     names = legend.with_names(renamed, legend.channels)
-    gone = {label: joined[label] for label in joined if owner[label] != label}
+    gone = {legend.names[label]: name for label, name in joined.items() if legend.names[label] not in merge}
     kept = {_label(name, names, "only", gone) for name in only}
     # Of classes that don't exclude each other none is what the others leave.
     known = enumerate(names.names if legend.exclusive else ())
@@ -139,14 +139,14 @@ def _mapping(legend: Legend, table: np.ndarray, members: Sequence[np.ndarray]) -
     return mapped
 
 
-def _label(name: str, legend: Legend, option: str, gone: Mapping[int, str] | None = None) -> int:
+def _label(name: str, legend: Legend, option: str, gone: Mapping[str, str] | None = None) -> int:
     """The label of a class by its name, or by its number where no class has such a name."""
+    if gone and name in gone:
+        raise ValueError(f"{option}= has the class {name!r}, which is part of {gone[name]!r}: give that instead")
     known = [legend.names[label] for label in legend.channels] or list(legend.names)
     label = legend.names.index(name) if name in legend.names else None
     if label is None and name.isdecimal() and int(name) < len(legend.names):
         label = int(name)
     if label is None or (legend.channels and label not in legend.channels):
         raise ValueError(f"{option}= has an unknown class {name!r}{near(name, known, known=True)}")
-    if gone and label in gone:
-        raise ValueError(f"only= has the class {name!r}, which is part of {gone[label]!r}: give that instead")
     return label
