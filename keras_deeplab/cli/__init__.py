@@ -25,6 +25,7 @@ COMMANDS: Registry = Registry(
         "evaluate": "keras_deeplab.cli.evaluate",
         "tune-crf": "keras_deeplab.cli.tune_crf",
         "predict": "keras_deeplab.cli.predict",
+        "video": "keras_deeplab.cli.video",
         "tiles": "keras_deeplab.cli.tiles",
         "export-saved-model": "keras_deeplab.cli.export_saved_model",
         "serving-config": "keras_deeplab.cli.serving_config",

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data import glance
 from keras_deeplab.data.images import EXTENSIONS, decoded, image_size
 from keras_deeplab.data.mask_codes import LabelReader
@@ -279,11 +280,11 @@ def pair_reader(
 
     def read_pair(index):
         name, image_file, mask_file = pairs[index]
-        data = image_file.read_bytes()
+        data = read_regular(image_file)
         image = decoded(image_file, data, channels, reading.upright, reading.image_range)
         if mask_file is None:
             return image, np.zeros(image.shape[:2], np.uint8), name
-        stored = mask_file.read_bytes()
+        stored = read_regular(mask_file)
         try:
             label = labels_of(*decode_mask(stored, reading.upright))
         except ValueError as error:

@@ -146,6 +146,18 @@ def write_label_png(path: str | os.PathLike, labels: np.ndarray, palette: np.nda
 
     Args:
         path: where to; a file there is replaced.
+        labels, palette: as of `label_png`.
+
+    Raises:
+        ValueError: the labels or the palette don't fit.
+    """
+    write_whole(path, label_png(labels, palette))
+
+
+def label_png(labels, palette=None):
+    """Map labels (H, W) to the bytes of a paletted 8-bit PNG file whose stored numbers are the labels.
+
+    Args:
         labels: (H, W) integer array of values 0..255.
         palette: (N, 3) uint8 colours of labels 0 to N - 1, or None for `voc_palette()`.
 
@@ -169,10 +181,7 @@ def write_label_png(path: str | os.PathLike, labels: np.ndarray, palette: np.nda
     rows[:, 1:] = labels
     header = struct.pack(">IIBBBBB", width, height, 8, _PALETTE, 0, 0, 0)
     contents = zlib.compress(rows.tobytes(), 6)
-    write_whole(
-        path,
-        _png([(b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", contents), (b"IEND", b"")]),
-    )
+    return _png([(b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", contents), (b"IEND", b"")])
 
 
 def label_reader(
