@@ -22,7 +22,18 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-BAD = ("empty", "text", "cut short", "30000x30000", "pipe", "loop", "link to nothing", "folder", "unreadable", "checksum")
+BAD = (
+    "empty",
+    "text",
+    "cut short",
+    "30000x30000",
+    "pipe",
+    "loop",
+    "link to nothing",
+    "folder",
+    "unreadable",
+    "checksum",
+)
 
 
 def make_images(folder, count=1000, bad=50, seed=0):

@@ -234,11 +234,13 @@ def test_killed_and_restarted(tmp_path):
     assert asked(log) == [*range(10)]  # none of them twice
     assert (summary.answered, summary.before, summary.failed) == (10, 4, 0)
     segment(by_red, [tmp_path / "images"], whole, masks=masks)
-    files = {file.relative_to(whole) for file in whole.rglob("*") if file.is_file()} - {(whole / "summary.json").name}
-    assert {file.relative_to(killed) for file in killed.rglob("*") if file.is_file()} >= files
-    for file in files:
-        if file.name != "summary.json":  # which tells how many were there before
-            assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
+    there, expected = (
+        {file.relative_to(run): file.read_bytes() for file in run.rglob("*") if file.is_file()}
+        for run in (killed, whole)
+    )
+    assert json.loads(there.pop(Path("summary.json")))["before"] == 4
+    assert json.loads(expected.pop(Path("summary.json")))["before"] == 0
+    assert there == expected
 
 
 def test_settings_that_differ_are_refused_before_anything_runs(tmp_path):
@@ -253,6 +255,14 @@ def test_settings_that_differ_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match="no option --runer: did you mean 'runner'"):
         segment_many(by_red, [str(tmp_path / "images")], options, model={}, pipeline_options=["--runer=Flink"])
     assert not (tmp_path / "other").exists()
+
+
+def test_masks_of_0_and_255_are_asked_about(tmp_path):
+    write_images(tmp_path, [1])
+    write_label_png(tmp_path / "masks/1.png", np.full((10, 12), 255, np.uint8))
+    with pytest.raises(ValueError, match=r"hold 0 and 255 alone.*mask_encoding"):
+        segment(by_red, [tmp_path / "images"], tmp_path / "run", masks=str(tmp_path / "masks"))
+    assert not (tmp_path / "run").exists()
 
 
 # Records and stores -----------------------------------------------------------------------------------------------

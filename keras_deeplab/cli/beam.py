@@ -64,6 +64,11 @@ def run(arguments: Arguments) -> int:
     )
     if summary.matrix is not None:
         print(summary.matrix.table())
+        if (summary.matrix.matrix.sum(1) > 0).sum() == 1:
+            print(
+                "the masks hold one class alone, and what they ignore: where 255 means the second class, "
+                "--mask-encoding binary reads it so"
+            )
     before = f", {summary.before} of them before" if summary.before else ""
     print(f"{summary.answered} images answered{before}: {arguments.many.output_dir}")
     if summary.failed:

@@ -110,8 +110,8 @@ class Ledger:
     def summary(self) -> dict[str, Any]:
         return json.loads(places.read(self.place(SUMMARY)))
 
-    def failures(self) -> Iterator[dict[str, str]]:
-        yield from map(json.loads, places.read(self.place(FAILURES)).splitlines())
+    def confusion(self) -> dict[str, Any]:
+        return json.loads(places.read(self.place(CONFUSION)))
 
     def _row(self, name: str) -> str:
         return self.place("rows", f"{name}.json")

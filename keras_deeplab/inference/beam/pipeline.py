@@ -5,10 +5,12 @@ the number of images.
 """
 
 import errno
+import itertools
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -17,6 +19,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
+from keras_deeplab.data.mask_files import readable, refuse_black_and_white
 from keras_deeplab.inference.answers import Answer
 from keras_deeplab.inference.beam import places
 from keras_deeplab.inference.beam.handler import SegmentationHandler, Unanswered
@@ -99,6 +102,8 @@ def segment_many(
     masks = options.masks if options.masks in (None, RECORD) else places.absolute(options.masks or "")
     reading = reading_of(options.reading, predict.channels, predict.num_labels, masks, max_pixels=options.max_pixels)
     scoring = None if masks is None else _scoring(spec, reading, masks)
+    if scoring is not None:
+        _refuse_black_and_white(reading, scoring)
     classes = Classes() if spec is None else spec.classes
     ledger = Ledger(folder, options.probabilities, np.array(classes.palette(256), np.uint8))
     ledger.begin({"model": dict(model), "root": found.root, **options.to_json(), "masks": masks})
@@ -118,12 +123,11 @@ def segment_many(
         _ready.pop(key, None)
     if state is not None and state != PipelineState.DONE:
         raise OSError(f"the pipeline ended in the state {state}; the same command continues it")
-    told = ledger.summary()
     matrix = None
     if scoring is not None:
         matrix = scoring.matrix()
-        matrix.matrix = np.array(told.pop("matrix"), np.int64)
-    return Summary(**{name: told[name] for name in ("answered", "before", "failed")}, matrix=matrix)
+        matrix.matrix = np.array(ledger.confusion()["matrix"], np.int64)
+    return Summary(**ledger.summary(), matrix=matrix)
 
 
 def assemble(pipeline: Any, read: "Read", handler: Any, write: "Write", close: "Close") -> None:
@@ -191,8 +195,12 @@ class Read(beam.DoFn):
             if done is not None:
                 return beam.pvalue.TaggedOutput(FINISHED, json.dumps(done))
             for place, stamp in ((item.place, item.stamp), (mask, mask_stamp)):
-                if stamp is not None and stamp[0] > self.reading.most_bytes():
-                    raise ValueError(f"{place} has {stamp[0]} bytes, more than an image within max_pixels= has")
+                most = self.reading.most_bytes()
+                if stamp is not None and stamp[0] > most:
+                    raise ValueError(
+                        f"{place} has {stamp[0]} bytes, and {most} are read at most; max_pixels= (--max-pixels) sets "
+                        "the limit"
+                    )
             data = places.read(item.place)
             image = self.reading.image(data, item.place)
             truth = None if mask is None else self.reading.truth(places.read(mask), mask, data, image)
@@ -274,12 +282,10 @@ class Close:
 
     def __call__(self, rows: list[str], failures: list[str], before: int) -> None:
         failures = sorted(set(failures))  # a pattern's double finds the same again
-        summary: dict[str, Any] = {"answered": len(rows), "before": before, "failed": len(failures)}
         confusion = None
         if self.scoring is not None:
-            total = self.scoring.total([json.loads(row)["counts"] for row in rows])
-            confusion = total.to_dict()
-            summary["matrix"] = confusion["matrix"]
+            confusion = self.scoring.total(json.loads(row)["counts"] for row in rows).to_dict()
+        summary = {"answered": len(rows), "before": before, "failed": len(failures)}
         self.ledger.close(rows, failures, summary, confusion)
 
 
@@ -304,6 +310,20 @@ def _scoring(spec: ModelSpec | None, reading: Reading, masks: str) -> Scoring:
     own = Classes() if spec is None else spec.classes
     matrix, table = matrix_of(spec, Classes(own.names, own.colors, IGNORED), reading.num_classes, None, masks)
     return Scoring(matrix.num_classes, matrix.ignore_label, matrix.classes, table)
+
+
+def _refuse_black_and_white(reading: Reading, scoring: Scoring) -> None:
+    """Raise where the first masks of a folder are all 0 and 255, which leaves nothing to score but class 0.
+
+    Raises:
+        ValueError: so it is, and nobody said that the numbers are the labels.
+    """
+    if reading.coding.get("encoding", "auto") != "auto" or reading.coding.get("colors") or reading.masks == RECORD:
+        return
+    masks = str(reading.masks)
+    if not places.scheme(masks):
+        first = itertools.islice(sorted(Path(masks).rglob("*.png")), 100)
+        refuse_black_and_white(readable(first), scoring.classes or (), masks)
 
 
 def _pipeline_options(words: Sequence[str]) -> PipelineOptions:

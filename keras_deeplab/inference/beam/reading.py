@@ -1,6 +1,6 @@
 """The bytes of an image file to its pixels, those of its mask to labels, and predicted labels to counts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,7 @@ class Scoring:
         matrix.update(truth if self.table is None else self.table[truth], labels)
         return [[int(a), int(b), int(matrix.matrix[a, b])] for a, b in np.argwhere(matrix.matrix)]
 
-    def total(self, counts: Sequence[Sequence[Sequence[int]]]) -> ConfusionMatrix:
+    def total(self, counts: Iterable[Sequence[Sequence[int]]]) -> ConfusionMatrix:
         """The matrix of all images from the counts of each."""
         matrix = self.matrix()
         for each in counts:
@@ -93,8 +93,8 @@ class Reading:
         return image
 
     def most_bytes(self) -> int:
-        """What no image file within the limit of pixels exceeds: numbers of 64 bits, as .npy files may hold."""
-        return 8 * max(4, self.channels) * self.max_pixels + (1 << 20)
+        """Of how many bytes a file may be: what 16 bits for each number of the largest image come to."""
+        return 2 * max(4, self.channels) * self.max_pixels + (1 << 20)
 
     def truth(self, data: bytes, name: str, file: bytes, image: np.ndarray) -> np.ndarray:
         """The bytes of a mask file to labels (H, W) uint8, 255 ignored, of the image's size.
