@@ -3,8 +3,8 @@
     python benchmarks/beam_folder.py WORK_FOLDER [-- BEAM_OPTION ...]
 
 Bad are files that are empty, text, cut short, or declare 30000x30000 pixels, and what is no file: pipes, links that
-lead to themselves or to nothing, folders. The model is a small one with random weights, made here too. The command runs twice:
-the second finds all finished.
+lead to themselves or to nothing, folders. The model is a small one with random weights, made here too. The command runs
+twice: the second finds all finished.
 """
 
 import argparse

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,26 @@ def test_images_of_one_size_are_run_at_once(beam):
     assert [result.inference for result in results[3:]] == ["RuntimeError: 13 rows bring bad luck"] * 2
     with pytest.raises(RuntimeError, match="bad luck"):
         SegmentationHandler(by_red).run_inference(images[3:], Loaded(Predictor(runtime)))
+
+
+def test_a_model_is_asked_by_one_thread_at_a_time(beam):
+    from keras_deeplab.inference.beam.handler import Loaded
+
+    class Busy(ByRed):
+        busy = False
+
+        def scores(self, images):
+            assert not self.busy
+            self.busy = True
+            time.sleep(0.01)
+            self.busy = False
+            return super().scores(images)
+
+    loaded = Loaded(Predictor(Busy()))
+    images = sample(1)[0][None]
+    with ThreadPoolExecutor(4) as pool:
+        asks = [pool.submit(ask, images) for ask in [loaded.labels, loaded.answer] * 4]
+    assert all(ask.exception() is None for ask in asks)
 
 
 def test_answers_have_probabilities(beam):
