@@ -245,7 +245,7 @@ def test_killed_and_restarted(tmp_path):
         f"make = functools.partial(by_red, {str(log)!r}, stop_after=4)\n"
         f"segment(make, [{str(tmp_path / 'images')!r}], {str(killed)!r}, masks={str(tmp_path / 'masks')!r})\n"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, timeout=600, check=False)
     assert done.returncode == 9, done.stderr.decode()[-2000:]
     before = asked(log)
     assert len(before) == 4
