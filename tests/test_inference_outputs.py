@@ -324,6 +324,3 @@ def test_the_helps_name_every_output():
     from keras_deeplab.options import options
 
     assert all(name in options(Images)["write"].help for name in OUTPUTS)
-    from keras_deeplab.data.images import MAX_PIXELS
-
-    assert options(Images)["max_pixels"].default == MAX_PIXELS
