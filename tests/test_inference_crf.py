@@ -347,7 +347,7 @@ def test_refined_scores_are_the_marginals_of_the_models_probabilities():
 def test_refined_stands_behind_other_strategies():
     image, probabilities, _ = scene()
     runtime = Fixed(np.log(probabilities))
-    strategy = Refined(SeveralScales(runtime, flip=True))
+    strategy = Refined(SeveralScales(WholeImage(runtime), runtime, flip=True))
     found = Predictor(runtime, strategy).probabilities(image)
     mirrored = (probabilities + probabilities[:, ::-1]) / 2
     np.testing.assert_allclose(found, dense_crf(image, mirrored), atol=1e-5)
@@ -457,5 +457,7 @@ def test_tune_crf_writes_what_crf_reads(tmp_path, monkeypatch, capsys):
     assert rows[0]["crf"] == best.text()
     assert len(rows) == 2
     assert rows[0]["mean_iou"] >= rows[1]["mean_iou"]
+    assert main([*words, "--crf", "v2_vgg16"]) == 1
+    assert "--crf is what is searched here" in capsys.readouterr().err
     assert main(["tune-crf", "model.keras", "synthetic", "--output", str(tmp_path / "no" / "crf.json")]) == 1
     assert "no folder" in capsys.readouterr().err

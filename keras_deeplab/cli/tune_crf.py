@@ -67,7 +67,7 @@ def run(arguments: Arguments) -> None:
 
     from keras_deeplab._helpers.files import in_a_folder, write_whole
 
-    if getattr(arguments.network, "crf", None) is not None:
+    if arguments.network.settings.crf is not None:
         raise OptionError("{crf} is what is searched here: leave it out")
     output = in_a_folder(arguments.output)  # refused before any work
     source = load_data(arguments.data, arguments.split, arguments.reading)
@@ -80,6 +80,7 @@ def run(arguments: Arguments) -> None:
         print(line)
     told = {
         "model": arguments.network.model,
+        "inference": arguments.network.settings.to_json(),
         "data": arguments.data,
         "split": arguments.split,
         "images": min(arguments.limit, source.num_examples),
