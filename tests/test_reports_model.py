@@ -15,6 +15,7 @@ from PIL import Image
 from keras_deeplab.cli import main
 from keras_deeplab.data.source import indexed
 from keras_deeplab.inference.predictor import Predictor
+from keras_deeplab.inference.protocols import ScoringOptions
 from keras_deeplab.inference.runtimes import Runtime
 from keras_deeplab.metrics import BoundaryIoU, Calibration, ConfusionMatrix, TrimapCurve
 from keras_deeplab.reports.model import write_model_report
@@ -222,12 +223,28 @@ def test_two_models_are_compared_on_the_same_images(tmp_path):
     told = json.loads(figures.read_text("utf-8"))
     assert [each["model"] for each in told] == ["one", "other"]
     assert told[0]["mean_iou"] == found[0].matrix.mean_iou
+    assert told[0]["protocol"] == found[0].protocol == "whole image"
     assert told[1]["boundary"]["mean_iou"] == found[1].boundary.mean_iou
     assert told[0]["trimap"]["widths"][0] == 1
     same = model_page(
         measure({"one": Predictor(Reader()), "two": Predictor(Reader())}, source(), progress=False), source()
     )
     assert "these images don&#x27;t tell which is better" in same.html()
+
+
+def test_a_part_of_each_image_is_scored_and_shown():
+    scoring = ScoringOptions(centre_crop=(20, 30))
+    (found,) = measure({"m": Predictor(Reader())}, source(), scoring=scoring, progress=False)
+    whole, predict = ConfusionMatrix(4), Predictor(Reader())
+    for index in range(COUNT):
+        image, label = scoring.sample(*sample(index)[:2])
+        assert label.shape == (20, 30)
+        whole.update(label, predict(image))
+    np.testing.assert_array_equal(found.matrix.matrix, whole.matrix)
+    assert "cut to its centre of 20x30 (mask too)" in found.protocol
+    html = model_page([found], source(), scoring=scoring).html()
+    assert f"Protocol: {found.protocol}" in html
+    assert 'viewBox="0 0 30 20"' in html
 
 
 def test_models_of_different_classes_are_not_compared():
@@ -321,6 +338,7 @@ def test_the_command_writes_the_page_of_a_model(tmp_path, model_file, capsys):
         (["{run}", "synthetic"], "DATA is for a model: give it as --data"),
         (["{run}", "--compare", "{model}"], "--compare is for a model, not for a run's folder"),
         (["{run}", "--flip"], "--flip is for a model, not for a run's folder"),
+        (["{run}", "--protocol", "torchvision"], "--protocol is for a model, not for a run's folder"),
         (["{run}", "--pictures", "2"], "--pictures is for --data, which isn't given"),
         (["{folder}"], "has no history.jsonl: name the folder of a run"),
         (["{folder}/nothing.keras", "synthetic"], "there is no file"),

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_deeplab.cli.shared import DATA, MODEL, AnyModel, load_data
 from keras_deeplab.data.settings import CLASS_MAP, CLASS_MAP_HELP, DataOptions
+from keras_deeplab.inference.protocols import ScoringOptions
 from keras_deeplab.options import OptionError, Options, nested, option, record
 
 HELP = (
@@ -64,6 +65,7 @@ class Arguments(Options):
     split: str = option("val", "which split of the data set")
     run: OfARun = nested(OfARun)
     of_model: OfAModel = nested(OfAModel)
+    scoring: ScoringOptions = nested(ScoringOptions)
     reading: DataOptions = nested(DataOptions)
 
 
@@ -96,9 +98,8 @@ def _of_a_run(arguments: Arguments) -> None:
             "pictures in the run's page, or name the run's best.keras to report on it",
             folder=folder,
         )
-    _refuse(
-        {**arguments.subject.asked(), **arguments.of_model.asked()}, "{name} is for a model, not for a run's folder"
-    )
+    others = {**arguments.scoring.asked(), **arguments.subject.asked(), **arguments.of_model.asked()}
+    _refuse(others, "{name} is for a model, not for a run's folder")
     if arguments.run.data is None:
         _refuse({**arguments.run.asked(), **arguments.reading.given()}, "{name} is for {data}, which isn't given")
     else:
@@ -127,6 +128,7 @@ def _of_a_model(arguments: Arguments) -> None:
         limit=settings.limit,
         class_map=settings.class_map,
         around=settings.trimap or "labels",
+        scoring=arguments.scoring,
         figures=settings.json,
     )
     for measured in found:

@@ -15,7 +15,9 @@ import numpy as np
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline
-from keras_deeplab.inference.evaluation import matrix_of
+from keras_deeplab.inference.evaluation import matrix_of, protocol_of
+from keras_deeplab.inference.protocols import EvaluationOptions, ScoringOptions
+from keras_deeplab.inference.settings import InferenceOptions
 from keras_deeplab.metrics import BoundaryIoU, Calibration, ConfusionMatrix, ImageScores, TrimapCurve
 from keras_deeplab.reports.model.cells import TopImages
 from keras_deeplab.specs import Classes
@@ -29,7 +31,7 @@ class Measured:
     Attributes:
         name, title: of the model: in full, and what the page calls it: the end of a path, or of two models A and B.
         predict: what predicted, a `Predictor` or a function from an image to labels.
-        protocol: how an image was put to it, a line; "" where nothing tells.
+        protocol: what was scored and how an image was put to the model, a line.
         matrix, trimap, boundary, images: the metrics, see `keras_deeplab.metrics`.
         calibration: likewise; None where the model gives labels alone.
         cells: which images have the most pixels of each cell of the matrix.
@@ -42,7 +44,7 @@ class Measured:
     def __init__(self, name: str, predict: Predict, source: Any, class_map: Any = None, around: str = "labels") -> None:
         self.name = self.title = name
         self.predict = predict
-        self.protocol = str(getattr(predict, "protocol", ""))
+        self.protocol = ""
         classes: Classes = source.classes_spec
         spec = getattr(predict, "spec", None)
         self.matrix, self.table = matrix_of(spec, classes, source.num_classes, class_map, source.name)
@@ -102,7 +104,6 @@ class Measured:
         """The figures as plain numbers and lists, for JSON."""
         return {
             "model": self.name,
-            "protocol": self.protocol,
             "images": len(self.names),
             "classes": list(self.classes),
             **self.matrix.to_dict(),
@@ -146,6 +147,7 @@ def measure(
     limit: int | None = None,
     class_map: Mapping[str, str | None] | str | None = None,
     around: str = "labels",
+    scoring: ScoringOptions | None = None,
     progress: bool = True,
 ) -> list[Measured]:
     """Predicts every image of a `keras_deeplab.data` source with each model and counts: a `Measured` of each.
@@ -155,6 +157,7 @@ def measure(
             labels (H, W), whose classes are taken to be the data's.
         limit, class_map: as of `inference.evaluation.evaluate`.
         around: what trimap bands lie around, as of `metrics.TrimapCurve`.
+        scoring: what of a sample is scored; None for the whole image at its own size.
         progress: whether to show how far it is.
 
     Raises:
@@ -165,13 +168,19 @@ def measure(
     for model, letter in zip(found, "AB", strict=False):
         model.title = short(model.name) if len(found) == 1 else letter
     total = source.num_examples if limit is None else min(limit, source.num_examples)
+    scoring = ScoringOptions.of() if scoring is None else scoring
+    for model in found:
+        inference = getattr(model.predict, "settings", None) or InferenceOptions.of()
+        settings = EvaluationOptions(scoring=scoring, inference=inference)
+        model.matrix.protocol = model.protocol = protocol_of(model.predict, settings, total, source.num_examples)
     samples = pipeline.evaluation(source, limit).as_numpy_iterator()
     with Progress(total, "report", enabled=progress) as bar, data.readable_errors():
         for done, sample in enumerate(samples, 1):
             name = sample["name"].decode(errors="replace")
             try:
+                image, label = scoring.sample(sample["image"], sample["label"])
                 for model in found:
-                    model.update(sample["image"], sample["label"], name)
+                    model.update(image, label, name)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
             if bar.due():

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_deeplab._helpers.files import in_a_folder, write_whole
 from keras_deeplab.inference.files import as_rgb
+from keras_deeplab.inference.protocols import ScoringOptions
 from keras_deeplab.reports.model import cells, compared, pictures, sections
 from keras_deeplab.reports.model.card import card
 from keras_deeplab.reports.model.measuring import Measured, Predict, measure, short
@@ -26,6 +27,7 @@ def write_model_report(
     limit: int | None = None,
     class_map: Mapping[str, str | None] | str | None = None,
     around: str = "labels",
+    scoring: ScoringOptions | None = None,
     figures: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> list[Measured]:
@@ -41,6 +43,7 @@ def write_model_report(
         path: of the page; replaced whole or not at all.
         limit, class_map: as of `inference.evaluation.evaluate`.
         around: what trimap bands lie around, as of `metrics.TrimapCurve`.
+        scoring: what of a sample is scored; None for the whole image at its own size.
         figures: where the numbers are written as JSON too.
         progress: whether to show how far it is.
 
@@ -52,17 +55,20 @@ def write_model_report(
         raise ValueError(f"a report is about one model or two, received {len(models)}")
     for each in filter(None, (path, figures)):
         in_a_folder(each)
-    found = measure(models, source, limit=limit, class_map=class_map, around=around, progress=progress)
-    model_page(found, source).write(path)
+    found = measure(models, source, limit=limit, class_map=class_map, around=around, scoring=scoring, progress=progress)
+    model_page(found, source, scoring=scoring).write(path)
     if figures is not None:
         write_whole(figures, json.dumps([model.to_dict() for model in found], indent=1).encode())
     return found
 
 
-def model_page(models: Sequence[Measured], source: Any, budget: int = BUDGET) -> Page:
+def model_page(
+    models: Sequence[Measured], source: Any, budget: int = BUDGET, scoring: ScoringOptions | None = None
+) -> Page:
     """What was measured of one model or two on a `keras_deeplab.data` source, which is read once more, to a page.
 
     Args:
+        scoring: as it was measured.
         budget: bytes that the pictures behind the confusion matrix may take.
     """
     model, others = models[0], list(models[1:])
@@ -71,12 +77,10 @@ def model_page(models: Sequence[Measured], source: Any, budget: int = BUDGET) ->
     intervals = model.images.intervals(resamples=compared.RESAMPLES)
     page.text(_told(model, source))
     for each in models:
-        line = ". ".join(filter(None, [f"{each.title}: {each.name}" * bool(others), each.protocol]))
-        if line:
-            page.text(line, "muted")
+        page.text(f"{each.title}: {each.name}. {each.protocol}" if others else f"Protocol: {each.protocol}", "muted")
     sections.put_figures(page, model, intervals.mean_iou, "A: " * bool(others))
     matrix, shown = cells.Cells(model), Shown(models)
-    draw = _drawing(model, matrix, shown)
+    draw = _drawing(model, matrix, shown, ScoringOptions.of() if scoring is None else scoring)
     pictures.drawn(source, model.names, {*matrix.wanted, *shown.places}, draw)
     if others:
         compared.put_comparison(page, model, others[0], compared.differences(model, others[0]))
@@ -101,13 +105,14 @@ def _told(model: Measured, source: Any) -> str:
     count = len(model.names)
     part = f"the first {count:,} of {source.num_examples:,}" if count < source.num_examples else f"all {count:,}"
     return (
-        f"Scored on {part} images of {source.name}, at their own sizes: {model.matrix.num_pixels:,} pixels in "
+        f"Scored on {part} images of {source.name}: {model.matrix.num_pixels:,} pixels in "
         f"{len(model.classes)} classes; ignored pixels are not scored."
     )
 
 
-def _drawing(model: Measured, matrix: cells.Cells, shown: Shown) -> Any:
+def _drawing(model: Measured, matrix: cells.Cells, shown: Shown, scoring: ScoringOptions) -> Any:
     def draw(index: int, image: np.ndarray, label: np.ndarray) -> None:
+        image, label = scoring.sample(image, label)
         image, truth = as_rgb(image), model.truth(label)
         if index in matrix.wanted:
             matrix.draw(index, image, truth)
