@@ -34,6 +34,7 @@ def main():
     parser.add_argument("--scales", default="1")
     parser.add_argument("--flip", action="store_true")
     parser.add_argument("--crf", nargs="+", default=list(PARAMETERS))
+    parser.add_argument("--every", type=int, help="print the table so far after so many images")
     given = parser.parse_args()
     scales = tuple(float(scale) for scale in given.scales.split(","))
     predict = keras_deeplab.predictor(
@@ -49,19 +50,26 @@ def main():
     def matrix():
         return matrix_of(predict.spec, source.classes_spec, source.num_classes, None, source.name)[0]
 
+    def table(done, matrices, seconds):
+        print(f"{done} images of {source.name}, scales {given.scales}, flip {given.flip}")
+        print(f"{'parameters':<20}{'':<18}{'mean IoU':>9}{'gain':>8}{'pixels right':>14}")
+        for name, candidate, found in zip(["none", *given.crf], candidates, matrices, strict=True):
+            text = "" if candidate is None else candidate.text()
+            gain = 100 * (found.mean_iou - matrices[0].mean_iou)
+            print(f"{name:<20}{text:<18}{100 * found.mean_iou:9.2f}{gain:+8.2f}{100 * found.pixel_accuracy:14.2f}")
+        print(f"{seconds / (done * len(given.crf)):.2f} s of processor time an image and set of parameters", flush=True)
+
+    matrices, seconds, done = [matrix() for _ in candidates], 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
-        stored = search.gathered(samples, predict.probabilities, folder)
-        before = time.process_time()
-        matrices = search.scored(stored, candidates, matrix)
-        seconds = (time.process_time() - before) / (len(stored) * len(given.crf))
-    print(f"{len(stored)} images of {source.name}, scales {given.scales}, flip {given.flip}")
-    print(f"{'parameters':<20}{'':<18}{'mean IoU':>9}{'gain':>8}{'pixels right':>14}")
-    plain = matrices[0]
-    for name, candidate, found in zip(["none", *given.crf], candidates, matrices, strict=True):
-        text = "" if candidate is None else candidate.text()
-        gain = 100 * (found.mean_iou - plain.mean_iou)
-        print(f"{name:<20}{text:<18}{100 * found.mean_iou:9.2f}{gain:+8.2f}{100 * found.pixel_accuracy:14.2f}")
-    print(f"{seconds:.2f} s of processor time an image and set of parameters")
+        for sample in samples:
+            stored = search.gathered([sample], predict.probabilities, folder)
+            before = time.process_time()
+            found = search.scored(stored, candidates, matrix)
+            seconds += time.process_time() - before
+            matrices, done = [one + other for one, other in zip(matrices, found, strict=True)], done + 1
+            if given.every and done % given.every == 0:
+                table(done, matrices, seconds)
+    table(done, matrices, seconds)
 
 
 if __name__ == "__main__":

@@ -131,10 +131,10 @@ def test_equal_keys_have_equal_numbers():
         np.testing.assert_array_equal(index, inverse.reshape(keys.shape))
 
 
-def test_corners_beyond_64_bits_are_refused():
-    features = np.array([[0.0] * 5, [1e6] * 5], np.float32)
-    with pytest.raises(ValueError, match="standard deviations are too small"):
-        Lattice(features)
+@pytest.mark.parametrize(("farthest", "message"), [(9e5, "than can be numbered"), (1e12, "can tell apart")])
+def test_corners_beyond_numbers_are_refused(farthest, message):
+    with pytest.raises(ValueError, match=message):
+        Lattice(np.array([[0.0] * 5, [farthest] * 5], np.float32))
 
 
 # dense_crf --------------------------------------------------------------------------------------------------------
@@ -173,6 +173,8 @@ def test_classes_in_slices_give_the_same(monkeypatch):
     monkeypatch.setattr(mean_field, "_SLICE", 1)
     assert len(mean_field._slices(image[..., 0].size, 21)) == 3
     np.testing.assert_allclose(dense_crf(image, probabilities), whole, atol=1e-6)
+    far = -300 * np.log(probabilities)  # beyond the range of exp
+    np.testing.assert_allclose(DenseCRF(image).marginals(far).sum(-1), 1.0, atol=1e-5)
 
 
 def test_a_grey_image_is_one_of_three_equal_channels():
@@ -214,6 +216,11 @@ def test_filters_are_made_once(monkeypatch):
     assert sorted(made[2:]) == [2, 5]
     DenseCRF(image[:-1], "4/67/3,3/1", like=crf)
     assert sorted(made[4:]) == [2, 5]
+
+
+def test_energies_are_of_the_images_size():
+    with pytest.raises(ValueError, match="of its size"):
+        DenseCRF(scene()[0]).marginals(np.zeros((3, 4, 5), np.float32))
 
 
 IMAGE, BELIEFS, _ = scene(4, 5, 3)

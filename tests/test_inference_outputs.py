@@ -325,6 +325,3 @@ def test_the_helps_name_every_output():
 
     assert all(name in options(Images)["outputs"].help for name in OUTPUTS)
     assert in_flags("outputs=['labels'] and max_pixels=", Images) == "--write labels and --max-pixels"
-    from keras_deeplab.data.images import MAX_PIXELS
-
-    assert options(Images)["max_pixels"].default == MAX_PIXELS

@@ -213,7 +213,7 @@ def test_two_models_are_compared_on_the_same_images(tmp_path):
     text = (tmp_path / "page.html").read_text("utf-8")
     gain = found[0].matrix.mean_iou - found[1].matrix.mean_iou
     assert gain > 0.1
-    assert f"A has a mean IoU {gain:.4f} above that of B" in text
+    assert f"The mean IoU of A less that of B is {gain:+.4f}" in text
     assert "The interval excludes 0." in text
     assert re.search(
         r"<h3>Images where A is better</h3>.*<p>image &lt;\d&gt;, mean IoU 0.\d+ and 0.\d+</p>", text, re.DOTALL
@@ -283,7 +283,7 @@ def test_marks_of_single_pixels_are_not_lost():
 
 
 def test_data_that_changed_meanwhile_is_refused():
-    with pytest.raises(RuntimeError, match="sample 1 was another and is image <1>"):
+    with pytest.raises(ValueError, match="sample 1 was another and is image <1>"):
         drawn(source(), ["image <0>", "another"], {1}, lambda *_: None)
 
 

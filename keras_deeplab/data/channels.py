@@ -77,7 +77,7 @@ def scaled(image: np.ndarray, image_range: Sequence[float] | None) -> np.ndarray
             f"two numbers become these, such as {told}"
         )
     bottom, top = image_range
-    pixels = image.astype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
+    pixels: np.ndarray = image.astype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
     shares = (pixels - bottom) * (255 / (top - bottom))
     return np.rint(np.clip(shares, 0, 255)).astype(np.uint8)
 

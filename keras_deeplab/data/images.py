@@ -15,9 +15,6 @@ from keras_deeplab.data.orientation import orientation_of, turned
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 _MAX_PIXELS = 1 << 30  # as OpenCV has it
-# Of an image that is put to a model whole, unless it is said otherwise: a camera's 24 million pass. A model needs some
-# 300 bytes a pixel, so a larger one may take a machine's memory.
-MAX_PIXELS = 1 << 25
 
 
 class TooManyPixels(ValueError):

@@ -36,7 +36,7 @@ h3 { font-size: 1rem; margin: 1.5em 0 0.3em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; background: var(--card); margin: 0.5em 0; font-size: 0.92rem; }
 th, td { text-align: left; padding: 4px 12px; border: 1px solid var(--line); } td.number { text-align: right;
-  font-variant-numeric: tabular-nums; }
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px; margin: 0.5em 0; }
 figure { margin: 0; padding: 6px; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
 figure img { display: block; max-width: 100%; } figcaption { font-size: 0.8rem; max-width: 420px; margin-top: 4px; }
@@ -224,7 +224,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, Markup):
         return value
     text = html.escape(str(value))
-    number = text == "-" or text.strip().rstrip("% ").replace(",", "").replace(".", "").lstrip("+-< ").isdecimal()
+    number = text == "-" or str(value).strip().rstrip("% ").replace(",", "").replace(".", "").lstrip("+-< ").isdecimal()
     return f'<td class="number">{text}</td>' if number else f"<td>{text}</td>"
 
 

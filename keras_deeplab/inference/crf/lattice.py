@@ -15,6 +15,7 @@ import numpy as np
 
 # Points whose simplices are found at once: few enough for their arrays to stay in a core's cache.
 _CHUNK = 1 << 15
+_FARTHEST = 1e6  # standard deviations from 0, beyond which float32 can't place a point in a simplex
 _TINY = 1e-20  # keeps the division defined, as in the dense CRF's own code
 
 
@@ -81,6 +82,11 @@ def _simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]
         coordinates; and what is added to a corner's number to get to its neighbour, for each of d + 1 directions.
     """
     points, dimensions = features.shape
+    if np.abs(features).max() > _FARTHEST:
+        raise ValueError(
+            f"the image spans {np.abs(features).max():.3g} standard deviations, more than the lattice can tell apart: "
+            "they are too small for it; choose larger ones"
+        )
     parts = [_chunk(features[start : start + _CHUNK]) for start in range(0, points, _CHUNK)]
     # Corners have integer coordinates that add up to 0, of which d are enough. One more step on each side is there
     # for the neighbours.

@@ -51,9 +51,16 @@ class DenseCRF:
 
         Args:
             iterations: None for those of the parameters.
+
+        Raises:
+            ValueError: they are of another size than the image.
         """
         import tensorflow as tf
 
+        if energies.ndim != 3 or energies.shape[:2] != self.shape:
+            raise ValueError(
+                f"an image of {self.shape} needs energies (H, W, C) of its size, received {energies.shape}"
+            )
         iterations = self.parameters.iterations if iterations is None else iterations
         height, width, classes = energies.shape
         pixels = height * width

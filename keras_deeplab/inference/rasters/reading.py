@@ -20,6 +20,7 @@ from keras_deeplab.inference.rasters.base import Pixels, Raster
 DECODED_PIXELS = 1 << 27
 _IN_BANDS = (b"\xff\xd8", b"\x89PNG", *tiff.SIGNATURES)
 _HEAD = 1 << 16
+_TAIL = 1 << 12  # where the last marker of a PNG or JPEG file is looked for; some cameras write behind it
 # GDAL keeps blocks that were read, by default up to a share of the memory, and only warns of broken JPEG data.
 GDAL = {"GDAL_CACHEMAX": 64, "GDAL_ERROR_ON_LIBJPEG_WARNING": True, "GDAL_PAM_ENABLED": False}
 
@@ -79,7 +80,17 @@ def open_raster(
             f"{what}, and its orientation asks for it to be turned, which bands can't be: save it upright, or take it "
             "as it is stored (orientation='stored', --orientation stored)"
         )
+    _refuse_cut(path, head)
     return Bands(path, channels, reading, None)
+
+
+def _refuse_cut(path: Path, head: bytes) -> None:
+    """Raises ValueError of a PNG or JPEG file without its end, whose missing rows GDAL makes up in silence."""
+    end = {b"\x89P": b"IEND", b"\xff\xd8": b"\xff\xd9"}.get(head[:2])
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        if end is not None and end not in file.read():
+            raise ValueError(f"{path} is cut short: it has no end")
 
 
 def _declared(path: Path, head: bytes) -> tuple[int, int] | None:

@@ -22,9 +22,8 @@ def put_comparison(page: Page, model: Any, other: Any, intervals: Intervals) -> 
     low, high = intervals.mean_iou
     gain = model.matrix.mean_iou - other.matrix.mean_iou
     page.text(
-        f"{model.title} has a mean IoU {abs(gain):.4f} {'above' if gain >= 0 else 'below'} that of {other.title}: "
-        f"{_signed(gain)}, and with another choice of such images between {_signed(low)} and {_signed(high)} in 95 of "
-        f"100 cases. {_verdict_told(low, high)}",
+        f"The mean IoU of {model.title} less that of {other.title} is {_signed(gain)}, and with another choice of such "
+        f"images would be between {_signed(low)} and {_signed(high)} in 95 of 100 cases. {_verdict_told(low, high)}",
         "note",
     )
     head = ["class", model.title, other.title, "difference", "95 % from", "to", "A is", "images"]

@@ -71,9 +71,9 @@ def model_page(models: Sequence[Measured], source: Any, budget: int = BUDGET) ->
     intervals = model.images.intervals(resamples=compared.RESAMPLES)
     page.text(_told(model, source))
     for each in models:
-        line = f"{each.title}: {each.name}. {each.protocol}" if others else each.protocol
+        line = ". ".join(filter(None, [f"{each.title}: {each.name}" * bool(others), each.protocol]))
         if line:
-            page.text(line.strip(), "muted")
+            page.text(line, "muted")
     sections.put_figures(page, model, intervals.mean_iou, "A: " * bool(others))
     matrix, shown = cells.Cells(model), Shown(models)
     draw = _drawing(model, matrix, shown)

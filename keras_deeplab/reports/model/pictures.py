@@ -84,7 +84,7 @@ def drawn(
         if index not in wanted:
             return None
         if name != names[index]:
-            raise RuntimeError(f"{source.name}: sample {index} was {names[index]} and is {name} now")
+            raise ValueError(f"{source.name}: sample {index} was {names[index]} and is {name} now")
         return draw(index, image, label)
 
     if last < 0:

@@ -121,7 +121,7 @@ def put_calibration(page: Page, models: Sequence[Any]) -> None:
     _put_bins(page, known[0].calibration, f"Bins of confidence{_of(known[0], models)}")
     head = ["class"]
     for model in known:
-        head += [f"calibration error{_of(model, models)}", f"too sure by{_of(model, models)}"]
+        head += [f"calibration error{_of(model, models)}", f"{_named_by(model, models)}too sure by"]
     rows, small = [], []
     for label, name in enumerate(known[0].classes):
         parts = [model.calibration for model in known]
