@@ -115,7 +115,8 @@ def main():
         named = {name for name in bad if sum(f"/{name}" in line for line in reasons) == 1}
         answers = {path.stem for path in out.glob("*.png") if not path.stem.endswith("_overlay")}
         wanted = {path.stem for path in folder.iterdir() if path.name not in bad}
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        peak, processor = used.ru_maxrss / 2**20, used.ru_utime + used.ru_stime
         leftovers = [path.name for path in out.iterdir() if path.name.startswith(".")]
         if not reasons:
             print(done.stdout[-2000:], done.stderr[-2000:])
@@ -123,7 +124,8 @@ def main():
             told = next((line for line in reasons if name in line), f"{name}: no reason is told")
             print(told.replace(str(where), ""))
         print(f"{len(answers & wanted)} of {len(wanted)} answered, {len(named)} of {len(bad)} bad files named")
-        print(f"exit status {done.returncode}, {seconds:.1f} s, {peak:.2f} GiB at most, {len(leftovers)} half files")
+        print(f"exit status {done.returncode}, {seconds:.0f} s ({processor:.0f} s of a processor)")
+        print(f"{peak:.2f} GiB at most, {len(leftovers)} half files")
         fine = (
             answers == wanted and named == bad and done.returncode == 1 and len(reasons) == len(bad) and not leftovers
         )

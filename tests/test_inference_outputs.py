@@ -321,6 +321,7 @@ def test_classes_that_cannot_be(options, message):
 
 def test_the_helps_name_every_output():
     from keras_deeplab.cli.shared import Images
-    from keras_deeplab.options import options
+    from keras_deeplab.options import in_flags, options
 
-    assert all(name in options(Images)["write"].help for name in OUTPUTS)
+    assert all(name in options(Images)["outputs"].help for name in OUTPUTS)
+    assert in_flags("outputs=['labels'] and max_pixels=", Images) == "--write labels and --max-pixels"

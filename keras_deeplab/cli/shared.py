@@ -184,6 +184,8 @@ class Images(Options):
         ("labels", "overlay"),
         "what to write: labels (paletted PNG), overlay (PNG), confidence (PNG), probabilities, entropy (npz), polygons "
         "(GeoJSON), coco (COCO's JSON of all images), areas (CSV)",
+        name="outputs",
+        flag="--write",
     )
     only: Names | None = option(None, "classes to keep; others become background, or ignored where there is none")
     merge: Any = option(None, "classes to take together under a new name", kind=SUMS)
