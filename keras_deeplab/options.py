@@ -492,13 +492,17 @@ _METHODS = (
 )
 
 
-@functools.cache
 def options(record: type[Options]) -> dict[str, Option]:
     """The options of a record and of those nested in it, by their own names.
 
     Raises:
         TypeError: two have the same name, or a field has a type that `KINDS` doesn't know.
     """
+    return _options(record)
+
+
+@functools.cache
+def _options(record: Any) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for entry in _declared(record, ()):
         if entry.name in found:

@@ -2,12 +2,41 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from os import PathLike
+
+    import keras
+    import numpy as np
+
+    from keras_deeplab.data.source import Source
+    from keras_deeplab.inference.predictor import Predictor
 
 STEPS = 400
 SIZE = 129  # 8 * output stride + 1
+IMAGES = {"train": 2000, "val": 100}
+BATCH_SIZE = 8
 
 
-def quickstart(output="quickstart", steps=STEPS, log=print):
+def network(source: "Source") -> "keras.Model":
+    """The model that is trained: DeepLab v3+ on a MobileNetV2 of half the width, from nothing, with 64 filters."""
+    import keras_deeplab
+    from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
+
+    return keras_deeplab.DeepLabV3Plus(
+        mobilenet_v2(alpha=0.5),
+        num_classes=source.num_classes,
+        filters=64,
+        output_stride=16,
+        classes=source.classes_spec,
+    )
+
+
+def quickstart(
+    output: "str | PathLike[str]" = "quickstart", steps: int = STEPS, log: "Callable[[str], Any]" = print
+) -> dict[str, Any]:
     """Trains a small DeepLab v3+ on the synthetic data set and leaves everything it makes in the folder `output`.
 
     Args:
@@ -26,7 +55,6 @@ def quickstart(output="quickstart", steps=STEPS, log=print):
 
     import keras_deeplab
     from keras_deeplab import data
-    from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
     from keras_deeplab.export.saved_model import export_saved_model
     from keras_deeplab.export.tflite import export_verified
     from keras_deeplab.inference.evaluation import evaluate
@@ -35,25 +63,18 @@ def quickstart(output="quickstart", steps=STEPS, log=print):
 
     began = time.monotonic()
     output = Path(output)
-    training = data.load("synthetic", split="train", num_examples=2000, size=SIZE)
-    validation = data.load("synthetic", split="val", num_examples=100, size=SIZE)
+    training = data.load("synthetic", split="train", num_examples=IMAGES["train"], size=SIZE)
+    validation = data.load("synthetic", split="val", num_examples=IMAGES["val"], size=SIZE)
 
     log("1/5  training DeepLab v3+ on MobileNetV2 (half width) from nothing, on images drawn on the fly")
     keras.utils.set_random_seed(0)
-    model = keras_deeplab.DeepLabV3Plus(
-        mobilenet_v2(alpha=0.5),
-        num_classes=training.num_classes,
-        filters=64,
-        output_stride=16,
-        classes=training.classes_spec,
-    )
     result = train(
-        model,
+        network(training),
         training,
         output / "run",
         steps=steps,
         crop_size=SIZE,
-        batch_size=8,
+        batch_size=BATCH_SIZE,
         optimizer="adam",
         learning_rate=3e-3,
         warmup_steps=min(20, steps - 1),
@@ -104,7 +125,7 @@ def quickstart(output="quickstart", steps=STEPS, log=print):
     }
 
 
-def _write_overlays(predict, source, folder, count=8):
+def _write_overlays(predict: "Predictor", source: "Source", folder: Path, count: int = 8) -> list["np.ndarray"]:
     """Writes image, truth and prediction of the first samples side by side; returns the pictures."""
     import numpy as np
 
@@ -124,7 +145,7 @@ def _write_overlays(predict, source, folder, count=8):
     return pictures
 
 
-def _write_sheet(pictures, path, columns=2):
+def _write_sheet(pictures: list["np.ndarray"], path: Path, columns: int = 2) -> Path:
     import numpy as np
 
     from keras_deeplab._helpers.files import write_whole

@@ -4,6 +4,7 @@ import re
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from randomise import randomise
@@ -12,8 +13,12 @@ import keras_deeplab
 from keras_deeplab import data
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.cli import COMMANDS, main
+from keras_deeplab.data.source import indexed
 from keras_deeplab.export import FORMATS, export_model, read_spec
+from keras_deeplab.inference.files import segment_files
+from keras_deeplab.inference.outputs import OUTPUTS
 from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.inference.protocols import PROTOCOLS
 from keras_deeplab.inference.strategies import STRATEGIES
 from keras_deeplab.training.choices import LOSSES, SCHEDULES
 from keras_deeplab.training.recipes import RECIPES, recipe
@@ -21,7 +26,19 @@ from keras_deeplab.weights.sources import SOURCES
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"^### An? ([a-z ]+)\n.*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE))
-REGISTRIES = (BACKBONES, SOURCES, data.READERS, LOSSES, SCHEDULES, RECIPES, STRATEGIES, FORMATS, COMMANDS)
+REGISTRIES = (
+    BACKBONES,
+    SOURCES,
+    data.READERS,
+    LOSSES,
+    SCHEDULES,
+    RECIPES,
+    STRATEGIES,
+    PROTOCOLS,
+    OUTPUTS,
+    FORMATS,
+    COMMANDS,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +59,8 @@ def add(name):
 
 
 def test_all_kinds_of_additions_are_told():
-    kinds = ["backbone", "checkpoint source", "data set", "loss", "schedule", "recipe", "strategy", "export format"]
-    assert list(BLOCKS) == [*kinds, "command"]
+    kinds = ["backbone", "checkpoint source", "data set", "loss", "schedule", "recipe", "strategy", "protocol"]
+    assert list(BLOCKS) == [*kinds, "output", "export format", "command"]
 
 
 def test_a_backbone():
@@ -128,6 +145,26 @@ def test_a_strategy():
     predict = predictor(model, strategy="upside_down")
     assert isinstance(predict.strategy, names["UpsideDown"])
     np.testing.assert_array_equal(predict(image), predictor(model)(image[::-1])[::-1])
+
+
+def test_a_protocol():
+    add("backbone")
+    add("protocol")
+    model = keras_deeplab.DeepLabV3("tiny_net", num_classes=3, filters=8)
+    image = np.zeros((32, 48, 3), np.uint8)
+    source = indexed("one", ["a", "b", "c"], 1, lambda _: (image, image[..., 0], "it"))
+    told = keras_deeplab.evaluate(model, source, protocol="mine", progress=False).protocol
+    assert told.startswith("mine: windows of 64x64 every 43x43 pixels (mean of scores), mirrored too")
+
+
+def test_an_output(tmp_path):
+    add("output")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    labels = np.array([[0, 0, 0, 1]] * 4, np.uint8)
+    (files,), _ = segment_files(
+        lambda image: labels, tmp_path / "a.png", tmp_path, outputs=["shares"], classes=["soil", "leaf"], progress=False
+    )
+    assert files[0].read_text() == "soil 0.750\nleaf 0.250"
 
 
 def test_an_export_format(tmp_path):

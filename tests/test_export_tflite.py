@@ -795,16 +795,16 @@ def test_the_official_model_exports_within_its_bounds(shared, tmp_path):
     validation = data.load(photographs, "val")
 
     exact = export_tflite(official, tmp_path / "float32.tflite", input_size=513)
-    result = verify(exact.path, official, validation, limit=3, progress=False)
+    result = verify(exact.path, official, validation, limit=1, progress=False)
     assert result.equal_labels >= 0.9999
 
-    options = {"precision": "int8", "input_size": 513, "calibration": photographs, "calibration_samples": 8}
+    options = {"precision": "int8", "input_size": 513, "calibration": photographs, "calibration_samples": 4}
     small = export_tflite(official, tmp_path / "int8.tflite", **options)
     assert small.bytes <= 2_600_000
     assert small.operators["DEPTHWISE_CONV_2D"] == 18  # 17 of the network and the normalisation
-    assert verify(small.path, official, validation, limit=6, progress=False).equal_labels >= 0.97
+    assert verify(small.path, official, validation, limit=3, progress=False).equal_labels >= 0.97
 
     signature = tf.saved_model.load(str(export_saved_model(official, tmp_path / "1"))).signatures["serving_default"]
-    for sample in validation.dataset().take(2).as_numpy_iterator():
-        labels = signature(images=tf.constant(sample["image"][None]))["labels"].numpy()[0]
-        assert np.mean(labels == keras_logits(official, sample["image"]).argmax(-1)) >= 0.9999
+    (sample,) = validation.dataset().take(1).as_numpy_iterator()
+    labels = signature(images=tf.constant(sample["image"][None]))["labels"].numpy()[0]
+    assert np.mean(labels == keras_logits(official, sample["image"]).argmax(-1)) >= 0.9999

@@ -425,19 +425,20 @@ def test_segment_files_turns_photographs_upright(tmp_path):
 def test_segment_files_never_replaces_an_input_nor_writes_one_file_twice(tmp_path):
     first = write(tmp_path / "a" / "x.png", photograph())
     second = write(tmp_path / "b" / "x.jpg", photograph())
-    with pytest.raises(ValueError, match=r"would both be written to .*x\.png"):
-        segment_files(fake, [first, second], tmp_path / "out", progress=False)
     with pytest.raises(ValueError, match=r"would replace the input .*x\.png"):
         segment_files(fake, [first], tmp_path / "a", progress=False)
     third = write(tmp_path / "c" / "y.jpg", photograph())
     fourth = write(tmp_path / "c" / "y_overlay.jpg", photograph())
-    with pytest.raises(ValueError, match=r"y_overlay\.png"):
-        segment_files(fake, [third, fourth], tmp_path / "out", progress=False)
-    assert not (tmp_path / "out").exists()
+    lines = []
+    for files in ([first, second], [third, fourth]):
+        written, failures = segment_files(fake, files, tmp_path / "out", progress=False, log=lines.append)
+        assert not failures
+        assert len({file for files in written for file in files}) == 4
+    assert [line.rpartition(" ")[2] for line in lines] == ["x_png", "x_jpg", "y_jpg", "y_overlay_jpg"]
     # Results of an earlier run are replaced.
     for _ in range(2):
-        segment_files(fake, [second], tmp_path / "out", progress=False)
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["x.png", "x_overlay.png"]
+        segment_files(fake, [second], tmp_path / "again", progress=False)
+    assert sorted(file.name for file in (tmp_path / "again").iterdir()) == ["x.png", "x_overlay.png"]
 
 
 def test_image_files_takes_files_folders_and_patterns_once_each(tmp_path):

@@ -126,11 +126,14 @@ def test_the_centre_of_vainf_is_scored():
     expected = ConfusionMatrix(2)
     for index in range(3):
         image, label, _ = sample(index)
-        image, label = scoring.sample(image, label)
-        assert image.shape == (20, 20, 3)
-        assert label.shape == (20, 20)
-        assert set(np.unique(label)) == {0, 1, 255}
-        expected.update(label, (image.mean(-1) > 127.5).astype(int))
+        scaled, mask = scaled_sample(image, label, 20)
+        left = round((scaled.shape[1] - 20) / 2)
+        assert left in (2, 3)
+        scaled, mask = scaled[:, left : left + 20], mask[:, left : left + 20]
+        assert set(np.unique(mask)) == {0, 1, 255}
+        for found, wanted in zip(scoring.sample(image, label), (scaled, mask), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+        expected.update(mask, (scaled.mean(-1) > 127.5).astype(int))
     found = evaluate(runtime, SOURCE, sample_side=20, centre_crop=20, progress=False)
     np.testing.assert_array_equal(found.matrix, expected.matrix)
     assert set(runtime.fed) == {(20, 20)}

@@ -318,3 +318,40 @@ def test_a_strategy_that_tells_nothing_is_told_by_its_name():
     assert Predictor(Blurred(), Mine()).protocol == "Mine"
     binary = Blurred(1)
     assert predictor(binary, threshold=0.25).protocol == "whole image, threshold 0.25"
+
+
+# Other runtimes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "saved_model"])
+def test_every_runtime_that_gives_scores_is_put_to_windows_scales_and_mirrors(kind, tmp_path):
+    import keras
+
+    from keras_deeplab.specs.model import with_spec
+
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
+    x = keras.layers.Conv2D(8, 3, 2, padding="same", activation="relu")(x)
+    model = with_spec(keras.Model(inputs, keras.layers.Conv2D(3, 1)(x)))
+    if kind == "tflite":
+        from keras_deeplab import export_tflite
+
+        path = export_tflite(model, tmp_path / "it.tflite", input_size=24, output="logits").path
+    elif kind == "onnx":
+        pytest.importorskip("onnxruntime")
+        from keras_deeplab.export.onnx import export_onnx
+
+        path = export_onnx(model, tmp_path / "it.onnx", output="logits").path
+    else:
+        from keras_deeplab import export_saved_model
+
+        path = export_saved_model(model, tmp_path / "1")
+    (image,) = photographs(50, 61)
+    how = {"windows": 24, "scales": (0.75, 1.5), "flip": True}
+    predict = predictor(path, **how)
+    expected = predictor(model, **how).probabilities(image)
+    # A SavedModel takes bytes, and pixels between two of them are rounded.
+    np.testing.assert_allclose(predict.probabilities(image), expected, atol=2e-3 if kind == "saved_model" else 1e-4)
+    assert predict.protocol.startswith("windows of 24x24 every 16x16 pixels (mean of scores), ")

@@ -119,6 +119,7 @@ class Own(keras.Model):
         return 2 * inputs
 
 
+@pytest.mark.slow
 def test_models_of_a_class_of_their_own_cannot_be_folded():
     inputs = keras.Input((None, None, 3))
     with pytest.raises(UnfoldableError, match=r"'inside' of 'whole' is a model of a class of its own, Own: build"):

@@ -73,8 +73,9 @@ def test_bars_are_as_long_as_their_numbers():
 
 def test_numbers_stand_to_the_right():
     page = Page("")
-    page.table(["class", "share"], [["road", "12.5%"], ["sky", -3], ["3 m", "1,000"]])
+    page.table(["class", "share"], [["road", "12.5%"], ["sky", -3], ["3 m", "1,000"], ["-", "< 0.1 %"], ["", "+0.5"]])
     assert re.findall(r"<td( class=\"number\")?>([^<]*)", page.html()) == [
         ("", "road"), (' class="number"', "12.5%"), ("", "sky"), (' class="number"', "-3"), ("", "3 m"),
-        (' class="number"', "1,000"),
+        (' class="number"', "1,000"), (' class="number"', "-"), (' class="number"', "&lt; 0.1 %"), ("", ""),
+        (' class="number"', "+0.5"),
     ]  # fmt: skip

@@ -671,6 +671,7 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(tmp_path):
         run(small, source, tmp_path / "odd", steps=3, gradient_accumulation_steps=2)
 
 
+@pytest.mark.slow
 def test_a_run_ends_early_at_the_same_step_whether_it_was_interrupted_or_not(tmp_path, source, validation):
     def end(path, *patience, **more):
         lines = []

@@ -42,7 +42,7 @@ CASES = {"zip": 400, "legacy": 400, "safetensors": 400, "pb": 400, "tflite": 400
 # format -> number of changed DeepLabs that are loaded
 LOADS = {
     **{"zip": 60, "legacy": 60, "safetensors": 60, "h5": 40, "keras": 60, "weights.h5": 40},
-    **{"index": 80, "v1": 60, "tar.gz": 40, "pb": 60, "tflite": 300},
+    **{"index": 80, "v1": 60, "tar.gz": 40, "pb": 60, "tflite": 100},
 }
 if MUTATIONS:
     CASES, LOADS = (dict.fromkeys(cases, MUTATIONS) for cases in (CASES, LOADS))

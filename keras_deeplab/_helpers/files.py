@@ -1,8 +1,21 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, and files of others that are opened only where they are files."""
 
 import contextlib
 import os
+import stat
 from pathlib import Path
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class TooManyBytes(ValueError):
+    """A file that is larger than what was to be read at most."""
 
 
 @contextlib.contextmanager
@@ -34,3 +47,40 @@ def in_a_folder(path):
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {os.fspath(path.parent)!r} to write {path.name!r} into.")
     return path
+
+
+def read_regular(path, most=None):
+    """The bytes of a regular file, perhaps by a link. Nothing else is opened: a pipe would wait for its other end.
+
+    Args:
+        most: of how many bytes it may be; None for any number.
+
+    Raises:
+        FileNotFoundError, PermissionError, OSError: as the system tells.
+        TooManyBytes: it is larger; a ValueError.
+        ValueError: it is something else than a file; the message begins with the path.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise TooManyBytes(f"{path} has {size} bytes, more than the {most} that are read at most")
+        return file.read()
+
+
+def open_regular(path):
+    """A regular file, open for reading bytes; raises as `read_regular`."""
+    _refuse_other(path, os.stat(path).st_mode)
+    # What was a file a moment ago may be a pipe now, which would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _refuse_other(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _refuse_other(path, mode):
+    if not stat.S_ISREG(mode):
+        what = next((name for test, name in _KINDS if test(mode)), "something else")
+        raise ValueError(f"{path} is {what}, and a regular file is expected")

@@ -16,6 +16,7 @@ from keras_deeplab.registry import Registry
 
 # Each command by its name: a module, or the name of one, with HELP (a sentence), Arguments (a record of
 # keras_deeplab.options, whose options become its words and flags) and run(arguments: Arguments) -> exit status or None.
+# One that hands words on to another program has AFTER_DASHES, the name of its option for what stands after `--`.
 COMMANDS: Registry = Registry(
     "command",
     {
@@ -23,8 +24,11 @@ COMMANDS: Registry = Registry(
         "check-data": "keras_deeplab.cli.check_data",
         "import-data": "keras_deeplab.cli.import_data",
         "evaluate": "keras_deeplab.cli.evaluate",
+        "tune-crf": "keras_deeplab.cli.tune_crf",
         "predict": "keras_deeplab.cli.predict",
+        "video": "keras_deeplab.cli.video",
         "tiles": "keras_deeplab.cli.tiles",
+        "beam": "keras_deeplab.cli.beam",
         "export-saved-model": "keras_deeplab.cli.export_saved_model",
         "serving-config": "keras_deeplab.cli.serving_config",
         "segment": "keras_deeplab.cli.segment",
@@ -54,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = {name: import_module(row) if isinstance(row, str) else row for name, row in COMMANDS.items()}
     parser, parsers = _parsers(commands)
     _refuse_unknown(words, parser, parsers, commands)
-    given = vars(parser.parse_args(words))
+    words, handed_on = _divided(words, commands)
+    given = vars(parser.parse_args(words)) | handed_on
     name, traceback = given.pop("command"), given.pop("traceback")
     command = commands[name]
     flags = {key: entry.flag or entry.metavar or key for key, entry in options(command.Arguments).items()}
@@ -109,11 +114,20 @@ def _refuse_unknown(words: Sequence[str], parser: _Parser, parsers: dict[str, _P
             parsers[name].error(f"unknown option {flag}{near(flag, known).replace(chr(39), '')}")
 
 
+def _divided(words: list[str], commands: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """What is a command's own, and of what stands after `--` its option for that."""
+    option = getattr(commands.get(words[0]) if words else None, "AFTER_DASHES", None)
+    if option is None or "--" not in words:
+        return words, {}
+    place = words.index("--")
+    return words[:place], {option: words[place + 1 :]}
+
+
 def _flags(record: type[Options]) -> list[str]:
     """All flags that a command with these options has."""
-    entries = [entry for entry in options(record).values() if entry.flag is not None]
-    negated = [entry.flag.replace("--", "--no-", 1) for entry in entries if entry.is_switch]
-    return ["--help", "--traceback", *["--set"] * record.SETTABLE, *[entry.flag for entry in entries], *negated]
+    entries = [(entry.flag, entry.is_switch) for entry in options(record).values() if entry.flag is not None]
+    negated = [flag.replace("--", "--no-", 1) for flag, is_switch in entries if is_switch]
+    return ["--help", "--traceback", *["--set"] * record.SETTABLE, *[flag for flag, _ in entries], *negated]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from keras_deeplab.cli.shared import AnyModel, Images
 from keras_deeplab.options import Options, nested, record
 
-HELP = "Segment photographs: label PNGs and colour overlays."
+HELP = "Segment images: labels, overlays, probabilities, polygons, areas."
 
 
 @record
@@ -13,4 +13,5 @@ class Arguments(Options):
 
 
 def run(arguments: Arguments) -> int:
+    arguments.images.needs_scores()  # a mistake in it is told before a model is read
     return arguments.images.segment(arguments.network.predictor())

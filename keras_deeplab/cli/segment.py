@@ -21,6 +21,7 @@ class Arguments(Options):
 def run(arguments: Arguments) -> int:
     from keras_deeplab.serving import Client
 
+    needs_scores = arguments.images.needs_scores()
     settings = {"version": arguments.version, "timeout": arguments.timeout, "retries": arguments.retries}
     with Client(arguments.server, arguments.model, **settings) as client:
         states = client.status()
@@ -31,4 +32,8 @@ def run(arguments: Arguments) -> int:
             classes = identity.resolved(Classes(), None)
         else:
             classes = identity.resolved(record.model.classes, record.model.num_labels)
+        if needs_scores or (record is not None and record.model.multi_label and arguments.images.chooses):
+            from keras_deeplab.inference.predictor import predictor
+
+            return arguments.images.segment(predictor(client), classes)
         return arguments.images.segment(client.segment, classes)

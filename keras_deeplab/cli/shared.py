@@ -4,10 +4,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
+from keras_deeplab.data.settings import MAX_PIXELS, DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
 from keras_deeplab.inference.settings import InferenceOptions
-from keras_deeplab.options import OptionError, Options, in_flags, nested, option, options, record
+from keras_deeplab.options import (
+    Kind,
+    Names,
+    OptionError,
+    Options,
+    in_flags,
+    nested,
+    option,
+    options,
+    read_pairs,
+    record,
+)
 from keras_deeplab.specs import Classes, ModelSpec, class_names
 
 if TYPE_CHECKING:
@@ -147,21 +158,70 @@ class AnyModel(Options):
 # Images -----------------------------------------------------------------------------------------------------------
 
 
+def _sums(value: Any) -> dict[str, tuple[str, ...]]:
+    found = {str(name): tuple(str(part) for part in parts) for name, parts in dict(value).items()}
+    if not found or any(not name or not all(parts) or not parts for name, parts in found.items()):
+        raise ValueError(value)
+    return found
+
+
+SUMS = Kind(
+    "a dict from names to lists of classes",
+    _sums,
+    lambda text: {name: tuple(part.strip() for part in parts.split("+")) for name, parts in read_pairs(text).items()},
+    "NAME=CLASS+CLASS,...",
+    "NAME=CLASS+CLASS,...",
+)
+
+
 @record
 class Images(Options):
-    """Images to segment, and where to."""
+    """Images to segment, and what to write of them."""
 
     inputs: tuple[str, ...] = option(help="image files, folders, or patterns", flag=None, metavar="IMAGE", nargs="+")
-    output_dir: str = option("predictions", "folder for the label and overlay PNGs", metavar="FOLDER")
+    output_dir: str = option("predictions", "folder for the results", metavar="FOLDER")
+    write: Names = option(
+        ("labels", "overlay"),
+        "what to write: labels (paletted PNG), overlay (PNG), confidence (PNG), probabilities, entropy (npz), polygons "
+        "(GeoJSON), coco (COCO's JSON of all images), areas (CSV)",
+    )
+    only: Names | None = option(None, "classes to keep; others become background, or ignored where there is none")
+    merge: Any = option(None, "classes to take together under a new name", kind=SUMS)
     alpha: float = option(0.5, "weight of the colours in the overlay", minimum=0, maximum=1)
+    max_pixels: int = option(
+        MAX_PIXELS,
+        "of an image that is put to the model whole; with --write labels larger ones are cut into tiles, else refused",
+        minimum=1,
+    )
     reading: ImageOptions = nested(ImageOptions)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether classes are left out or taken together."""
+        return bool(self.only or self.merge)
+
+    def needs_scores(self) -> bool:
+        """Whether what is to be written is made of scores; raises ValueError where there is no such output."""
+        from keras_deeplab.inference.files import check_outputs
+
+        return check_outputs(self.write)
+
     def segment(self, predict: Any, classes: Classes | None = None) -> int:
-        """Writes label and overlay files with the classes given, or the predictor's own; returns the exit status."""
+        """Writes files of answers with the classes given, or the predictor's own; returns the exit status."""
         from keras_deeplab.inference.files import segment_files
 
         written, failures = segment_files(
-            predict, self.inputs, self.output_dir, classes=classes, alpha=self.alpha, reading=self.reading
+            predict,
+            self.inputs,
+            self.output_dir,
+            outputs=self.write,
+            only=self.only or (),
+            merge=self.merge,
+            classes=classes,
+            alpha=self.alpha,
+            max_pixels=self.max_pixels,
+            reading=self.reading,
+            log=lambda line: print(in_flags(str(line), type(self))),
         )
         print(f"{len(written)} images segmented into {self.output_dir}")
         if failures:

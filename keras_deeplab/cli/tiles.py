@@ -1,6 +1,7 @@
 """`keras-deeplab tiles`."""
 
 from pathlib import Path
+from typing import Any
 
 from keras_deeplab.cli.shared import AnyModel
 from keras_deeplab.data.settings import ImageOptions
@@ -54,7 +55,7 @@ def run(arguments: Arguments) -> int:
     from keras_deeplab.inference.tiles.raster import segment_raster, verify_raster
 
     predict = arguments.network.predictor()
-    settings = {"tiles": arguments.tiles, "reading": arguments.reading, "bands": arguments.bands}
+    settings: dict[str, Any] = {"tiles": arguments.tiles, "reading": arguments.reading, "bands": arguments.bands}
     if arguments.action == "write":
         target = arguments.output or _beside(Path(arguments.image))
         try:

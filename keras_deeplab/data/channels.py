@@ -8,12 +8,12 @@ import numpy as np
 from keras_deeplab.data import tiff
 from keras_deeplab.data.masks import imdecode
 
-_NPY = b"\x93NUMPY"
+NPY = b"\x93NUMPY"
 
 
 def keeps_channels(data: bytes) -> bool:
     """Whether the bytes are of a kind of file whose channels may be anything: a .npy or TIFF file."""
-    return data.startswith((_NPY, *tiff.SIGNATURES))
+    return data.startswith((NPY, *tiff.SIGNATURES))
 
 
 def decode(data: bytes, channels: int, image_range: Sequence[float] | None = None) -> np.ndarray:
@@ -38,7 +38,7 @@ def decode(data: bytes, channels: int, image_range: Sequence[float] | None = Non
         from keras_deeplab._helpers.opencv import cv2
 
         image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]
-    elif found == 1 and channels == 3 and not data.startswith(_NPY):
+    elif found == 1 and channels == 3 and not data.startswith(NPY):
         image = np.repeat(image, 3, -1)
     elif found != channels:
         raise ValueError(
@@ -77,14 +77,14 @@ def scaled(image: np.ndarray, image_range: Sequence[float] | None) -> np.ndarray
             f"two numbers become these, such as {told}"
         )
     bottom, top = image_range
-    pixels = image.astype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
+    pixels: np.ndarray = image.astype(np.float32 if image.dtype.itemsize <= 2 else np.float64)
     shares = (pixels - bottom) * (255 / (top - bottom))
     return np.rint(np.clip(shares, 0, 255)).astype(np.uint8)
 
 
 def _stored(data: bytes) -> np.ndarray:
     """The array in a file: (H, W), or (H, W, channels) with red, green and blue first."""
-    if data.startswith(_NPY):
+    if data.startswith(NPY):
         return read_npy(data)
     if data.startswith(tiff.SIGNATURES):
         return tiff.decode(data)
@@ -99,3 +99,15 @@ def read_npy(data: bytes) -> np.ndarray:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"can't be decoded as an array ({error})") from error
+
+
+def npy_size(data: bytes) -> tuple[int, int] | None:
+    """The (height, width) that the header of a .npy file's bytes tells; None where it tells none."""
+    try:
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, _ = read(file)
+        return (int(shape[0]), int(shape[1])) if len(shape) in (2, 3) else None
+    except (ValueError, EOFError, OSError):
+        return None

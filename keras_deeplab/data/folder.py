@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data import glance
 from keras_deeplab.data.images import EXTENSIONS, decoded, image_size
 from keras_deeplab.data.mask_codes import LabelReader
@@ -26,6 +28,7 @@ from keras_deeplab.data.pairs import (
 )
 from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
 from keras_deeplab.data.source import Source, indexed
+from keras_deeplab.options import Range
 from keras_deeplab.specs import Classes, Color, default_colors
 
 # What tells the colours of RGB-coded masks: one for each class, each one's label, or a file of the former.
@@ -94,7 +97,7 @@ def read(
         ValueError: the split or the options don't fit the folder, or all masks hold 0 and 255 alone.
     """
     root = Path(location).expanduser()
-    reading = ImageOptions(orientation=orientation, image_range=image_range)
+    reading = ImageOptions(orientation=orientation, image_range=cast("Range | None", image_range))
     if not (root / "images").is_dir():
         raise FileNotFoundError(f"{root} has no folder images/; it needs images/NAME.jpg and masks/NAME.png")
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
@@ -102,7 +105,7 @@ def read(
     names, count = class_names(root / "classes.txt", classes, num_classes)
     coded = read_colors(root / "colors.txt", count) if (root / "colors.txt").is_file() else None
     if is_foreground(names, mask_encoding):
-        names, count, coded = ("background", *names), 2, coded and ((0, 0, 0), *coded)
+        names, count, coded = ("background", *(names or ())), 2, coded and ((0, 0, 0), *coded)
     images, masks, folders = _images_and_masks(root)
     notes = notes_on_text([root / "classes.txt", root / "splits" / f"{split}.txt"])
     made = SplitOptions(missing_masks, val_share, split_seed)
@@ -153,21 +156,27 @@ def _shown(
     colors: Sequence[Color] | Mapping[Color, int] | None,
     coded: Sequence[Color] | None,
     count: int,
-) -> Sequence[Color] | None:
+) -> tuple[Color, ...] | None:
     if palette is not None:
-        return tuple(map(tuple, palette))
-    return coded if colors is None else colors_by_label(colors, count)
+        return tuple(map(_color, palette))
+    if colors is not None:
+        return colors_by_label(colors, count)
+    return None if coded is None else tuple(coded)
+
+
+def _color(color: Sequence[int]) -> Color:
+    return cast(Color, tuple(color))
 
 
 def class_names(
     classes_file: Path, classes: Sequence[str] | str | os.PathLike | None = None, num_classes: int | None = None
 ) -> tuple[tuple[str, ...] | None, int]:
     """The class names of an option, or of a text file with one a line, and how many; None where only that is told."""
-    if classes is not None:
-        origin = "classes="
-        names = given_names(classes)
+    given = given_names(classes)
+    if given is not None:
+        origin, names = "classes=", given
     elif classes_file.is_file():
-        origin, names = classes_file, names_in(classes_file)
+        origin, names = str(classes_file), names_in(classes_file)
     elif num_classes is not None:
         return None, num_classes
     else:
@@ -232,7 +241,7 @@ def read_colors(path: str | os.PathLike, count: int) -> tuple[Color, ...]:
 def coded_label_reader(
     num_classes: int,
     encoding: str,
-    colors: Colors | None,
+    colors: Sequence[Color] | Mapping[Color, int] | None,
     coded: Sequence[Color] | None,
     ignore_label: int | Sequence[int] | None,
     label_offset: int,
@@ -271,11 +280,11 @@ def pair_reader(
 
     def read_pair(index):
         name, image_file, mask_file = pairs[index]
-        data = image_file.read_bytes()
+        data = read_regular(image_file)
         image = decoded(image_file, data, channels, reading.upright, reading.image_range)
         if mask_file is None:
             return image, np.zeros(image.shape[:2], np.uint8), name
-        stored = mask_file.read_bytes()
+        stored = read_regular(mask_file)
         try:
             label = labels_of(*decode_mask(stored, reading.upright))
         except ValueError as error:
@@ -307,10 +316,10 @@ def other_way(data: bytes, reading: ImageOptions, size: tuple[int, ...]) -> str:
 def colors_by_label(colors: Sequence[Color] | Mapping[Color, int], count: int) -> tuple[Color, ...]:
     """A colour for each class, of several the first."""
     if not isinstance(colors, Mapping):
-        return tuple(map(tuple, colors))
+        return tuple(map(_color, colors))
     chosen = dict(enumerate(default_colors(count)))
     # Backwards, so that of several colours of one class the first is shown.
-    for color, label in reversed(colors.items()):
+    for color, label in reversed(list(colors.items())):
         if label in chosen:
-            chosen[label] = tuple(color)
+            chosen[label] = _color(color)
     return tuple(chosen.values())

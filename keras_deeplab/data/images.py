@@ -4,10 +4,10 @@ import functools
 import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data import channels as many
 from keras_deeplab.data import tiff
 from keras_deeplab.data.masks import imdecode, png_chunks
@@ -17,8 +17,24 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
 _MAX_PIXELS = 1 << 30  # as OpenCV has it
 
 
+class TooManyPixels(ValueError):
+    """An image of more pixels than were allowed; `size` is the (height, width) that its header tells."""
+
+    def __init__(self, size: tuple[int, int], most: int, origin: str = "") -> None:
+        self.size, self.most = size, most
+        height, width = size
+        super().__init__(
+            f"{origin}has {width}x{height} pixels, {height * width} in all, and the limit is {most}: max_pixels= sets "
+            "another one"
+        )
+
+
 def decode_image(
-    data: bytes, channels: int = 3, upright: bool = True, image_range: Sequence[float] | None = None
+    data: bytes,
+    channels: int = 3,
+    upright: bool = True,
+    image_range: Sequence[float] | None = None,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """Map the bytes of a JPEG, PNG, BMP, WebP, TIFF or .npy file to its pixels, (H, W, channels) uint8.
 
@@ -31,12 +47,17 @@ def decode_image(
         upright: whether the picture is turned as its EXIF orientation asks, as every viewer shows it; else it comes as
             it is stored.
         image_range: the two numbers of a file of more than 8 bits that become 0 and 255; see `channels.scaled`.
+        max_pixels: how many pixels its header may tell before anything is decoded; None for what OpenCV decodes.
 
     Raises:
+        TooManyPixels: the header tells more; a ValueError.
         ValueError: the bytes can't be decoded or end too early, the file has other channels, or more than 8 bits and
             nothing says their range.
     """
     from keras_deeplab._helpers.opencv import cv2
+
+    if max_pixels is not None and (size := declared_size(data)) is not None and size[0] * size[1] > max_pixels:
+        raise TooManyPixels(size, max_pixels)
 
     image = None
     # OpenCV returns the upper part of a file that was cut short; so look first.
@@ -79,6 +100,16 @@ def image_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
+def declared_size(data: bytes) -> tuple[int, int] | None:
+    """As `image_size`, also of .npy arrays and of TIFF files of many channels, which Pillow doesn't open."""
+    if data.startswith(many.NPY):
+        return many.npy_size(data)
+    size = image_size(data)
+    if size is None and data.startswith(tiff.SIGNATURES):
+        size = tiff.size(data)
+    return size
+
+
 def opened(data):
     """The image of Pillow for a file's bytes, of which the header is read and nothing else; KeyError for other files.
 
@@ -110,22 +141,33 @@ def _kinds():
 
 
 def read_image(
-    path: str | os.PathLike, channels: int = 3, upright: bool = True, image_range: Sequence[float] | None = None
+    path: str | os.PathLike,
+    channels: int = 3,
+    upright: bool = True,
+    image_range: Sequence[float] | None = None,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """Map the path of an image file to its pixels, (H, W, channels) uint8, three being RGB; see `decode_image`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it can't be decoded; the message begins with the path.
+        ValueError: it is no regular file, such as a pipe, or can't be decoded; the message begins with the path.
     """
-    return decoded(path, Path(path).read_bytes(), channels, upright, image_range)
+    return decoded(path, read_regular(path), channels, upright, image_range, max_pixels)
 
 
 def decoded(
-    path: str | os.PathLike, data: bytes, channels: int, upright: bool, image_range: Sequence[float] | None
+    path: str | os.PathLike,
+    data: bytes,
+    channels: int,
+    upright: bool,
+    image_range: Sequence[float] | None,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """As `read_image`, of a file whose bytes are there."""
     try:
-        return decode_image(data, channels, upright, image_range)
+        return decode_image(data, channels, upright, image_range, max_pixels)
+    except TooManyPixels as error:
+        raise TooManyPixels(error.size, error.most, f"{path} ") from error
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error

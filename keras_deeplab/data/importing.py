@@ -42,9 +42,9 @@ def write_folder(folder: str | os.PathLike, sources: Mapping[str, Source], *, pr
         FileNotFoundError: there is no folder above it.
         ValueError: a sample can't be read, or the splits have different classes.
     """
-    folder = in_a_folder(Path(folder).expanduser())
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already and isn't empty; nothing in it is overwritten: give another")
+    target = in_a_folder(Path(folder).expanduser())
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is there already and isn't empty; nothing in it is overwritten: give another")
     first, *others = sources.values()
     for other in others:
         if (other.classes_spec, other.num_classes, other.channels) != (
@@ -57,15 +57,15 @@ def write_folder(folder: str | os.PathLike, sources: Mapping[str, Source], *, pr
                 f"{other.name} has {', '.join(other.classes)} in images of {other.channels}: import them one by one"
             )
     # Beside it, so that it can be moved there as a whole.
-    temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         for name in ("images", "masks"):
             (temporary / name).mkdir(parents=True)
         written = _Writer(temporary).write(sources, progress)
         _write_lists(temporary, first, written)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+        if target.exists():
+            target.rmdir()
+        temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return written

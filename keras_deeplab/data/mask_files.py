@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data import tiff
 from keras_deeplab.data.channels import read_npy
 from keras_deeplab.data.images import opened
@@ -44,7 +45,7 @@ def decode_mask(data: bytes, upright: bool = True) -> Stored:
 
 def read_mask(path: str | os.PathLike, upright: bool = True) -> Stored:
     """As `decode_mask`, of a file; messages begin with its path."""
-    data = Path(path).read_bytes()
+    data = read_regular(path)
     try:
         return decode_mask(data, upright)
     except ValueError as error:

@@ -9,22 +9,24 @@ zeros in silence, of 16 bits of a colour it keeps 8, and it writes small palette
 of pixels are verified here because neither of the two does it.
 """
 
+import os
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_deeplab._helpers.files import write_whole
-from keras_deeplab.data.mask_codes import ENCODINGS, black_and_white, by_color, by_number
-from keras_deeplab.specs import default_colors
+from keras_deeplab.data.mask_codes import ENCODINGS, LabelReader, black_and_white, by_color, by_number
+from keras_deeplab.specs import Color, default_colors
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3  # colour types of a PNG's IHDR; 4 is added where there is an alpha channel
 _ALPHA = 4
 
 
-def voc_palette():
+def voc_palette() -> np.ndarray:
     """Map labels to PASCAL VOC's colours: (256, 3) uint8, entry 0 black, entry 255 (224, 224, 192).
 
     The three lowest bits of a label are the highest bits of red, green and blue, the next three the next, and so on
@@ -36,7 +38,7 @@ def voc_palette():
     return np.array(default_colors(256), np.uint8)
 
 
-def png_chunks(data):
+def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Split a PNG file's bytes into its chunks, a list of (type, contents), with every checksum verified.
 
     Raises:
@@ -44,7 +46,7 @@ def png_chunks(data):
     """
     if not data.startswith(_SIGNATURE):
         raise ValueError("is not a PNG file" if data else "is empty")
-    chunks = []
+    chunks: list[tuple[bytes, bytes]] = []
     position = len(_SIGNATURE)
     while not chunks or chunks[-1][0] != b"IEND":
         if len(data) < position + 12:
@@ -79,7 +81,7 @@ class Stored(NamedTuple):
     alpha: np.ndarray | None = None
 
 
-def decode_label_png(data):
+def decode_label_png(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     """Map a PNG file's bytes to its stored numbers and its palette.
 
     Args:
@@ -97,7 +99,7 @@ def decode_label_png(data):
     return values, palette
 
 
-def stored_in_png(data):
+def stored_in_png(data: bytes) -> Stored:
     """As `decode_label_png`, to a `Stored` with the alpha channel, or for a paletted file that of its colours."""
     from keras_deeplab._helpers.opencv import cv2
 
@@ -126,7 +128,7 @@ def stored_in_png(data):
     return Stored(values, palette, alpha)
 
 
-def imdecode(data, flags):
+def imdecode(data: bytes, flags: int) -> np.ndarray:
     """`cv2.imdecode` of bytes, raising ValueError("can't be decoded") however this OpenCV reports that."""
     from keras_deeplab._helpers.opencv import cv2
 
@@ -139,11 +141,23 @@ def imdecode(data, flags):
     return decoded
 
 
-def write_label_png(path, labels, palette=None):
+def write_label_png(path: str | os.PathLike, labels: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Write labels (H, W) as a paletted 8-bit PNG whose stored numbers are the labels; all of it or nothing.
 
     Args:
         path: where to; a file there is replaced.
+        labels, palette: as of `label_png`.
+
+    Raises:
+        ValueError: the labels or the palette don't fit.
+    """
+    write_whole(path, label_png(labels, palette))
+
+
+def label_png(labels, palette=None):
+    """Map labels (H, W) to the bytes of a paletted 8-bit PNG file whose stored numbers are the labels.
+
+    Args:
         labels: (H, W) integer array of values 0..255.
         palette: (N, 3) uint8 colours of labels 0 to N - 1, or None for `voc_palette()`.
 
@@ -167,13 +181,17 @@ def write_label_png(path, labels, palette=None):
     rows[:, 1:] = labels
     header = struct.pack(">IIBBBBB", width, height, 8, _PALETTE, 0, 0, 0)
     contents = zlib.compress(rows.tobytes(), 6)
-    write_whole(
-        path,
-        _png([(b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", contents), (b"IEND", b"")]),
-    )
+    return _png([(b"IHDR", header), (b"PLTE", palette.tobytes()), (b"IDAT", contents), (b"IEND", b"")])
 
 
-def label_reader(num_classes, encoding="auto", colors=None, ignore_label=None, label_offset=0, repair=None):
+def label_reader(
+    num_classes: int,
+    encoding: str = "auto",
+    colors: Sequence[Color] | Mapping[Color, int] | None = None,
+    ignore_label: int | Sequence[int] | None = None,
+    label_offset: int = 0,
+    repair: str | None = None,
+) -> LabelReader:
     """Map how a data set codes its masks to a function from what a mask stores to labels (H, W) uint8.
 
     Args:

@@ -1,5 +1,7 @@
 """Input pipelines: a `Source` to the batches that training takes, or to the single samples of evaluation."""
 
+from typing import cast
+
 import tensorflow as tf
 
 from keras_deeplab.data import transforms
@@ -50,7 +52,7 @@ def training(
     Returns:
         `tf.data.Dataset` of (images float32 (B, h, w, channels) in 0..255, labels uint8 (B, h, w)).
     """
-    crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+    crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else cast("tuple[int, int]", tuple(crop_size))
     if len(crop_size) != 2 or min(crop_size) < 1 or batch_size < 1 or start_step < 0:
         raise ValueError(
             f"crop_size={crop_size}, batch_size={batch_size}, start_step={start_step}; crop_size is an int or "

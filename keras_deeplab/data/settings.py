@@ -5,6 +5,10 @@ from typing import Any
 
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, read_pairs, record
 
+# Of an image that is put to a model whole, unless it is said otherwise: a camera's 24 million pass. A model needs some
+# 300 bytes a pixel, so a larger one may take a machine's memory.
+MAX_PIXELS = 1 << 25
+
 
 def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
     """A text file of colours, `R G B` a line in the order of the labels, to a tuple of them.
@@ -89,7 +93,7 @@ class ImageOptions(Options):
         return self.orientation != "stored"
 
 
-AS_VIEWED = ImageOptions()
+AS_VIEWED = ImageOptions.of()
 
 
 @record

@@ -69,12 +69,16 @@ def colors() -> tuple[tuple[int, int, int], ...]:
     """The colours that stand for the classes, (red, green, blue) each: the hue that each leans to, black first."""
     hues = [None if hue is None else colorsys.hsv_to_rgb(hue, 0.85, 0.9) for hue in _CLASSES.values()]
     return tuple(
-        default if hue is None else tuple(int(np.round(255 * part)) for part in hue)
+        default if hue is None else (_byte(hue[0]), _byte(hue[1]), _byte(hue[2]))
         for default, hue in zip(default_colors(len(hues)), hues, strict=True)
     )
 
 
-def draw(rng, height, width):
+def _byte(part: float) -> int:
+    return int(np.round(255 * part))
+
+
+def draw(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Map a random generator and a size to a scene: image (H, W, 3) uint8 RGB, label (H, W) uint8.
 
     Args:
@@ -109,7 +113,7 @@ def draw(rng, height, width):
         cv2.fillPoly(cover, fixed_point, 255, cv2.LINE_AA, _SHIFT)
         alpha = cover * np.float32(1 / 255)
 
-        moved = np.float32([[1, 0, shadow], [0, 1, shadow]])
+        moved = np.array([[1, 0, shadow], [0, 1, shadow]], np.float32)
         shade = cv2.warpAffine(alpha, moved, (columns, rows))
         box *= 1 - 0.55 * cv2.GaussianBlur(shade, (0, 0), max(shadow * 0.7, 0.5))
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,7 @@ from keras_deeplab.data.mask_files import decode_mask, refuse_black_and_white
 from keras_deeplab.data.masks import Stored, label_reader
 from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source
+from keras_deeplab.options import Range
 from keras_deeplab.specs import Classes
 
 
@@ -73,7 +75,7 @@ def read(
     colors = given_colors(colors, count)
     shown = None if colors is None else colors_by_label(colors, count)
     labels_of = label_reader(count, mask_encoding, colors, ignore_label, label_offset, mask_repair)
-    reading = ImageOptions(orientation=orientation, image_range=image_range)
+    reading = ImageOptions(orientation=orientation, image_range=cast("Range | None", image_range))
     if download:
         builder.download_and_prepare()
     encoded = {

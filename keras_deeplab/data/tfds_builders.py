@@ -17,7 +17,7 @@ from keras_deeplab.data.source import Source
 PREFIX = "keras_deeplab_"
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """The splits of a data set that was downloaded by hand: images, labels with 255 ignored, names."""
 
     VERSION = tfds.core.Version("1.0.0")

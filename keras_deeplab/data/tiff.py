@@ -13,7 +13,7 @@ from keras_deeplab.data.masks import imdecode
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two are BigTIFF's
 # Tags of a directory, one without a meaning to a reader of pixels among them; types and values of its entries.
 _KIND, _WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 254, 256, 257, 262, 274, 277, 284
-_PRINTER, _EXTRA = 337, 338
+_PRINTER, _EXTRA, _GEO_KEYS = 337, 338, 34735
 _TEXT, _SHORT, _LONG = 2, 3, 4
 _BLACK_IS_ZERO, _RGB = 1, 2
 _MOST_PAGES = 4096
@@ -56,6 +56,27 @@ def pictures(data: bytes) -> int:
         ValueError: the file is damaged.
     """
     return 1 if data[2:4] in (b"+\0", b"\0+") else _pictures(_directories(data))
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+    """The (height, width) of a TIFF file's first picture by its bytes; None where they don't tell, as of BigTIFF's."""
+    with contextlib.suppress(ValueError):
+        if data[2:4] not in (b"+\0", b"\0+"):
+            first = _directories(data)[0]
+            height, width = first.get(_HEIGHT), first.get(_WIDTH)
+            return None if height is None or width is None else (height, width)
+    return None
+
+
+def is_georeferenced(data: bytes) -> bool:
+    """Whether the bytes of a TIFF file have GeoTIFF's keys, which tell where on the earth it lies."""
+    if not data.startswith(SIGNATURES):
+        return False
+    if data[2:4] in (b"+\0", b"\0+"):  # of BigTIFF, whose directories aren't read here, whoever reads it finds out
+        return True
+    with contextlib.suppress(ValueError):
+        return _GEO_KEYS in _directories(data)[0].places
+    return False
 
 
 def as_stored(data: bytes) -> bytes:

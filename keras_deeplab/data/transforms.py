@@ -5,15 +5,21 @@ and however tf.data runs things in parallel. Every label that leaves was in the 
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from keras_deeplab.specs import IGNORED
 
+# What tf.random takes: a pair of integers, or a tensor of two; and a tensor, or what TensorFlow makes one of.
+Seed = Any
+Tensor = Any
+
 PADDING = 127.5  # the middle of 0..255: 0 after the usual scaling to [-1, 1]
 
 
-def random_scale(seed, scale_range=(0.5, 2.0), scale_step=0.25):
+def random_scale(seed: Seed, scale_range: tuple[float, float] = (0.5, 2.0), scale_step: float = 0.25) -> Tensor:
     """Map a seed to a scalar float32 scale from `scale_range`, in steps of `scale_step` (0: any number in it).
 
     >>> float(random_scale((0, 7), (1.5, 1.5)))
@@ -30,7 +36,7 @@ def random_scale(seed, scale_range=(0.5, 2.0), scale_step=0.25):
     return low + scale_step * tf.minimum(tf.floor(drawn * steps), steps - 1)
 
 
-def random_flip(image, label, seed):
+def random_flip(image: Tensor, label: Tensor, seed: Seed) -> tuple[Tensor, Tensor]:
     """Mirror image and label left to right, or neither; each as likely."""
     return tf.cond(
         tf.random.stateless_uniform([], seed) < 0.5,
@@ -39,7 +45,7 @@ def random_flip(image, label, seed):
     )
 
 
-def random_vertical_flip(image, label, seed):
+def random_vertical_flip(image: Tensor, label: Tensor, seed: Seed) -> tuple[Tensor, Tensor]:
     """Mirror image and label top to bottom, or neither; each as likely: for pictures from above."""
     return tf.cond(
         tf.random.stateless_uniform([], seed) < 0.5,
@@ -48,7 +54,7 @@ def random_vertical_flip(image, label, seed):
     )
 
 
-def random_rotation(image, label, degrees, seed):
+def random_rotation(image: Tensor, label: Tensor, degrees: float, seed: Seed) -> tuple[Tensor, Tensor]:
     """Turn image and label about their middle by an angle from -degrees to degrees, any as likely.
 
     What comes from outside is padding: 127.5 in the image and 255 in the label, as in mmsegmentation's RandomRotate.
@@ -72,7 +78,14 @@ def random_rotation(image, label, degrees, seed):
     return tf.ensure_shape(turned[0], image.shape), turned_label[0, ..., 0]
 
 
-def random_scaled_crop(image, label, crop_size, scale, seed, max_class_share=1.0):
+def random_scaled_crop(
+    image: Tensor,
+    label: Tensor,
+    crop_size: tuple[int, int],
+    scale: Any,
+    seed: Seed,
+    max_class_share: float = 1.0,
+) -> tuple[Tensor, Tensor]:
     """Map an image and its label to a random crop of them as they look when scaled.
 
     It cuts the window that fills the crop and scales only that. Where the scaled image is smaller than the crop, all
@@ -140,7 +153,7 @@ def _mixed_place(label, windows, seed, max_class_share, attempts=10):
     return _place(label, windows, drawn[attempt])
 
 
-def resize(image, label, size, antialias=False):
+def resize(image: Tensor, label: Tensor, size: Sequence[Any], antialias: bool = False) -> tuple[Tensor, Tensor]:
     """Resize an image (bilinear, float32) and its label (nearest) to (height, width), sampling at the same points.
 
     Pixels count as squares with the sample at their middle ("half-pixel centres"), so a label's edge stays in the
@@ -154,17 +167,18 @@ def resize(image, label, size, antialias=False):
     return image, label
 
 
-def size_within(shape, size):
+def size_within(shape: Sequence[int], size: tuple[int, int]) -> tuple[int, int]:
     """The (height, width) that an image of this shape has when it is scaled down to fit `size`; its own if it fits.
 
     >>> size_within((375, 500, 3), (257, 257))
     (193, 257)
     """
     scale = min(1, *(side / own for side, own in zip(size, shape, strict=False)))
-    return tuple(max(1, min(side, round(own * scale))) for side, own in zip(size, shape, strict=False))
+    height, width = (max(1, min(side, round(own * scale))) for side, own in zip(size, shape, strict=False))
+    return height, width
 
 
-def pad(image, label, size):
+def pad(image: Tensor, label: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Pad an image with 127.5 and its label with 255, at the bottom and right, to at least (height, width).
 
     Returns:
@@ -178,7 +192,7 @@ def pad(image, label, size):
     return image, label
 
 
-def random_cutout(image, share, seed):
+def random_cutout(image: Tensor, share: float, seed: Seed) -> Tensor:
     """Put a grey rectangle, 127.5, on an image at a random place: DeVries and Taylor 2017, "Cutout".
 
     Its sides are the given share of the image's, and its middle may be anywhere in the image, so that a part of it may
@@ -198,7 +212,7 @@ def random_cutout(image, share, seed):
     return tf.where((inside[0][:, None] & inside[1])[..., None], PADDING, image)
 
 
-def class_mix(images, labels, probability, seed):
+def class_mix(images: Tensor, labels: Tensor, probability: float, seed: Seed) -> tuple[Tensor, Tensor]:
     """Put half of the classes of each image's neighbour in the batch onto it: Olsson et al. 2021, "ClassMix".
 
     The classes are drawn among those of the neighbour's label, the greater half where their number is odd; what it
@@ -226,7 +240,14 @@ def class_mix(images, labels, probability, seed):
     return tf.where(mask[..., None], their_images, images), tf.where(mask, theirs, labels)
 
 
-def random_colour(image, seed, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0):
+def random_colour(
+    image: Tensor,
+    seed: Seed,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+) -> Tensor:
     """Change an RGB image's light and colours at random; labels stay true.
 
     Args:

@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from keras_deeplab.data import glance, sbd
 from keras_deeplab.data.folder import (
@@ -33,10 +33,11 @@ from keras_deeplab.data.pairs import (
 from keras_deeplab.data.pascal_context import context_root
 from keras_deeplab.data.settings import ImageOptions
 from keras_deeplab.data.source import Source, indexed
+from keras_deeplab.options import Range
 from keras_deeplab.specs import IGNORED, Classes, Color, default_colors
 from keras_deeplab.specs.class_names import VOC
 
-CLASSES = list(VOC.names)
+CLASSES = list(VOC.labels(21))
 OFFICIAL = Official(
     "PASCAL VOC 2012",
     "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
@@ -63,7 +64,7 @@ class _ClassList(NamedTuple):
 
     names: tuple[str, ...]
     colors: tuple[Color, ...] | None
-    coded: dict[Color, int] | None
+    coded: Mapping[Color, int] | None
 
 
 def detect(name_or_path: str) -> bool:
@@ -119,7 +120,7 @@ def read(
     """
     path = Path(location).expanduser()
     root = devkit(path)
-    reading = ImageOptions(orientation=orientation, image_range=image_range)
+    reading = ImageOptions(orientation=orientation, image_range=cast("Range | None", image_range))
     notes = notes_on_text([root / LISTS[0], root / LISTS[1], root / _SPLITS / f"{split}.txt"])
     made = SplitOptions(missing_masks, val_share, split_seed)
     pairs = _pairs(root, split, split == "trainaug" if augmented is None else augmented, made, notes, path)
@@ -134,15 +135,22 @@ def read(
             )
         told = _ClassList(tuple(CLASSES), default_colors(len(CLASSES)), None)
     if classes is not None:
-        names = classes
-        same = told is not None and told.coded is not None and set(told.names) == set(names)
-        told = _in_order(told, names) if same else _ClassList(names, None, None)
-    count = num_classes if told is None else len(told.names)
-    if told is not None and num_classes not in (None, count):
-        raise ValueError(f"num_classes={num_classes}, but {root} has {count} classes: {', '.join(told.names)}")
-    names, shown, coded = (None, None, None) if told is None else told
+        if told is not None and told.coded is not None and set(told.names) == set(classes):
+            told = _in_order(told, classes)
+        else:
+            told = _ClassList(classes, None, None)
+    names: tuple[str, ...] | None = None
+    shown: tuple[Color, ...] | None = None
+    coded: Mapping[Color, int] | None = None
+    if told is None:
+        count = cast(int, num_classes)  # else nothing told the classes, above
+    else:
+        names, shown, coded = told
+        count = len(told.names)
+        if num_classes not in (None, count):
+            raise ValueError(f"num_classes={num_classes}, but {root} has {count} classes: {', '.join(told.names)}")
     if is_foreground(names, mask_encoding):
-        names, shown, count = ("background", *names), shown and ((0, 0, 0), *shown), 2
+        names, shown, count = ("background", *(names or ())), shown and ((0, 0, 0), *shown), 2
     colors = given_colors(colors, count)
     if colors is not None:
         shown = colors_by_label(colors, count)
@@ -271,20 +279,23 @@ def _told(root: Path, path: Path) -> _ClassList | None:
 def _in_order(told: _ClassList, names: tuple[str, ...]) -> _ClassList:
     """A label map's classes with the labels that the order of `names` gives them."""
     order = [told.names.index(name) for name in names]
-    coded = {color: label if label == IGNORED else order.index(label) for color, label in told.coded.items()}
-    return _ClassList(names, tuple(told.colors[index] for index in order), coded)
+    told_codes, told_colors = told.coded or {}, told.colors or ()
+    coded = {color: label if label == IGNORED else order.index(label) for color, label in told_codes.items()}
+    return _ClassList(names, tuple(told_colors[index] for index in order), coded)
 
 
 def _label_map(file: Path) -> _ClassList:
     """The classes of CVAT's and Datumaro's labelmap.txt: `NAME:RED,GREEN,BLUE:PARTS:ACTIONS` a line."""
-    names, colors, void = [], [], {}
+    names: list[str] = []
+    colors: list[Color | None] = []
+    void: dict[Color, int] = {}
     for number, line in enumerate(read_text(file).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = _LABEL.fullmatch(line.strip())
         if found is None:
             raise ValueError(f"{file}, line {number}: {line.strip()!r} is not NAME:RED,GREEN,BLUE::")
-        color = found["color"] and tuple(int(part) for part in found["color"].split(","))
+        color = cast(Color, tuple(map(int, found["color"].split(",")))) if found["color"] else None
         if found["name"] == "ignored" and color == _VOID:
             void = {_VOID: IGNORED}  # as Datumaro writes VOC's own border
             continue
@@ -293,11 +304,11 @@ def _label_map(file: Path) -> _ClassList:
     if any(colors) and not all(colors):
         raise ValueError(f"{file} gives no colour for {names[colors.index(None)]}; it needs one for each class or none")
     try:
-        record = Classes(tuple(names), tuple(colors) if any(colors) else None)
+        record = Classes(tuple(names), tuple(color for color in colors if color) or None)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     if record.colors is None:
-        return _ClassList(record.names, None, None)
+        return _ClassList(tuple(names), None, None)
     if len(set(record.colors)) < len(names):
         raise ValueError(f"{file} gives two classes one colour")
-    return _ClassList(record.names, record.colors, {color: label for label, color in enumerate(record.colors)} | void)
+    return _ClassList(tuple(names), record.colors, {color: label for label, color in enumerate(record.colors)} | void)

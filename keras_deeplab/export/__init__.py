@@ -36,7 +36,7 @@ class Format:
 # The contract: `export(model, path, **options)` writes a keras.Model (or refuses it with a ValueError), whole or not at
 # all, takes `classes=` and `palette=` for its record, and returns the path or something with an attribute `path`;
 # `read_spec(path)` gives the record back as a `keras_deeplab.specs.FileSpec`, or None where a file has none.
-FORMATS = Registry(
+FORMATS: Registry[Format] = Registry(
     "export format",
     {
         "saved_model": Format(

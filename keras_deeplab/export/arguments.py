@@ -1,5 +1,6 @@
 """Arguments that several exports take, checked in one place."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def one_size(value: Any) -> tuple[int, int]:
         raise ValueError(f"input_size must be an int or (height, width) of at least 1, received {value!r}") from None
 
 
-def file_path(path: str | Path, example: str) -> Path:
+def file_path(path: str | os.PathLike, example: str) -> Path:
     """The path of a file to write; ValueError, which names one like `example`, where it is a folder."""
     path = Path(path).expanduser()
     if path.is_dir():
@@ -71,7 +72,7 @@ def with_given_classes(spec: ModelSpec, classes: Any = None, palette: Any = None
         palette = np.asarray(palette)
         if palette.ndim != 2 or palette.shape[1] != 3 or palette.dtype != np.uint8:
             raise ValueError(f"palette must be uint8 (N, 3), received {palette.dtype} {palette.shape}")
-        if len(palette) < spec.num_labels:
+        if len(palette) < (spec.num_labels or 0):
             raise ValueError(f"the palette has {len(palette)} colours for {spec.num_labels} classes")
         colors = tuple((int(red), int(green), int(blue)) for red, green, blue in palette[: spec.num_labels])
         classes = Classes(classes.names, colors, classes.ignore_label)

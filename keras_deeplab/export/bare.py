@@ -7,11 +7,13 @@ import contextlib
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 
-def litert(path, num_threads, free_size):
+def litert(path: str, num_threads: int, free_size: tuple[int, int]) -> Callable[[], Any]:
     """A .tflite file to a function without arguments that segments a random picture.
 
     `free_size` is the picture's where the file takes any size, or has a signature for it.
@@ -41,7 +43,7 @@ def litert(path, num_threads, free_size):
     return interpreter.invoke
 
 
-def onnxruntime(path, num_threads, free_size):
+def onnxruntime(path: str, num_threads: int, free_size: tuple[int, int]) -> Callable[[], Any]:
     """An .onnx file to the same."""
     import onnxruntime as runtime
 
@@ -54,7 +56,7 @@ def onnxruntime(path, num_threads, free_size):
     return lambda: session.run(None, feed)
 
 
-def openvino(path, num_threads, free_size):
+def openvino(path: str, num_threads: int, free_size: tuple[int, int]) -> Callable[[], Any]:
     """An .onnx or .tflite file to the same."""
     import openvino as runtime
 
@@ -94,7 +96,7 @@ def _memory(name):
         return None
 
 
-def main(runtime, path, num_threads, height, width):
+def main(runtime: str, path: str, num_threads: str, height: str, width: str) -> None:
     load, size = RUNTIMES[runtime], (int(height), int(width))
     with contextlib.suppress(ImportError):
         importlib.import_module({"litert": "ai_edge_litert.interpreter"}.get(runtime, runtime))

@@ -37,6 +37,7 @@ class Calibration:
     def __init__(self, given: Any, samples: int = 100, channels: int = 3) -> None:
         self.samples, self.channels = samples, channels
         self.source = None
+        self._raw: Any = None
         if isinstance(given, (str, os.PathLike)):
             if data.kind_of(given) is not None:
                 self.source = data.load(given, split="train")

@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from keras_deeplab import data
 from keras_deeplab._helpers.private import operators_of, tensor_of
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline, transforms
+from keras_deeplab.data.source import Source
 from keras_deeplab.export import bare, read_spec
 from keras_deeplab.inference.evaluation import matrix_of
 from keras_deeplab.inference.predictor import predictor
@@ -44,12 +47,12 @@ class Verification:
     max_miou_drop: float | None
 
     @property
-    def miou_drop(self):
+    def miou_drop(self) -> float:
         """How much mean IoU the file lost; negative where it gained."""
         return self.model_miou - self.file_miou
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """Whether the loss is within `max_miou_drop`; never where mean IoU can't be computed."""
         return self.max_miou_drop is None or self.miou_drop <= self.max_miou_drop
 
@@ -62,7 +65,17 @@ class Verification:
         )
 
 
-def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=None, class_map=None, progress=True):
+def verify(
+    path: str | os.PathLike,
+    model: Any,
+    source: Source,
+    *,
+    limit: int | None = None,
+    max_miou_drop: float | None = None,
+    input_size: tuple[int, int] | None = None,
+    class_map: Mapping[str, str | None] | str | None = None,
+    progress: bool = True,
+) -> Verification:
     """Compares an exported file with the Keras model it came from on the labelled images of a data set.
 
     Images are padded to the file's input size with 127.5 and the labels cropped again, for both.
@@ -84,22 +97,30 @@ def verify(path, model, source, *, limit=None, max_miou_drop=None, input_size=No
         ValueError: if an image is larger than the file's input size (the message begins with the image's name), or the
             data has other classes.
     """
-    options = {"limit": limit, "max_miou_drop": max_miou_drop, "input_size": input_size, "progress": progress}
-    return verify_all([path], model, source, class_map=class_map, **options)[0]
+    return verify_all(
+        [path],
+        model,
+        source,
+        limit=limit,
+        max_miou_drop=max_miou_drop,
+        input_size=input_size,
+        class_map=class_map,
+        progress=progress,
+    )[0]
 
 
 def verify_all(
-    files,
-    model,
-    source,
+    files: Sequence[Any],
+    model: Any,
+    source: Source,
     *,
-    limit=None,
-    max_miou_drop=None,
-    input_size=None,
-    sizes=(),
-    class_map=None,
-    progress=True,
-):
+    limit: int | None = None,
+    max_miou_drop: float | None = None,
+    input_size: tuple[int, int] | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
+    class_map: Mapping[str, str | None] | str | None = None,
+    progress: bool = True,
+) -> list[Verification]:
     """`verify` for several files of one model at once, which then runs on each image once.
 
     Args:
@@ -148,7 +169,9 @@ def verify_all(
     ]
 
 
-def verify_sizes(files, model, source, sizes, **options):
+def verify_sizes(
+    files: Sequence[Any], model: Any, source: Source, sizes: Sequence[tuple[int, int]], **options: Any
+) -> dict[tuple[int, int] | None, list[Verification]]:
     """`verify_all` at each size that the files take, to a dict from the size to its list, the largest first.
 
     Args:
@@ -161,7 +184,7 @@ def verify_sizes(files, model, source, sizes, **options):
     }
 
 
-def largest_first(sizes):
+def largest_first(sizes: Sequence[tuple[int, int]]) -> list[Any]:
     """Sizes (height, width) to a list of them, that with the most pixels first; [None] of none, which is any size."""
     return sorted(sizes, key=np.prod, reverse=True) or [None]
 
@@ -193,7 +216,9 @@ def _file_and_runtime(file):
 # Speed and memory -------------------------------------------------------------------------------------------
 
 
-def latencies(files, rounds=20, num_threads=None, input_size=None):
+def latencies(
+    files: Sequence[Any], rounds: int = 20, num_threads: int | None = None, input_size: tuple[int, int] | None = None
+) -> list[float]:
     """Milliseconds per image of several files, a list of the least of each: rounds run every file once, in turns.
 
     Other load on the machine so meets all alike. The images are random; everything that is in the file is timed,
@@ -217,7 +242,7 @@ def latencies(files, rounds=20, num_threads=None, input_size=None):
     return times[2:].min(0).tolist()
 
 
-def peak_memory(file, num_threads=None, input_size=None):
+def peak_memory(file: Any, num_threads: int | None = None, input_size: tuple[int, int] | None = None) -> int | None:
     """Bytes that a process needs to load a file and segment an image with it, None where the system doesn't tell.
 
     Sizes are those of `latencies`.
@@ -268,12 +293,24 @@ class Row:
     verification: Verification | None
 
     @property
-    def rejected(self):
+    def rejected(self) -> bool:
         """Whether the file lost more than it may."""
         return self.verification is not None and not self.verification.passed
 
 
-def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_threads, progress, class_map=None):
+def measured(
+    files: Sequence[Any],
+    model: Any,
+    source: Source | None,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    limit: int | None,
+    max_miou_drop: float | None,
+    rounds: int,
+    num_threads: int | None,
+    progress: bool,
+    class_map: Mapping[str, str | None] | str | None = None,
+) -> list[Row]:
     """Files of one model to their `Row`s, those of the largest size first.
 
     Args:
@@ -283,7 +320,7 @@ def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_t
         rounds, num_threads: as in `latencies`.
     """
     pairs = [(path, runtime) for _, path, runtime, _ in files]
-    found = dict.fromkeys(largest_first(sizes), [None] * len(files))
+    found: dict[Any, Any] = dict.fromkeys(largest_first(sizes), [None] * len(files))
     if source is not None:
         options = {"limit": limit, "max_miou_drop": max_miou_drop, "progress": progress, "class_map": class_map}
         found = verify_sizes(pairs, model, source, sizes, **options)
@@ -305,7 +342,7 @@ def measured(files, model, source, sizes, *, limit, max_miou_drop, rounds, num_t
     ]
 
 
-def table(rows):
+def table(rows: Sequence[Row]) -> str:
     """`Row`s to the text of a Markdown table; before those of a size is a line with the Keras model's mIoU at it."""
     titles = ["precision", "bytes", "mIoU", "loss, points", "equal labels", "ms", "memory, MB", "float operators"]
     cells, scored = [], set()
@@ -357,7 +394,7 @@ class LayerError:
     highest: float
 
 
-def labels_of(content):
+def labels_of(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """The content of a TFLite file that returns labels, to a function from an image (1, H, W, 3) to labels (H, W)."""
     run = interpreter(None, content=content)
     (target,) = run.get_output_details()
@@ -380,7 +417,7 @@ def _feed(run, image):
     run.invoke()
 
 
-def layer_errors(content, reference, images):
+def layer_errors(content: bytes, reference: bytes, images: Sequence[np.ndarray]) -> tuple[LayerError, ...]:
     """Two contents of TFLite files, integer and float32, of one prepared model to a tuple of `LayerError`.
 
     Args:
@@ -420,7 +457,7 @@ def layer_errors(content, reference, images):
     return tuple(sorted(errors, key=lambda entry: -entry.error))
 
 
-def layer_table(errors, count=None):
+def layer_table(errors: Sequence[LayerError], count: int | None = None) -> str:
     """`LayerError`s to the text of a table, the first `count` of them."""
     shown = errors[:count]
     width = max([len(entry.name) for entry in shown] + [5])

@@ -13,7 +13,9 @@ _WALKING, _AT_SCAN, _DAMAGED, _CUT = range(4)
 _MAX_SEGMENTS = 5000
 
 
-def checked_sizes(image_bytes, max_pixels=None, height=None, width=None):
+def checked_sizes(
+    image_bytes: tf.Tensor, max_pixels: int | None = None, height: int | None = None, width: int | None = None
+) -> tf.Tensor:
     """Strings (B,), the contents of JPEG, PNG and BMP files, to their sizes: int32 (B, 2), height and width.
 
     Running it fails with InvalidArgumentError where a file is none of these, is cut short, has no pixels or more than
@@ -38,7 +40,7 @@ def checked_sizes(image_bytes, max_pixels=None, height=None, width=None):
         return tf.identity(sizes)
 
 
-def checked_images(images, max_pixels=None):
+def checked_images(images: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
     """Images (B, H, W, C) to the same; running it fails where they have no pixels, or over `max_pixels` in all."""
     shape = tf.shape(images, out_type=tf.int64)
     pixels = tf.reduce_prod(shape[:3])
@@ -51,7 +53,7 @@ def checked_images(images, max_pixels=None):
         return tf.identity(images)
 
 
-def decode(data, channels=3):
+def decode(data: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """A string, the contents of a file that `checked_sizes` accepts, to its pixels: uint8 (H, W, channels).
 
     `channels` is 1 for grey, 3 for RGB or 4 for RGBA, which JPEG files can't hold and BMP files only where they have

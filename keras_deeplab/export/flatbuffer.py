@@ -2,6 +2,8 @@
 
 import collections
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -19,7 +21,7 @@ class _AlignedBuffer(schema.BufferT):
     Processors without unaligned loads fail on anything else.
     """
 
-    def Pack(self, builder):
+    def Pack(self, builder: Any) -> Any:
         vector = None
         if self.data is not None and len(self.data):
             content = bytes(self.data)
@@ -33,12 +35,12 @@ class _AlignedBuffer(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
-def unpacked(content):
+def unpacked(content: bytes) -> Any:
     """The content of a TFLite file to a `ModelT` that can be changed."""
     return schema.ModelT.InitFromPackedBuf(bytearray(content), 0)
 
 
-def packed(file):
+def packed(file: Any) -> bytes:
     """A `ModelT` to the content of a TFLite file, every constant held once."""
     _share_buffers(file)
     builder = flatbuffers.Builder(1 << 20)
@@ -68,7 +70,7 @@ def _share_buffers(file):
     file.buffers, file.metadataBuffer = kept, None
 
 
-def add_metadata(file, name, content):
+def add_metadata(file: Any, name: str, content: bytes) -> None:
     """Adds a named buffer to a `ModelT`."""
     buffer, entry = _AlignedBuffer(), schema.MetadataT()
     buffer.data = np.frombuffer(content, np.uint8)
@@ -77,7 +79,7 @@ def add_metadata(file, name, content):
     file.metadata = [*(file.metadata or ()), entry]
 
 
-def code_of(file, operator):
+def code_of(file: Any, operator: Any) -> int:
     """The number of an operator's kind, of `schema.BuiltinOperator`."""
     code = file.operatorCodes[operator.opcodeIndex]
     # Old files have the number in the one field, new ones in the other, and the unused one is 0 or 127.
@@ -98,14 +100,14 @@ def _opcode(file, number, version):
 # Names and sizes --------------------------------------------------------------------------------------------
 
 
-def named(file, output, key="serving_default"):
+def named(file: Any, output: str, key: str = "serving_default") -> None:
     """Gives the one graph of a `ModelT` a signature from `images` to `output`, and its tensors short names.
 
     The converter names a tensor after all the layers it comes from, each with its scopes: more than one percent of a
     small int8 file.
     """
     (subgraph,) = file.subgraphs
-    taken = collections.Counter()
+    taken: collections.Counter[bytes] = collections.Counter()
     for tensor in subgraph.tensors:
         first = tensor.name.split(b";")[0]
         name = first.split(b"/", 1)[-1]  # without the scope of the model
@@ -126,7 +128,7 @@ def _signature_entry(subgraph, indices, name):
     return entry
 
 
-def merged(files):
+def merged(files: Sequence[Any]) -> Any:
     """Several `ModelT` of one graph to one that has all of them, with their signatures; the first is the main one."""
     first, *others = files
     for file in others:
@@ -151,7 +153,7 @@ def merged(files):
 # Changes of precision ---------------------------------------------------------------------------------------
 
 
-def weights_as_int8(file):
+def weights_as_int8(file: Any) -> None:
     """Stores the kernels of a float32 `ModelT` in int8 with a scale for each channel; operators compute in float32.
 
     Interpreters widen them when the file is loaded. Depthwise kernels, and those of fewer than 1,024 weights, become
@@ -210,7 +212,7 @@ def _widening(file, subgraph, index, axis, dequantize):
     return operator
 
 
-def own_biases(file):
+def own_biases(file: Any) -> None:
     """Gives each operator of an integer `ModelT` a bias at the scale that it computes with.
 
     Operators with equal biases share one tensor, and the converter to int16 leaves it at the scale of one of them: the
@@ -235,7 +237,7 @@ def own_biases(file):
             _set_bias(file, subgraph, operator, values)
 
 
-def set_last_biases(file, biases):
+def set_last_biases(file: Any, biases: np.ndarray) -> None:
     """Gives the last convolution before the argmax of a `ModelT` of one graph other biases (C,)."""
     (subgraph,) = file.subgraphs
     makers = {int(operator.outputs[0]): operator for operator in subgraph.operators}
@@ -273,7 +275,7 @@ def _set_bias(file, subgraph, operator, values):
     bias.buffer = len(file.buffers) - 1
 
 
-def integer_argmax(file):
+def integer_argmax(file: Any) -> None:
     """Has the argmax of an int16 `ModelT` compare integers: the converter would have it compare float32 numbers."""
     for subgraph in file.subgraphs:
         makers = {int(operator.outputs[0]): operator for operator in subgraph.operators}
@@ -298,7 +300,7 @@ def _names(enumeration):
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
-def operators(content):
+def operators(content: Any) -> tuple[dict[str, int], list[str]]:
     """The content of a TFLite file to its operators and those that compute in floating point.
 
     Args:
@@ -311,7 +313,8 @@ def operators(content):
     """
     operator_names, type_names = _names(schema.BuiltinOperator), _names(schema.TensorType)
     file = content if isinstance(content, schema.ModelT) else unpacked(content)
-    counts, floating = collections.Counter(), []
+    counts: collections.Counter[str] = collections.Counter()
+    floating: list[str] = []
     for subgraph in file.subgraphs:
         entry = set(map(int, subgraph.inputs))
         for operator in subgraph.operators:

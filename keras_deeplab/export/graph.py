@@ -1,6 +1,8 @@
 """What every export traces: a model as a plain TensorFlow function that a file can hold."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -126,12 +128,12 @@ def _keeps_size(model):
     return tuple(keras.ops.shape(model.compute_output_spec(images)))[1:3] == size
 
 
-def static_size(model):
+def static_size(model: keras.Model) -> Any:
     """The (height, width) that a model was built for, None where it takes any."""
     return tuple(model.inputs[0].shape[1:3])
 
 
-def inference_model(model, input_size=None):
+def inference_model(model: keras.Model, input_size: tuple[int, int] | None = None) -> keras.Model:
     """A model to one that computes the same in float32, with layers that export well, perhaps at another size.
 
     Layers that compute in half precision compute in float32 instead, and Keras's dilated convolutions become this
@@ -167,11 +169,13 @@ def inference_model(model, input_size=None):
             ) from error
 
     channels = model.inputs[0].shape[-1]
-    inputs = keras.Input((*input_size, channels), dtype=model.inputs[0].dtype) if resized else None
+    inputs = None
+    if input_size is not None and resized:
+        inputs = keras.Input((*input_size, channels), dtype=model.inputs[0].dtype)
     try:
         cloned = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone, recursive=True)
     except ValueError as error:
-        if not resized:
+        if input_size is None or not resized:
             raise
         raise ValueError(
             f"the model {model.name!r} was built for {size[0]}x{size[1]} images and can't be brought to "
@@ -204,7 +208,7 @@ def _copy_weights(model, cloned):
             cloned.get_layer(layer.name).set_weights(layer.get_weights())
 
 
-def logits_function(model, native=True):
+def logits_function(model: keras.Model, native: bool | None = True) -> Callable[[Any], Any]:
     """A model that `network` gave to a function from images (B, H, W, C) in 0..255, any dtype, to float32 logits.
 
     To be called while tracing a tf.function with `autograph=False`. `native` is that of `layers.export_ops`: how
@@ -234,14 +238,14 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     if spec.exclusive:
         return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     ignored = spec.classes.ignore_label
-    if not spec.binary and spec.num_classes > ignored:
+    if not spec.binary and (spec.num_classes or 0) > ignored:
         raise ValueError(
             f"the labels of a multi-label model say {ignored} where no class is above 0.5, and this one of "
             f"{spec.num_classes} has a class of that number: export logits or probabilities"
         )
     labels = tf.argmax(tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]]), -1, output_type=tf.int32)
     if not spec.binary:
-        labels = tf.gather(tf.constant([ignored, *range(spec.num_classes)], tf.int32), labels)
+        labels = tf.gather(tf.constant([ignored, *range(spec.num_classes or 0)], tf.int32), labels)
     return tf.cast(labels, spec.label_dtype)
 
 
@@ -252,7 +256,15 @@ def output_of(logits: tf.Tensor, spec: ModelSpec, output: str) -> tf.Tensor:
     return answers.probabilities_of(logits, spec) if output == "probabilities" else logits
 
 
-def file_spec(spec: ModelSpec, output: str, upsample: bool, sizes, precision: str = "float32") -> FileSpec:
+def file_spec(
+    spec: ModelSpec, output: str, upsample: bool, sizes: Iterable[Sequence[int]], precision: str = "float32"
+) -> FileSpec:
     """The record of a file from that of its model: `activation` becomes what the file's outputs have been through."""
     activation = spec.probability if output == "probabilities" else None
-    return FileSpec(replace(spec, activation=activation), output, upsample, tuple(map(tuple, sizes)), precision)
+    return FileSpec(
+        replace(spec, activation=activation),
+        output,
+        upsample,
+        tuple((height, width) for height, width in sizes),
+        precision,
+    )

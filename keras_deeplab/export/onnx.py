@@ -2,14 +2,20 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_deeplab._helpers.files import write_whole
+from keras_deeplab.data.source import Source
 from keras_deeplab.export import arguments, compare, graph
 from keras_deeplab.metadata import KEY
+from keras_deeplab.specs import Classes
 
 __all__ = ["OPSET", "ONNXFile", "export_compared", "export_onnx"]
 
@@ -36,16 +42,16 @@ class ONNXFile:
 
 
 def export_onnx(
-    model,
-    path,
+    model: keras.Model,
+    path: str | os.PathLike,
     *,
-    input_size=None,
-    output="labels",
-    upsample=True,
-    input_type="float32",
-    classes=None,
-    palette=None,
-):
+    input_size: int | Sequence[int] | None = None,
+    output: str = "labels",
+    upsample: bool = True,
+    input_type: str = "float32",
+    classes: Classes | Sequence[str] | None = None,
+    palette: np.ndarray | None = None,
+) -> ONNXFile:
     """A Keras model to an ONNX file from images (B, H, W, channels) in 0..255 to uint8 labels (B, H, W).
 
     Labels, probabilities and the file's record are as in `export_tflite`; the record is the entry "keras_deeplab" of
@@ -81,7 +87,7 @@ def export_onnx(
     entry.key = KEY
     entry.value = graph.file_spec(spec, output, upsample, () if None in size else (size,)).to_json()
     content = file.SerializeToString()
-    counts = {}
+    counts: dict[str, int] = {}
     for node in file.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,19 +144,19 @@ def _as_identity(context, node, name, args):
 
 
 def export_compared(
-    model,
-    path,
-    source=None,
+    model: keras.Model,
+    path: str | os.PathLike,
+    source: Source | None = None,
     *,
-    runtimes=("onnxruntime",),
-    limit=None,
-    max_miou_drop=None,
-    class_map=None,
-    rounds=20,
-    num_threads=None,
-    progress=True,
-    **options,
-):
+    runtimes: Sequence[str] = ("onnxruntime",),
+    limit: int | None = None,
+    max_miou_drop: float | None = None,
+    class_map: Mapping[str, str | None] | str | None = None,
+    rounds: int = 20,
+    num_threads: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Any:
     """`export_onnx`, and the table of what the file gives in the runtimes; it stands under `path` only if it passed.
 
     Args:

@@ -3,8 +3,12 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_deeplab._helpers.private import convert_variables_to_constants_v2
@@ -12,6 +16,7 @@ from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
 from keras_deeplab.metadata import saved_model as _metadata
+from keras_deeplab.specs import Classes
 
 # 4096x4096: the photographs of most phones. The logits of 21 classes then take 1.4 GB.
 MAX_PIXELS = 1 << 24
@@ -30,17 +35,17 @@ max_execution_batch_size {{ value: {size} }}
 
 
 def export_saved_model(
-    model,
-    path,
+    model: keras.Model,
+    path: str | os.PathLike,
     *,
-    classes=None,
-    palette=None,
-    overwrite=False,
-    portable=False,
-    max_pixels=MAX_PIXELS,
-    warmup_size=513,
-    batch_requests=None,
-):
+    classes: Classes | Sequence[str] | None = None,
+    palette: np.ndarray | None = None,
+    overwrite: bool = False,
+    portable: bool = False,
+    max_pixels: int | None = MAX_PIXELS,
+    warmup_size: Any = 513,
+    batch_requests: int | None = None,
+) -> Path:
     """A Keras model to the SavedModel folder `path`, which TensorFlow runs without Keras or this package.
 
     | signature | takes | returns |
@@ -137,7 +142,7 @@ def signature_names(channels: int) -> tuple[str, ...]:
     return ("serving_default", "logits", "probabilities", *of_files, "record")
 
 
-def next_version(directory):
+def next_version(directory: str | os.PathLike) -> Path:
     """The folder of numbered versions of a model to the path of its next version: the highest number + 1, else 1.
 
     >>> next_version("no/such/folder").as_posix()

@@ -1,11 +1,15 @@
 """Requests that TensorFlow Serving answers for itself while it loads a version, before it lets clients in."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import tensorflow as tf
 
 FILE = "tf_serving_warmup_requests"
 
 
-def write_warmup_requests(folder, model_name, requests):
+def write_warmup_requests(folder: Path, model_name: str, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """Requests to the file `assets.extra/tf_serving_warmup_requests` of the SavedModel `folder`.
 
     The file is a TFRecord of `tensorflow.serving.PredictionLog` messages. They are put together here field by field,

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_deeplab._helpers.unallocated import unallocated
@@ -20,7 +21,7 @@ _WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict"}
 _ROUND = ("images", "preprocessing", "upsample_", "classifier_activation", "auxiliary_upsample")
 
 
-def export_weights(model, path, source):
+def export_weights(model: keras.Model, path: str | os.PathLike, source: str) -> dict[str, np.ndarray]:
     """Writes a model's weights as a checkpoint that other code loads: what `load` reads, the other way.
 
     Args:
@@ -76,7 +77,7 @@ def _writer(path, source):
     )
 
 
-def state_dict(model, source):
+def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
     """Maps a model of this package to `{name: array}` as a checkpoint of `source` holds them: `load` the other way.
 
     Args:

@@ -167,3 +167,18 @@ def add_legend(
             corner = (left + unit + unit // 2, top + unit - max(1, unit // 8))
             cv2.putText(strip, name, corner, font, scale, (0, 0, 0), thickness, cv2.LINE_AA)
     return np.concatenate([image, strip])
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """An image of any number of channels as one to look at: its first three, or its first as grey."""
+    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """An image, uint8 (H, W, 3) RGB, or uint8 or uint16 (H, W), to the bytes of a PNG file."""
+    from keras_deeplab._helpers.opencv import cv2
+
+    done, data = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as PNG")
+    return data.tobytes()

@@ -1,166 +1,256 @@
-"""Image files to files of labels and overlays, many at a time."""
+"""Image files to files of labels, pictures, shapes and numbers, many at a time."""
 
-import glob
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
-from keras_deeplab._helpers.files import write_whole
+from keras_deeplab._helpers.files import TooManyBytes, read_regular, replacing, write_whole
 from keras_deeplab._helpers.progress import Progress
-from keras_deeplab.data.images import EXTENSIONS, read_image
-from keras_deeplab.data.masks import write_label_png
-from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
-from keras_deeplab.inference.answers import add_legend, overlay
+from keras_deeplab.data.images import TooManyPixels, decoded
+from keras_deeplab.data.orientation import orientation_of
+from keras_deeplab.data.settings import AS_VIEWED, MAX_PIXELS, ImageOptions
+from keras_deeplab.inference.answers import as_rgb, encode_png
+from keras_deeplab.inference.inputs import Inputs, distinct_names, image_entries, image_files
+from keras_deeplab.inference.outputs import (
+    OUTPUTS,
+    Collected,
+    Legend,
+    Output,
+    Place,
+    Result,
+    answering,
+    choose,
+    place_of,
+)
+from keras_deeplab.inference.overlap import overlapped
 from keras_deeplab.specs import Classes
+
+__all__ = ["as_rgb", "encode_png", "image_files", "segment_files"]
+
+_TOLD = 10  # names that are told one by one
+# Of a pixel in the largest file that is read: 8 bytes a channel, and the headers.
+_PIXEL_BYTES, _HEADER_BYTES = 8, 1 << 24
 
 
 def segment_files(
     predictor: Callable[[np.ndarray], np.ndarray],
-    inputs: str | os.PathLike | Iterable[str | os.PathLike],
+    inputs: Inputs,
     output_dir: str | os.PathLike,
     *,
+    outputs: Sequence[str] = ("labels", "overlay"),
+    only: Sequence[str] = (),
+    merge: Mapping[str, Sequence[str]] | None = None,
     classes: Classes | Sequence[str] | None = None,
     palette: np.ndarray | None = None,
     alpha: float = 0.5,
     legend: bool = True,
+    max_pixels: int = MAX_PIXELS,
     progress: bool = True,
     log: Callable[[str], object] = print,
     reading: ImageOptions = AS_VIEWED,
-) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
-    """Image files to label maps `<name>.png` (paletted, pixel value = label) and tinted images `<name>_overlay.png`.
+) -> tuple[list[tuple[Path, ...]], list[tuple[Path, str]]]:
+    """Image files to files of answers: label maps `<name>.png`, tinted images `<name>_overlay.png`, and more.
 
-    An image that can't be read or segmented doesn't stop the others: it is logged, and returned at the end.
-    Existing files in `output_dir` are replaced, each one whole or not at all; input files never are. Photographs are
-    turned upright first where their EXIF data says so, as data sets are read. Labels of more than 256 classes are
-    written as grey PNG files of 16 bits.
+    An image that can't be read or segmented doesn't stop the others, whatever it is: it is logged, and returned at the
+    end. Pipes and devices are never opened. Files are read and written while the model works; the results are in the
+    order of the inputs. Existing files in `output_dir` are replaced, each one whole or not at all; input files never
+    are, and of images of the same name none replaces the other's (`inputs.distinct_names`). Photographs are turned
+    upright first where their EXIF data says so, as data sets are read.
 
     Args:
         predictor: maps a uint8 image (H, W, channels) to labels (H, W); what `keras_deeplab.predictor` returns.
         inputs: paths of files, folders (their images, without subfolders) or patterns such as `photos/*.jpg`.
         output_dir: folder for the results; made if needed.
+        outputs: what is written, names of `keras_deeplab.inference.outputs.OUTPUTS`.
+        only, merge: classes to keep, and names for several taken together; see `outputs.choose`.
         classes: names of the classes, or a `Classes` with their colours too; None for those of the predictor's record.
-            Pixels of a class named "background" are not tinted.
+            Pixels of a class named "background" are not tinted and no regions.
         palette: uint8 (N, 3) colours; None for those of `classes`.
         alpha: weight of the colours in the overlay.
         legend: whether a strip below the overlay names the classes that occur.
+        max_pixels: of an image that is put to the model whole. Of a larger one labels are made by tiles, where nothing
+            but labels of all classes is asked for and the predictor is a `Predictor`; else it is refused by its header,
+            before it takes memory.
         progress: whether to show how far it is.
         log: called with each line of text to print.
         reading: how the files become pixels: not turned, or scaled from more than 8 bits, as the model was trained.
 
     Returns:
-        (written, failures): the pairs (label file, overlay file) and the pairs (image file, message).
+        (written, failures): a tuple of files for each image, in the order of `outputs`, and the pairs (image file,
+        message).
 
     Raises:
         FileNotFoundError: if an input matches nothing.
-        ValueError: if two images would be written to the same file, or a result would replace an input.
+        ValueError: if a result would replace an input, or there is no such output or class, or none from labels alone.
     """
     spec = getattr(predictor, "spec", None)
     channels = getattr(predictor, "channels", 3)
     classes = spec.classes if classes is None and spec is not None else Classes.of(classes)
-    count = max(256, len(classes.names or ()), (spec and spec.num_labels) or 0)
-    # A file has colours for its classes; label PNGs have 256.
-    given = [] if palette is None else np.asarray(palette, np.uint8).tolist()
-    palette = np.array([*given, *classes.palette(count)[len(given) :]], np.uint8)
-    names = classes.labels(len(classes.names or ()) or (spec and spec.num_labels) or 256)
-    untouched = [label for label, name in enumerate(names) if name.lower() == "background"]
-    files = image_files(inputs)
+    rows = {name: OUTPUTS[name] for name in outputs}
+    chosen = choose(Legend.of(classes, spec, palette), only, merge)
+    answer_of = answering(predictor, chosen, [name for name, row in rows.items() if row.needs_scores])
+    files = image_entries(inputs)
     output_dir = Path(output_dir).expanduser()
-    plan = _output_files(files, output_dir)
+    names = _planned(files, rows, output_dir, log)
     output_dir.mkdir(parents=True, exist_ok=True)
-    written, failures = [], []
-    with Progress(len(files), "segment", enabled=progress) as bar:
-        for done, (file, (label_file, overlay_file)) in enumerate(plan.items(), 1):
-            try:
-                image = read_image(file, channels, reading.upright, reading.image_range)
-                labels = predictor(image)
-                picture = overlay(as_rgb(image), labels, palette, alpha, untouched)
-                if legend:
-                    picture = add_legend(picture, labels, names, palette, untouched)
-                _write_labels(label_file, labels, palette)
-                write_whole(overlay_file, encode_png(picture))
-            except ImportError:
+    for note in chosen.notes:
+        log(note)
+    root = os.path.commonpath([os.path.abspath(file.parent) for file in files])
+    by_tiles = hasattr(predictor, "runtime") and list(rows) == ["labels"] and not (only or merge)
+    on_map = any(row.on_map for row in rows.values())
+
+    def read(file: Path) -> tuple[np.ndarray, Place | None] | None:
+        try:
+            data = read_regular(file, max_pixels * channels * _PIXEL_BYTES + _HEADER_BYTES)
+            image = decoded(file, data, channels, reading.upright, reading.image_range, max_pixels)
+        except (TooManyPixels, TooManyBytes) as error:
+            if by_tiles:
+                return None
+            if not hasattr(predictor, "runtime"):
                 raise
-            except (OSError, ValueError) as error:
-                message = str(error)
-                failures.append((file, message if str(file) in message else f"{file}: {message}"))
-                bar.clear()
-                log(f"failed: {failures[-1][1]}")
-            else:
-                written.append((label_file, overlay_file))
-            bar.update(done)
+            raise ValueError(
+                f"{error}; outputs=['labels'] alone, without only= and merge=, makes them by tiles"
+            ) from error
+        return image, _place(data, reading.upright) if on_map else None
+
+    def work(file: Path, found: tuple[np.ndarray, Place | None] | None) -> Result | Path:
+        if found is None:
+            target = output_dir / f"{names[file]}.png"
+            return _labels_by_tiles(predictor, file, target, chosen.legend, reading, log)
+        image, place = found
+        name = Path(os.path.relpath(file, root)).as_posix()
+        return Result(name, image, answer_of(image), chosen.legend, place, alpha, legend)
+
+    def write(file: Path, result: Result | Path) -> tuple[tuple[Path, ...], list[Any]]:
+        if isinstance(result, Path):
+            return (result,), []
+        made = [
+            (output_dir / f"{names[file]}{end}", data)
+            for row in rows.values()
+            for end, data in row.make(result).items()
+        ]
+        parts = [collected.part(result) for _, collected in whole]
+        for path, data in made:
+            write_whole(path, data)
+        return tuple(path for path, _ in made), parts
+
+    written: list[tuple[Path, ...]] = []
+    failures: list[tuple[Path, str]] = []
+    with contextlib.ExitStack() as stack:
+        whole = [(_opened(stack, output_dir / name), make()) for name, make in _of_all(rows)]
+        for stream, collected in whole:
+            stream.write(collected.head(chosen.legend))
+        bar = stack.enter_context(Progress(len(files), "segment", enabled=progress))
+        try:
+            for done, (file, outcome) in enumerate(overlapped(files, read, work, write, size=_bytes_of), 1):
+                if isinstance(outcome, ImportError):
+                    raise outcome
+                if isinstance(outcome, Exception):
+                    failures.append((file, _reason(file, outcome)))
+                    bar.clear()
+                    log(printable(f"failed: {failures[-1][1]}"))
+                else:
+                    paths, parts = outcome
+                    written.append(paths)
+                    for (stream, collected), part in zip(whole, parts, strict=True):
+                        stream.write(collected.add(part))
+                bar.update(done)
+        except KeyboardInterrupt:
+            told = "".join(f", and no {name}" for name, _ in _of_all(rows))
+            raise KeyboardInterrupt(f"{len(written)} of {len(files)} images are written, each whole{told}") from None
+        for stream, collected in whole:
+            stream.write(collected.tail())
     return written, failures
 
 
-def _write_labels(path, labels, palette):
-    if labels.dtype == np.uint8:
-        write_label_png(path, labels, palette[:256])
-    else:
-        write_whole(path, encode_png(labels.astype(np.uint16)))
+def check_outputs(outputs: Sequence[str]) -> bool:
+    """Whether one of these outputs is made of scores; raises ValueError where there is no such output."""
+    return any(row.needs_scores for row in [OUTPUTS[name] for name in outputs])
 
 
-def as_rgb(image: np.ndarray) -> np.ndarray:
-    """An image of any number of channels as one to look at: its first three, or its first as grey."""
-    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+def printable(text: str) -> str:
+    """A text that any terminal takes; names of files may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def image_files(inputs: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    """Paths of files, folders and patterns to a sorted list of image files without duplicates.
-
-    Folders give their image files (`data.images.EXTENSIONS`), without those in subfolders.
-
-    Raises:
-        FileNotFoundError: if an entry matches nothing.
-    """
-    if isinstance(inputs, (str, os.PathLike)):
-        inputs = [inputs]
-    files: dict[Path, None] = {}
-    for entry in inputs:
-        path = Path(entry).expanduser()
-        if path.is_dir():
-            found = [file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS and file.is_file()]
-            if not found:
-                raise FileNotFoundError(f"the folder {path} holds no image ({', '.join(EXTENSIONS)})")
-        elif path.is_file():
-            found = [path]
-        else:
-            found = [Path(name) for name in glob.glob(str(path)) if os.path.isfile(name)]
-            if not found:
-                raise FileNotFoundError(f"{path} is neither a file, nor a folder, nor a pattern that matches a file")
-        files.update((file, None) for file in sorted(found))
-    if not files:
-        raise FileNotFoundError("no input was given: name image files, folders or patterns")
-    return list(files)
+def _planned(
+    files: Sequence[Path], rows: Mapping[str, Output], output_dir: Path, log: Callable[[str], object]
+) -> dict[Path, str]:
+    """A name for what is made of each file; where it isn't the file's own that is told."""
+    endings = [ending for row in rows.values() for ending in row.endings]
+    names = distinct_names(files, endings, [name for name, _ in _of_all(rows)])
+    sources = {os.path.realpath(file): file for file in files}
+    for name in names.values():
+        for ending in endings:
+            target = output_dir / f"{name}{ending}"
+            if (source := sources.get(os.path.realpath(target))) is not None:
+                raise ValueError(f"the result {target} would replace the input {source}: choose another output folder")
+    renamed = [(file, name) for file, name in names.items() if name != file.stem]
+    for file, name in renamed[:_TOLD]:
+        log(printable(f"{file}: another image has this name, so its results are called {name}"))
+    if len(renamed) > _TOLD:
+        log(f"and {len(renamed) - _TOLD} more, in the same way")
+    return names
 
 
-def _output_files(files, output_dir):
-    """Each image file with its two result files, or ValueError where they would collide."""
-    sources = {file.resolve(): file for file in files}
-    plan, taken = {}, {}
-    for file in files:
-        targets = (output_dir / f"{file.stem}.png", output_dir / f"{file.stem}_overlay.png")
-        for target in targets:
-            if target.resolve() in sources:
-                raise ValueError(
-                    f"the result {target} would replace the input {sources[target.resolve()]}: "
-                    "choose another output folder"
-                )
-            if target in taken:
-                raise ValueError(
-                    f"{taken[target]} and {file} would both be written to {target}: "
-                    "segment them in two runs, with an output folder each"
-                )
-            taken[target] = file
-        plan[file] = targets
-    return plan
+def _of_all(rows: Mapping[str, Output]) -> list[tuple[str, Callable[[], Collected]]]:
+    return [row.collected for row in rows.values() if row.collected is not None]
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """An image, uint8 (H, W, 3) RGB, or uint8 or uint16 (H, W), to the bytes of a PNG file."""
-    from keras_deeplab._helpers.opencv import cv2
+def _opened(stack: contextlib.ExitStack, path: Path) -> IO[bytes]:
+    """A file that takes its place when the stack ends without an error."""
+    return stack.enter_context(open(stack.enter_context(replacing(path)), "wb"))
 
-    done, data = cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as PNG")
-    return data.tobytes()
+
+def _place(data: bytes, upright: bool) -> Place | None:
+    place = place_of(data)
+    if place is not None and upright and orientation_of(data) != 1:
+        raise ValueError(
+            "has a georeference and an orientation, which don't go together: orientation='stored' reads it as it is"
+        )
+    return place
+
+
+def _labels_by_tiles(
+    predictor: Any, file: Path, target: Path, legend: Legend, reading: ImageOptions, log: Callable[[str], object]
+) -> Path:
+    from keras_deeplab.inference.tiles.raster import segment_raster
+
+    names = [legend.names[label] for label in legend.channels]
+    colors = [tuple(color) for color in legend.palette[: len(names)].tolist()]
+    classes = Classes(tuple(names), tuple(colors), legend.ignore_label) if names else Classes()
+    try:
+        found = segment_raster(
+            predictor,
+            file,
+            target,
+            classes=classes,
+            reading=reading,
+            progress=False,
+            log=lambda line: log(printable(line)),
+        )
+    except ValueError:  # of a damaged file: what was done of it is of no use to a later run
+        shutil.rmtree(target.with_name(f".{target.name}.tiles"), ignore_errors=True)
+        raise
+    return found.path
+
+
+def _bytes_of(result: Result | Path) -> int:
+    if isinstance(result, Path):
+        return 0
+    answer = result.answer
+    arrays = (result.image, answer.labels, answer.probabilities, answer.masks)
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """What is wrong with a file, its name in it; the kind of error too where it isn't one of files and values."""
+    message = str(error)
+    if not isinstance(error, (OSError, ValueError)) or not message:
+        message = f"{type(error).__name__}: {message}".rstrip(": ")
+    return message if str(file) in message else f"{file}: {message}"

@@ -1,9 +1,9 @@
 """The record of an exported file, in the form that each kind of file has for it: its `keras_deeplab.specs.FileSpec`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from keras_deeplab.specs import Classes, FileSpec, ModelSpec
+from keras_deeplab.specs import Classes, Color, FileSpec, ModelSpec
 
 # An entry of a record, unpacked: a record of 256 classes takes less than 100 kB.
 MAX_BYTES = 16 << 20
@@ -30,7 +30,7 @@ def earlier_spec(
         count = facts.get("num_classes") or (None if names is None else len(names))
         if count == 1:  # they knew no binary models: a name and a colour for the one channel say nothing of two labels
             names = colors = None
-        shown = None if colors is None else tuple(tuple(map(int, color)) for color in colors)
+        shown = None if colors is None else tuple(cast(Color, tuple(map(int, color))) for color in colors)
         classes = Classes(None if names is None else tuple(names), shown)
         model = ModelSpec(num_classes=count, classes=classes, resize=facts["resize"])
         return FileSpec(model, facts["output"], facts["upsampled"], sizes, facts.get("precision", "float32"))

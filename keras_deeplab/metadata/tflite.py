@@ -13,6 +13,7 @@ import json
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
     if classes.names is not None and not (spec.model.binary and output != "labels"):
         kind = _VALUE_LABELS if output == "labels" else _AXIS_LABELS
         about_labels = [_file(LABELS, "the classes, a name a line, from class 0", kind)]
-    image = [(0, "int8", {1: _GRAYSCALE, 3: _RGB}.get(spec.model.channels, _UNKNOWN_SPACE))]
+    image: list[tuple[int, str, Any]] = [(0, "int8", {1: _GRAYSCALE, 3: _RGB}.get(spec.model.channels, _UNKNOWN_SPACE))]
     if len(sizes) == 1:
         image.append((1, "table", [(0, "uint32", sizes[0][1]), (1, "uint32", sizes[0][0])]))
     shown = {1: "grey", 3: "RGB", 4: "RGBA"}.get(spec.model.channels, f"{spec.model.channels}-channel")
@@ -134,7 +135,9 @@ def read_classes(path: str | Path) -> Classes | None:
     names, colors = _names_and_colors(texts, path)
     if names is None or len(set(names)) != len(names) or not all(name.strip() for name in names):
         return None
-    shown = None if colors is None or len(colors) < len(names) else tuple(map(tuple, colors))
+    shown = (
+        None if colors is None or len(colors) < len(names) else tuple((red, green, blue) for red, green, blue in colors)
+    )
     return Classes(tuple(names), shown)
 
 
@@ -187,7 +190,7 @@ def describe(path: str | Path) -> str | None:
     """The path of a TFLite file to a text of what its metadata says, or to None where it has none."""
     spec = read_spec(path)
     classes = read_classes(path) if spec is None else spec.model.classes
-    if spec is None and classes is None:
+    if classes is None:
         return None
     rows = []
     if spec is not None:

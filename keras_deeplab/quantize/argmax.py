@@ -6,6 +6,9 @@ computes `logits - that function` has the largest near 0 everywhere, and what is
 weights add up to 1, so neither does a resize change which class is ahead.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,6 +16,7 @@ import tensorflow as tf
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import producer
 from keras_deeplab.quantize import pixels, ranges
+from keras_deeplab.quantize.ranges import Ends
 
 # Share of the features' power that is added to the fit, so that channels that never move get no weight.
 _RIDGE = 1e-4
@@ -24,7 +28,7 @@ _PASSES = 3
 _BALANCE_RIDGE = 0.02
 
 
-def classifier(model):
+def classifier(model: keras.Model) -> Any:
     """The 1x1 convolution whose resized outputs a model returns, or None where it ends otherwise."""
     tensor = model.outputs[0]
     layer = producer(tensor)
@@ -34,7 +38,7 @@ def classifier(model):
     return layer if plain and layer.filters > 1 else None
 
 
-def shift_logits(model, images):
+def shift_logits(model: keras.Model, images: Sequence[np.ndarray]) -> None:
     """Takes the common part off a folded model's logits, in place; argmax stays.
 
     Args:
@@ -57,7 +61,7 @@ def shift_logits(model, images):
     layer.set_weights([kernel - fit[:-1, None], bias - fit[-1]])
 
 
-def search_range(model, images):
+def search_range(model: keras.Model, images: Sequence[np.ndarray]) -> Ends:
     """The range of a folded model's logits that changes the fewest labels on the first of the calibration images.
 
     Returns:
@@ -72,7 +76,7 @@ def search_range(model, images):
     places = [pixels.inside(image, logits.shape[1:3])[0].numpy() for image in images]
     counted = [pixels.inside(image, size)[0].numpy() for image in images]
     if not np.any(places):
-        places, counted = np.ones_like(places), np.ones_like(counted)
+        places, counted = list(np.ones_like(places)), list(np.ones_like(counted))
     low, high = float(logits[np.array(places)].min()), float(logits[np.array(places)].max())
 
     def resized(logits):
@@ -106,7 +110,12 @@ def search_range(model, images):
     return ranges.nudged(*min(((low, high * cut) for cut in _CUTS[-5:]), key=errors))
 
 
-def balance(model, exact, images, labels_of=None):
+def balance(
+    model: keras.Model,
+    exact: keras.Model,
+    images: Sequence[np.ndarray],
+    labels_of: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]] | None = None,
+) -> np.ndarray | None:
     """Moves the classifier's biases, in place, until rounding makes no class larger on calibration images.
 
     Of equal logits argmax takes the first, so a class gains from those behind it wherever two are within a step: the

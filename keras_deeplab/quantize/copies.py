@@ -6,12 +6,16 @@ round to steps that interlock; their mean has steps half as large, that of `n` c
 takes them computes the mean with an `n`-th of its weights on each, so the file needs no further operator.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from keras_deeplab.quantize.folding import is_depthwise
+from keras_deeplab.quantize.plan import Plan
+from keras_deeplab.quantize.ranges import Ends
+from keras_deeplab.quantize.sensitivity import ChannelErrors
 from keras_deeplab.summary import multiply_adds
 
 # A copy has to take so many per cent of the error off for each per cent of multiply-adds.
@@ -33,7 +37,13 @@ class _Chain:
     consumer: keras.layers.Layer
 
 
-def copy_channels(model, plan, ranges, errors, size):
+def copy_channels(
+    model: keras.Model,
+    plan: Plan,
+    ranges: Mapping[str, Ends],
+    errors: Mapping[str, ChannelErrors],
+    size: tuple[int, int],
+) -> tuple[keras.Model, dict[str, np.ndarray]]:
     """A folded model to the same with copies of the channels whose rounding costs most.
 
     Looked at are convolutions whose output one other takes, perhaps behind an activation and a depthwise convolution,

@@ -7,9 +7,14 @@ section 4.1). There the weights' ranges are evened out; here they have a scale a
 ranges decide.
 """
 
+from collections.abc import Mapping
+
+import keras
 import numpy as np
 
 from keras_deeplab.quantize.folding import is_depthwise
+from keras_deeplab.quantize.plan import Plan
+from keras_deeplab.quantize.statistics import Statistics
 
 _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # How much further than on the calibration images a channel may reach before a relu6 cuts it.
@@ -17,7 +22,7 @@ _MARGIN = 1.2
 _SMALLEST = 1e-3  # of the largest channel's range; a channel that is never used must not get an endless scale
 
 
-def equalise(model, plan, statistics):
+def equalise(model: keras.Model, plan: Plan, statistics: Mapping[str, Statistics]) -> dict[str, np.ndarray]:
     """Scales the channels of a folded model in place so that rounding to int8 costs less.
 
     For each group of channels the scales are `(range / largest range) ** strength`; the strength is the one with the

@@ -1,18 +1,23 @@
 """A folded network with the rounding of int8 in it, computed in floating point: to measure, to train, to convert."""
 
+from collections.abc import Iterable, Mapping
+
 import keras
 import numpy as np
 
 from keras_deeplab._helpers.private import producer
 from keras_deeplab.layers import FakeQuantization
 from keras_deeplab.quantize.folding import CONVOLUTIONS, is_depthwise
-from keras_deeplab.quantize.plan import activation_of
+from keras_deeplab.quantize.plan import Plan, activation_of
+from keras_deeplab.quantize.ranges import Ends
 
 # Of the weights' steps, one less than there are, so that they are symmetric.
 _STEPS = 127
 
 
-def quantised(model, plan, ranges, keep_float=()):
+def quantised(
+    model: keras.Model, plan: Plan, ranges: Mapping[str, Ends], keep_float: Iterable[str] = ()
+) -> keras.Model:
     """A folded model to the same with every stored tensor rounded to its range.
 
     Args:
@@ -53,18 +58,18 @@ def quantised(model, plan, ranges, keep_float=()):
     return result
 
 
-def kernel_steps(layer, kernel):
+def kernel_steps(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
     """The scale of each output channel of a convolution's kernel, shaped to divide it."""
     axes = (0, 1) if is_depthwise(layer) else (0, 1, 2)
     return np.maximum(np.abs(kernel).max(axes, keepdims=True) / _STEPS, 1e-12)
 
 
-def rounded_kernel(layer, kernel):
+def rounded_kernel(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
     """A convolution's kernel to the nearest that int8 holds. The largest weight of each channel stays, and with it the
     scale that a converter finds."""
     steps = kernel_steps(layer, kernel)
     return np.round(kernel / steps) * steps
 
 
-def convolutions(model):
+def convolutions(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]

@@ -5,6 +5,9 @@ al., "Quantization and Training of Neural Networks", arXiv 1712.05877, section 3
 came from says, so photographs are enough, and batch norm is inside the kernels already, as in the file.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -23,7 +26,17 @@ _OFF_STEP = 0.45
 _EPSILON = 1e-12
 
 
-def fine_tune(model, exact, batches, steps, *, multi_label=False, learning_rate=0.002, warmup_steps=20, progress=True):
+def fine_tune(
+    model: keras.Model,
+    exact: keras.Model,
+    batches: Iterable[np.ndarray],
+    steps: int,
+    *,
+    multi_label: bool = False,
+    learning_rate: float = 0.002,
+    warmup_steps: int = 20,
+    progress: bool = True,
+) -> float:
     """Trains a quantised model, in place, to put out what the network it came from does.
 
     Kernels are learnt in units of their int8 step, from where they were before they were rounded, and biases in steps
@@ -122,7 +135,7 @@ def _of_each(wanted, logits):
 class _Kernels:
     """The kernels and biases of a quantised model as trainable numbers of steps."""
 
-    def __init__(self, model, exact, student):
+    def __init__(self, model: keras.Model, exact: keras.Model, student: keras.Model) -> None:
         self.student = student
         self.rows = []  # layer, unit of its kernel, unit of its bias, what may move, kernel, bias
         takers = consumers(model)
@@ -146,7 +159,7 @@ class _Kernels:
         self.variables = [variable for row in self.rows for variable in row[4:]]
         self.biases = [row[0].bias.numpy() for row in self.rows]
 
-    def values(self):
+    def values(self) -> list[Any]:
         """The student's trainable variables: kernels rounded, with gradients as if they weren't."""
         found = {}
         for (layer, unit, bias_unit, _, kernel, bias), start in zip(self.rows, self.biases, strict=True):
@@ -156,11 +169,11 @@ class _Kernels:
             found[id(layer.bias)] = start + bias.value * bias_unit
         return [found.get(id(variable), variable.value) for variable in self.student.trainable_variables]
 
-    def masked(self, gradients):
+    def masked(self, gradients: Iterable[Any]) -> list[Any]:
         masks = [mask for row in self.rows for mask in (row[3], 1.0)]
         return [gradient * mask for gradient, mask in zip(gradients, masks, strict=True)]
 
-    def write(self):
+    def write(self) -> None:
         for (layer, unit, bias_unit, _, kernel, bias), start in zip(self.rows, self.biases, strict=True):
             counts = np.clip(np.round(kernel.numpy()), -_LIMIT, _LIMIT)
             layer.set_weights([counts * unit, start + bias.numpy() * bias_unit])

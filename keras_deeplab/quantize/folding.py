@@ -5,6 +5,7 @@ so it is done first.
 """
 
 import collections
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,27 +14,28 @@ from keras_deeplab import layers
 from keras_deeplab._helpers.private import calls, producer
 from keras_deeplab.summary import run_through
 
-CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+CONVOLUTIONS: tuple[Any, ...] = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 # Of their second input only the size counts.
 RESIZES = (layers.ResizeBilinear, layers.UpsampleNearest)
 _DROPOUTS = (keras.layers.Dropout, keras.layers.SpatialDropout2D)
-_SEPARABLE = {
+_SEPARABLE: dict[Any, Any] = {
     keras.layers.SeparableConv2D: keras.layers.DepthwiseConv2D,
     layers.DilatedSeparableConv2D: layers.DilatedDepthwiseConv2D,
 }
+_WEIGHTED: Any = (*CONVOLUTIONS, *_SEPARABLE)
 
 
 class UnfoldableError(ValueError):
     """A model isn't made of layers alone."""
 
 
-def is_depthwise(layer):
+def is_depthwise(layer: Any) -> bool:
     return isinstance(layer, keras.layers.DepthwiseConv2D)
 
 
-def consumers(model):
+def consumers(model: keras.Model) -> dict[int, list[Any]]:
     """The operations of a functional model that take each tensor's values, by the tensor's id."""
-    found = {}
+    found: dict[int, list[Any]] = {}
     for operation in model.operations:
         if not isinstance(operation, keras.layers.InputLayer):
             taken = keras.tree.flatten(operation.input)
@@ -42,7 +44,7 @@ def consumers(model):
     return found
 
 
-def fold(model):
+def fold(model: keras.Model) -> keras.Model:
     """A functional model to one that computes the same with its batch norm inside the convolutions.
 
     * Batch norm behind a convolution goes into its kernel and bias; elsewhere on a map, and like everything that
@@ -69,7 +71,7 @@ def fold(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             before = producer(layer.input)
             if (
-                isinstance(before, (*CONVOLUTIONS, *_SEPARABLE))
+                isinstance(before, _WEIGHTED)
                 and keras.activations.serialize(before.activation) == "linear"
                 and len(takers[id(layer.input)]) == 1
                 and layer.input is not model.outputs[0]
@@ -98,9 +100,9 @@ def fold(model):
             return args[0]
         if isinstance(original, keras.layers.Activation) and _activation(original) == "hard_sigmoid":
             return _hard_sigmoid(args[0], name, values)
-        if name in values and not isinstance(original, (*CONVOLUTIONS, *_SEPARABLE)):
+        if name in values and not isinstance(original, _WEIGHTED):
             return layer(args[0])
-        if not isinstance(original, (*CONVOLUTIONS, *_SEPARABLE)):
+        if not isinstance(original, _WEIGHTED):
             return layer(*args, **kwargs)
         x = layer(*args)
         arrays = original.get_weights()

@@ -1,5 +1,8 @@
 """Pixels: their normalisation inside the first convolution, so that the bytes go into it, and which are padding."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,7 +13,7 @@ from keras_deeplab.quantize.folding import consumers, is_depthwise
 PADDING = 128.0
 
 
-def inside(images, size):
+def inside(images: Any, size: Sequence[Any]) -> Any:
     """Where images (B, H, W, 3) aren't padding, at the nearest pixel of each place of a map: bool (B, *size).
 
     A frame of one grey is no class's, so its labels change by next to nothing and, counted, outweigh the image's.
@@ -21,7 +24,7 @@ def inside(images, size):
     return real
 
 
-def normaliser(model):
+def normaliser(model: keras.Model) -> keras.layers.Layer | None:
     """The layer of a folded model that scales and shifts its pixels, None where nothing else takes them first."""
     first = _only_taker(consumers(model), model.inputs[0])
     if is_depthwise(first) and first.kernel_size == (1, 1) and first.depth_multiplier == 1:
@@ -34,7 +37,7 @@ def _only_taker(takers, tensor):
     return following[0] if len(following) == 1 else None
 
 
-def absorb_normalisation(model):
+def absorb_normalisation(model: keras.Model) -> tuple[str, tuple[float, float]] | None:
     """Moves a folded model's normalisation into its first convolution, in place.
 
     Normalised pixels don't lie on the steps of any int8 range that holds 0, and the first rounding is the one that

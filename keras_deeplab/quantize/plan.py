@@ -1,6 +1,7 @@
 """Where a folded network rounds: its stored tensors, those that share a range, and whose channels they are."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 
@@ -47,9 +48,9 @@ class Channels:
     size: int
     fixed: bool = False
     clipped: bool = False
-    producers: list = field(default_factory=list)
-    consumers: list = field(default_factory=list)
-    sites: list = field(default_factory=list)
+    producers: list[tuple[Any, int]] = field(default_factory=list)
+    consumers: list[tuple[Any, int]] = field(default_factory=list)
+    sites: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -62,12 +63,12 @@ class Plan:
         channels: list of `Channels`.
     """
 
-    sites: list
-    ranges: dict
-    channels: list
+    sites: list[str]
+    ranges: dict[str, str]
+    channels: list[Channels]
 
 
-def activation_of(layer):
+def activation_of(layer: Any) -> str | None:
     """Name of the clip that a layer is: "relu", "relu6", "clip", "linear", or None for any other layer."""
     if isinstance(layer, layers.Clip):
         return "clip" if layer.low <= 0 <= layer.high else None
@@ -81,7 +82,7 @@ def activation_of(layer):
     return None
 
 
-def plan(model):
+def plan(model: keras.Model) -> Plan:
     """A folded model to its `Plan`.
 
     Args:
@@ -90,9 +91,10 @@ def plan(model):
     takers = consumers(model)
     found = Plan([], {}, [])
     root = _Union()
-    site_of = {}  # id of a tensor -> the site that stores it
-    segments = {}  # id of a tensor -> [index of a group of channels, one for each stretch of its channels]
-    groups = []
+    site_of: dict[int, str] = {}  # id of a tensor -> the site that stores it
+    # id of a tensor -> [index of a group of channels, one for each stretch of its channels]
+    segments: dict[int, list[int]] = {}
+    groups: list[Channels] = []
     joined = _Union()
 
     def new_group(size, fixed=False):
@@ -195,15 +197,15 @@ def _merged(groups, joined):
 class _Union:
     """Sets that are joined two at a time; each is named by the member that came first."""
 
-    def __init__(self):
-        self.parent = {}
+    def __init__(self) -> None:
+        self.parent: dict[Any, Any] = {}
 
-    def find(self, member):
+    def find(self, member: Any) -> Any:
         while self.parent.get(member, member) != member:
             member = self.parent[member]
         return member
 
-    def join(self, first, second):
+    def join(self, first: Any, second: Any) -> None:
         first, second = self.find(first), self.find(second)
         if first != second:
             self.parent[second] = first

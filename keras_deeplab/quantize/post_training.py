@@ -1,6 +1,10 @@
 """The steps of post-training quantisation, in order."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
+import numpy as np
 
 from keras_deeplab.layers import FakeQuantization
 from keras_deeplab.quantize import argmax, ranges
@@ -19,24 +23,24 @@ _SENSITIVITY_IMAGES = 8
 _PIXELS = (0.0, 255.0)
 
 
-def is_quantised(model):
+def is_quantised(model: keras.Model) -> bool:
     """Whether a model has the ranges of an int8 file in it, as `quantize` returns it."""
     return any(isinstance(layer, FakeQuantization) for layer in model.layers)
 
 
 def quantize(
-    model,
-    images,
+    model: keras.Model,
+    images: Sequence[np.ndarray],
     *,
-    for_argmax=True,
-    equalise=True,
-    copies=True,
-    range_search="mse",
-    rounding="optimal",
-    float_tensors=0,
-    on_sensitivity=None,
-    with_exact=False,
-):
+    for_argmax: bool = True,
+    equalise: bool = True,
+    copies: bool = True,
+    range_search: str = "mse",
+    rounding: str = "optimal",
+    float_tensors: int = 0,
+    on_sensitivity: Callable[[dict[str, float]], Any] | None = None,
+    with_exact: bool = False,
+) -> Any:
     """A model to one that computes in floating point what its int8 file will, with the accuracy kept.
 
     1. Batch norm goes into the convolutions (`folding`), the normalisation of pixels into the first (`pixels`).
@@ -85,7 +89,7 @@ def quantize(
     if normalisation is not None:
         name, ends = normalisation
         found[layout.ranges[name]] = ends
-    kept = ()
+    kept: list[str] = []
     if copies or float_tensors or on_sensitivity:
         errors = channel_errors(folded, layout, found, images[:_SENSITIVITY_IMAGES])
         kept = list(shares(errors))[:float_tensors]
@@ -101,7 +105,7 @@ def quantize(
     return (result, exact) if with_exact else result
 
 
-def fit_ranges(model, exact, images, for_argmax=True):
+def fit_ranges(model: keras.Model, exact: keras.Model, images: Sequence[np.ndarray], for_argmax: bool = True) -> None:
     """Searches the ranges of a quantised model anew, in place, on images of another size; its kernels stay.
 
     Args:

@@ -1,6 +1,12 @@
 """The range of each stored tensor: which values int8's 256 steps shall reach from, and to."""
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from keras_deeplab.quantize.statistics import Statistics
+
+Ends = tuple[float, float]  # of a range: low, high
 
 METHODS = ("minmax", "percentile", "mse")
 _FRACTIONS = np.linspace(0.3, 1.0, 36)
@@ -8,7 +14,7 @@ _PERCENTILE = 99.99
 _STEPS = 255
 
 
-def nudged(low, high):
+def nudged(low: float, high: float) -> Ends:
     """(low, high) to the nearest range that has 0 on one of its 256 steps, as TFLite stores it."""
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if high - low < 1e-6:
@@ -18,13 +24,13 @@ def nudged(low, high):
     return float(-zero * scale), float((_STEPS - zero) * scale)
 
 
-def rounded(values, low, high):
+def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Values as int8 in a range from `nudged` holds them."""
     scale = (high - low) / _STEPS
     return np.clip(np.round((values - low) / scale), 0, _STEPS) * scale + low
 
 
-def search(statistics, method="mse"):
+def search(statistics: Sequence[Statistics], method: str = "mse") -> Ends:
     """The range of a tensor, or of several that share one.
 
     Args:

@@ -6,6 +6,8 @@ inverse of `H` (Frantar et al., "Optimal Brain Compression", arXiv 2208.11580; "
 What error is left on average goes into the bias (Nagel et al., arXiv 1906.04721, section 4.2).
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -22,7 +24,14 @@ _DAMPING = 0.01
 _BLOCK = 64
 
 
-def round_kernels(model, images, method="optimal", seed=0, smallest=0, depthwise=True):
+def round_kernels(
+    model: keras.Model,
+    images: Sequence[np.ndarray],
+    method: str = "optimal",
+    seed: int = 0,
+    smallest: int = 0,
+    depthwise: bool = True,
+) -> None:
     """Rounds the kernels of a folded model in place to what int8 with a scale a channel holds, and mends the biases.
 
     Args:

@@ -1,5 +1,6 @@
 """Which stored tensors' rounding the logits suffer from most, and which of their channels'."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -8,6 +9,8 @@ import tensorflow as tf
 
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import producer
+from keras_deeplab.quantize.plan import Plan
+from keras_deeplab.quantize.ranges import Ends
 
 # A position's other classes, this far below its first, don't change its label.
 _MARGIN = 10.0
@@ -28,7 +31,9 @@ class ChannelErrors:
     positions: int
 
 
-def channel_errors(model, plan, ranges, images, seed=0):
+def channel_errors(
+    model: keras.Model, plan: Plan, ranges: Mapping[str, Ends], images: Sequence[np.ndarray], seed: int = 0
+) -> dict[str, ChannelErrors]:
     """The logits' squared error that the rounding of each channel of each tensor causes, to first order.
 
     The error that rounding makes in a tensor reaches the logits through their gradient. One random combination of the
@@ -81,7 +86,7 @@ def channel_errors(model, plan, ranges, images, seed=0):
     }
 
 
-def shares(errors):
+def shares(errors: Mapping[str, ChannelErrors]) -> dict[str, float]:
     """`ChannelErrors` by site to the share of all error that each causes, the largest first."""
     totals = {site: float(found.error.sum()) for site, found in errors.items()}
     whole = max(sum(totals.values()), 1e-30)

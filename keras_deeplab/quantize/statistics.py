@@ -1,5 +1,6 @@
 """What the tensors of a network hold on calibration images."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -31,7 +32,7 @@ class Statistics:
     values: np.ndarray
 
 
-def observe(model, names, images):
+def observe(model: keras.Model, names: Iterable[str], images: Sequence[np.ndarray]) -> dict[str, Statistics]:
     """The `Statistics` of the outputs of layers, by the layers' names.
 
     Args:
@@ -61,7 +62,7 @@ def observe(model, names, images):
             )
         return results
 
-    rows = {name: [] for name in names}
+    rows: dict[str, list[list[np.ndarray]]] = {name: [] for name in outputs}
     for image in images:
         for name, row in figures(tf.constant(image, tf.float32)).items():
             rows[name].append([value.numpy() for value in row])

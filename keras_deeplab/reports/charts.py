@@ -39,6 +39,8 @@ class Chart:
             others are cut off, and the title says so.
         logarithmic: whether the horizontal axis is.
         mark: an x that a vertical line stands at.
+        guide: points of a thin line below the curves.
+        last: whether the names of the curves stand with their last values.
         width, height: pixels.
         ticks: about how many values an axis names.
     """
@@ -49,6 +51,8 @@ class Chart:
     high: float | None = None
     logarithmic: bool = False
     mark: float | None = None
+    guide: Sequence[Point] = ()
+    last: bool = True
     width: int = 480
     height: int = 240
     ticks: int = 5
@@ -123,6 +127,8 @@ def shapes(chart: Chart, letter: int = 13) -> list[Any]:
     if chart.mark is not None:
         x = place(chart.mark, low)[0]
         found.append(Stroke([(x, top), (x, bottom)], "muted"))
+    if chart.guide:
+        found.append(Stroke([place(x, y) for x, y in chart.guide], "muted"))
     for curve, role in zip(chart.curves, ("first", "second"), strict=False):
         found += _drawn(curve, role, place, chart)
     found.append(Words((right, letter + 2), legend, "end"))
@@ -147,7 +153,7 @@ def _legend(chart: Chart) -> list[tuple[str, str]]:
     for curve, role in zip(chart.curves, ("first", "second"), strict=False):
         known = list(_known(curve.points))
         if known:
-            found.append((f"{curve.name} {known[-1][1]:.4g}".strip(), role))
+            found.append((f"{curve.name} {known[-1][1]:.4g}".strip() if chart.last else curve.name, role))
     return found
 
 

@@ -36,13 +36,22 @@ h3 { font-size: 1rem; margin: 1.5em 0 0.3em; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; background: var(--card); margin: 0.5em 0; font-size: 0.92rem; }
 th, td { text-align: left; padding: 4px 12px; border: 1px solid var(--line); } td.number { text-align: right;
-  font-variant-numeric: tabular-nums; }
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px; margin: 0.5em 0; }
 figure { margin: 0; padding: 6px; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
 figure img { display: block; max-width: 100%; } figcaption { font-size: 0.8rem; max-width: 420px; margin-top: 4px; }
+nav ul { display: flex; flex-wrap: wrap; gap: 0.2em 1em; list-style: none; padding: 0; }
+a { color: var(--bar); }
+a:focus-visible, summary:focus-visible, [tabindex]:focus-visible { outline: 3px solid var(--bar); outline-offset: 2px; }
+p.caption { margin: 1em 0 0; }
+tbody th { font-weight: 500; }
 details { margin: 0.5em 0; color: var(--muted); } ul { margin: 0.3em 0; padding-left: 1.5em; font-size: 0.9rem; }
 svg { display: block; max-width: 100%; height: auto; margin: 0.5em 0; font-size: 13px; } svg text { fill: var(--ink); }
 """
+
+
+class Markup(str):
+    """Text that is HTML already: a whole cell of a table, `<td>` and all, or what `Page.put` takes."""
 
 
 class Page:
@@ -50,6 +59,7 @@ class Page:
 
     Args:
         title: of the window, and the heading.
+        style: CSS beside the pages' own.
 
     >>> page = Page("Two < three")
     >>> page.text("<b>", "warning")
@@ -57,25 +67,43 @@ class Page:
     (True, True)
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, style: str = "") -> None:
         self.title = title
+        self.style = style
         self._parts: list[str] = []
+        self._contents: list[tuple[str, str]] = []
 
-    def heading(self, text: str, level: int = 2, kind: str = "") -> None:
-        """A heading of level 2 or 3; kinds are those of `text`."""
-        self._parts.append(f"<h{level}{_class(kind)}>{html.escape(text)}</h{level}>")
+    def heading(self, text: str, level: int = 2, kind: str = "", anchor: str | None = None) -> None:
+        """A heading of level 2 or 3; kinds are those of `text`.
+
+        Args:
+            anchor: an address in the page, letters and digits; the page then begins with a list of such headings.
+        """
+        at = ""
+        if anchor is not None:
+            self._contents.append((anchor, text))
+            at = f' id="{html.escape(anchor)}"'
+        self._parts.append(f"<h{level}{at}{_class(kind)}>{html.escape(text)}</h{level}>")
 
     def text(self, text: str, kind: str = "") -> None:
         """A paragraph, in which line breaks stay; its kind is "error", "warning", "note", "good", "muted" or ""."""
         self._parts.append(f"<p{_class(kind)}>{html.escape(text)}</p>")
 
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table; numbers (and texts that are one, perhaps with %) stand to the right."""
-        top = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
-        lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
-        self._parts.append(
-            f'<div class="wide"><table><thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody></table></div>'
-        )
+    def table(
+        self, head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", row_heads: bool = False
+    ) -> None:
+        """A table; numbers (and texts that are one, perhaps with %) stand to the right.
+
+        Args:
+            head: of the columns.
+            rows: of values; a `Markup` is a cell as it stands.
+            caption: what the table tells.
+            row_heads: whether the first cell of a row names it.
+        """
+        top = "".join(f'<th scope="col">{html.escape(str(cell))}</th>' for cell in head)
+        first = _row_head if row_heads else _cell
+        lines = "".join(f"<tr>{''.join([*map(first, row[:1]), *map(_cell, row[1:])])}</tr>\n" for row in rows)
+        self.put(wide(f"<thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody>", caption))
 
     def listing(self, title: str, lines: Sequence[str]) -> None:
         """Lines that are folded away under a title."""
@@ -88,18 +116,13 @@ class Page:
         Args:
             side: the longest that a side is; larger ones are made smaller, small ones shown larger by whole numbers.
         """
-        figures = []
-        for image, caption in pictures:
-            factor = max(1, side // max(image.shape[:2]))
-            uri, (height, width) = _data_uri(image, side)
-            size = f'width="{factor * width}" height="{factor * height}"'
-            sharp = ' style="image-rendering: pixelated"' * (factor > 1)
-            alt = html.escape(caption)
-            figures.append(
-                f'<figure><img {size} alt="{alt}" src="{uri}"{sharp}><figcaption>{alt}</figcaption></figure>'
-            )
+        figures = [figure(image, caption, side) for image, caption in pictures]
         if figures:
-            self._parts.append('<div class="pictures">' + "\n".join(figures) + "</div>")
+            self.put(beside(figures))
+
+    def put(self, markup: Markup) -> None:
+        """HTML that escapes what it writes."""
+        self._parts.append(markup)
 
     def svg(self, drawing: str) -> None:
         """A drawing, put in as it stands: `bars(...)`, or one that escapes what it writes."""
@@ -109,12 +132,14 @@ class Page:
         """The whole page."""
         title = html.escape(self.title)
         body = "\n".join(self._parts)
+        links = "".join(f'<li><a href="#{html.escape(at)}">{html.escape(text)}</a></li>' for at, text in self._contents)
+        contents = f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n' if links else ""
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n"
-            "</body>\n</html>\n"
+            f"<title>{title}</title>\n<style>{_STYLE}{self.style}</style>\n</head>\n<body>\n"
+            f"<header>\n<h1>{title}</h1>\n{contents}</header>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
         )
 
     def write(self, path: str | os.PathLike) -> Path:
@@ -153,6 +178,36 @@ def bars(
     return f'<svg viewBox="0 0 {box}" width="{left + width + 80}" role="img">{"".join(lines)}</svg>'
 
 
+def figure(image: np.ndarray, caption: str, side: int = 420, labels: bool = False, alt: str = "") -> Markup:
+    """A picture with a line below; arguments as of `Page.pictures` and `data_uri`.
+
+    Args:
+        alt: what is said in its stead; by default the caption.
+    """
+    uri, (height, width) = data_uri(image, side, labels)
+    factor = max(1, side // max(height, width))
+    size = f'width="{factor * width}" height="{factor * height}"'
+    sharp = ' style="image-rendering: pixelated"' * (factor > 1)
+    told = html.escape(alt or caption)
+    return Markup(
+        f'<figure><img {size} alt="{told}" src="{uri}"{sharp}><figcaption>{html.escape(caption)}</figcaption></figure>'
+    )
+
+
+def beside(parts: Iterable[str], kind: str = "") -> Markup:
+    """HTML of figures to that of all of them, beside one another where there is room; `kind` is a class for CSS."""
+    return Markup(f'<div class="pictures{f" {kind}" if kind else ""}">' + "\n".join(parts) + "</div>")
+
+
+def wide(rows: str, caption: str = "") -> Markup:
+    """The HTML of a table's rows to a table that scrolls by itself where it is wider than the window."""
+    told = html.escape(caption)
+    # Above it rather than in it: a caption would scroll away with the table. What scrolls must be reached by keys.
+    above = f'<p class="caption muted">{told}</p>' if told else ""
+    region = f' role="region" tabindex="0" aria-label="{told}"' if told else ""
+    return Markup(f'{above}<div class="wide"{region}><table>{rows}</table></div>')
+
+
 def _share(value: float) -> str:
     return f"{value:.2%}" if 0 < value < 0.1 else f"{value:.1%}"
 
@@ -161,24 +216,39 @@ def _class(kind: str) -> str:
     return f' class="{html.escape(kind)}"' if kind else ""
 
 
+def _row_head(value: Any) -> str:
+    return value if isinstance(value, Markup) else f'<th scope="row">{html.escape(str(value))}</th>'
+
+
 def _cell(value: Any) -> str:
+    if isinstance(value, Markup):
+        return value
     text = html.escape(str(value))
-    number = text.strip().rstrip("% ").replace(",", "").replace(".", "").lstrip("-").isdecimal()
+    number = text == "-" or str(value).strip().rstrip("% ").replace(",", "").replace(".", "").lstrip("+-< ").isdecimal()
     return f'<td class="number">{text}</td>' if number else f"<td>{text}</td>"
 
 
-def _data_uri(image: np.ndarray, side: int) -> tuple[str, tuple[int, int]]:
-    """A picture, made smaller to fit a square, as an address that holds it; and its (height, width)."""
+def data_uri(image: np.ndarray, side: int, labels: bool = False) -> tuple[str, tuple[int, int]]:
+    """A picture, made smaller to fit a square, as an address that holds it; and its (height, width).
+
+    Args:
+        labels: whether its colours stand for something, so that none may arise between two.
+    """
     from keras_deeplab._helpers.opencv import cv2
 
     height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    small = image.shape[0] * image.shape[1] <= 128 * 128
+        image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if labels else cv2.INTER_AREA)
     # A JPEG would blur the edges of small ones, which are shown larger.
-    kind, settings = ("png", []) if small else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 85])
+    sharp = labels or image.shape[0] * image.shape[1] <= 128 * 128
+    kind, settings = ("png", []) if sharp else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 85])
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     _, encoded = cv2.imencode(f".{kind}", pixels, settings)
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}", image.shape[:2]
+    return held(encoded.tobytes(), kind), image.shape[:2]
+
+
+def held(data: bytes, kind: str) -> str:
+    """The bytes of a picture's file, of a kind such as `"png"`, as an address that holds them."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

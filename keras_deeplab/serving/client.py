@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.serving.errors import NotServed, Unavailable
 from keras_deeplab.specs import FileSpec
 
@@ -207,7 +208,7 @@ class Client:
     def _prepare(self, image):
         """An image to ((signature, what images of a request have in common), what is sent)."""
         if isinstance(image, (str, os.PathLike)):
-            image = Path(image).expanduser().read_bytes()
+            image = read_regular(Path(image).expanduser())
         if isinstance(image, (bytes, bytearray, memoryview)):
             return self._fitting(("encoded", None), _upright(bytes(image)))
         image = np.asarray(image)

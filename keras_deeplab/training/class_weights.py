@@ -28,7 +28,7 @@ def balanced(counts: Sequence[int]) -> tuple[float, ...]:
     return tuple(round(weight / mean, 6) for weight in weights)
 
 
-def with_class_weights(settings: Any, source: Any, counts: Sequence[int] | None = None) -> Any:
+def with_class_weights(settings: Any, source: Any, counts: Any = None) -> Any:
     """The settings of a training with numbers in place of `class_weights="auto"`; others as they are.
 
     Args:

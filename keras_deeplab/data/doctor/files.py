@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data import tiff
 from keras_deeplab.data.channels import keeps_channels, read_npy
 from keras_deeplab.data.images import EXTENSIONS, opened
@@ -153,7 +154,7 @@ def _image_file(path: Path | None) -> ImageFile | None:
     if path is None:
         return None
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
         orientation = orientation_of(data)
         if keeps_channels(data):
             return _of_array(path, stored(path), orientation)
@@ -212,7 +213,7 @@ def stored(path: str | os.PathLike) -> np.ndarray:
     """
     from keras_deeplab._helpers.opencv import cv2
 
-    data = Path(path).read_bytes()
+    data = read_regular(path)
     if data.startswith(tiff.SIGNATURES):
         return tiff.decode(data)
     if keeps_channels(data):

@@ -2,12 +2,17 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
+
+from keras_deeplab.data.source import Source
 from keras_deeplab.export import compare
 from keras_deeplab.export.onnx import export_onnx
 from keras_deeplab.export.tflite.settings import CALIBRATED, PRECISIONS, fitting
-from keras_deeplab.export.tflite.writer import export_tflite
+from keras_deeplab.export.tflite.writer import TFLiteFile, export_tflite
 
 
 class RejectedFile(ValueError):
@@ -18,7 +23,7 @@ class RejectedFile(ValueError):
         verification: the `Verification`.
     """
 
-    def __init__(self, path, verification):
+    def __init__(self, path: Path, verification: compare.Verification) -> None:
         super().__init__(
             f"the converted file is no good: {verification}. It was left as {path} for inspection; nothing was "
             "written under the name asked for. Calibrate on more, or more typical, training images, choose another "
@@ -28,7 +33,17 @@ class RejectedFile(ValueError):
         self.verification = verification
 
 
-def export_verified(model, path, source, *, limit=None, max_miou_drop=None, class_map=None, progress=True, **options):
+def export_verified(
+    model: keras.Model,
+    path: str | os.PathLike,
+    source: Source,
+    *,
+    limit: int | None = None,
+    max_miou_drop: float | None = None,
+    class_map: Mapping[str, str | None] | str | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[TFLiteFile, compare.Verification]:
     """`export_tflite` and `verify` in one: a file stands under the name `path` only if it passed.
 
     Args:
@@ -62,20 +77,20 @@ def export_verified(model, path, source, *, limit=None, max_miou_drop=None, clas
 
 
 def export_precisions(
-    model,
-    path,
-    precisions,
-    source=None,
+    model: keras.Model,
+    path: str | os.PathLike,
+    precisions: Sequence[str],
+    source: Source | None = None,
     *,
-    limit=None,
-    max_miou_drop=None,
-    class_map=None,
-    rounds=20,
-    num_threads=None,
-    runtimes=(),
-    progress=True,
-    **options,
-):
+    limit: int | None = None,
+    max_miou_drop: float | None = None,
+    class_map: Mapping[str, str | None] | str | None = None,
+    rounds: int = 20,
+    num_threads: int | None = None,
+    runtimes: Sequence[str] = (),
+    progress: bool = True,
+    **options: Any,
+) -> tuple[list[TFLiteFile], list[compare.Row]]:
     """A Keras model to a TFLite file of each of several precisions, and the table that compares them.
 
     Args:

@@ -1,7 +1,10 @@
 """A network to the TFLite file of one size and precision."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -9,14 +12,23 @@ from keras_deeplab import quantize
 from keras_deeplab.export import compare, flatbuffer, graph
 from keras_deeplab.export.calibration import fitted
 from keras_deeplab.export.tflite.settings import CALIBRATED, ROUNDED, TYPES
+from keras_deeplab.specs import ModelSpec
 
 
-def takes_largest(spec, output):
+def takes_largest(spec: ModelSpec, output: str) -> bool:
     """Whether all that counts of a file is which logit of a position is the largest."""
     return output == "labels" and spec.exclusive
 
 
-def prepared(model, spec, size, precision, output, images, float_tensors=0):
+def prepared(
+    model: keras.Model,
+    spec: ModelSpec,
+    size: tuple[int, int] | None,
+    precision: str,
+    output: str,
+    images: Sequence[np.ndarray] | None,
+    float_tensors: int = 0,
+) -> tuple[keras.Model, keras.Model | None]:
     """A model to (model, exact): what is traced for a file of a precision and, where it is an integer one, for the same
     in float32.
 
@@ -44,7 +56,7 @@ def prepared(model, spec, size, precision, output, images, float_tensors=0):
         return model, model
 
 
-def balance(file, prepared, exact, images):
+def balance(file: Any, prepared: keras.Model, exact: keras.Model, images: Sequence[np.ndarray]) -> None:
     """Gives the file of a prepared model balanced biases; the model keeps its own, for the files of other sizes."""
 
     def labels_with(biases):
@@ -58,7 +70,18 @@ def balance(file, prepared, exact, images):
         flatbuffer.set_last_biases(file, biases)
 
 
-def converted(model, spec, size, *, precision, output, input_type, output_type=None, allow_float=False, images=None):
+def converted(
+    model: keras.Model,
+    spec: ModelSpec,
+    size: tuple[int, int] | None,
+    *,
+    precision: str,
+    output: str,
+    input_type: str,
+    output_type: str | None = None,
+    allow_float: bool = False,
+    images: Sequence[np.ndarray] | None = None,
+) -> bytes:
     """What `prepared` gave to the content of a TFLite file, as the converter makes it.
 
     Args:

@@ -1,5 +1,9 @@
 """What a TFLite file may be: its precisions, and which arguments fit each other."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from keras_deeplab.export import arguments, flatbuffer, graph
@@ -10,7 +14,7 @@ TYPES = {"uint8": tf.uint8, "float32": tf.float32, "int8": tf.int8}
 # What the converter needs ranges of activations for.
 CALIBRATED = ("int8", "int16x8")
 # Besides int8, what takes kernels rounded on images, and which of them: the others don't become int8.
-ROUNDED = {
+ROUNDED: dict[str, dict[str, Any]] = {
     "int16x8": {},
     "dynamic": {"smallest": flatbuffer.SMALLEST_INT8},
     "int8_weights": {"smallest": flatbuffer.SMALLEST_INT8, "depthwise": False},
@@ -19,17 +23,17 @@ ROUNDED = {
 
 def check(
     *,
-    precision,
-    output,
-    upsample,
-    input_type,
-    output_type,
-    calibration,
-    calibration_samples,
-    fine_tune_steps,
-    float_tensors,
-    layer_errors,
-):
+    precision: str,
+    output: str,
+    upsample: bool,
+    input_type: str | None,
+    output_type: str | None,
+    calibration: Any,
+    calibration_samples: int,
+    fine_tune_steps: int,
+    float_tensors: int,
+    layer_errors: int,
+) -> None:
     """Raises ValueError unless the arguments of `export_tflite`, by their names, fit each other."""
     arguments.one_of("precision", precision, PRECISIONS)
     arguments.one_of("input_type", input_type, tuple(TYPES))
@@ -60,7 +64,7 @@ def check(
         raise ValueError(f"errors of layers are told of int8 and int16x8 files; this one is {precision}: leave it out")
 
 
-def input_sizes(model, input_size):
+def input_sizes(model: keras.Model, input_size: Any) -> list[tuple[int, int]]:
     """`export_tflite`'s input_size to a list of (height, width), empty for any size."""
     own = graph.static_size(model)
     if input_size is None:
@@ -86,7 +90,7 @@ def input_sizes(model, input_size):
     return sizes
 
 
-def fitting(precision, options):
+def fitting(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of `export_tflite` that a precision has."""
     without = set()
     if precision not in CALIBRATED:

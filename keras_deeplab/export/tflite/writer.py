@@ -1,8 +1,14 @@
 """A Keras model to a TFLite file."""
 
 import collections
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
 
 from keras_deeplab import quantize
 from keras_deeplab._helpers.files import write_whole
@@ -11,6 +17,7 @@ from keras_deeplab.export.calibration import Calibration
 from keras_deeplab.export.tflite.conversion import balance, converted, prepared, takes_largest
 from keras_deeplab.export.tflite.settings import check, input_sizes
 from keras_deeplab.metadata import tflite as _tflite_metadata
+from keras_deeplab.specs import Classes
 
 
 @dataclass(frozen=True)
@@ -36,30 +43,30 @@ class TFLiteFile:
     layer_errors: tuple | None = None
 
     @property
-    def input_size(self):
+    def input_size(self) -> tuple[int, int] | None:
         """The (height, width) of the first size, None where the file takes any."""
         return self.input_sizes[0] if self.input_sizes else None
 
 
 def export_tflite(
-    model,
-    path,
+    model: keras.Model,
+    path: str | os.PathLike,
     *,
-    precision="float32",
-    input_size=None,
-    calibration=None,
-    calibration_samples=100,
-    output="labels",
-    upsample=True,
-    input_type=None,
-    output_type=None,
-    classes=None,
-    palette=None,
-    allow_float=False,
-    float_tensors=0,
-    fine_tune_steps=0,
-    layer_errors=0,
-):
+    precision: str = "float32",
+    input_size: Any = None,
+    calibration: Any = None,
+    calibration_samples: int = 100,
+    output: str = "labels",
+    upsample: bool = True,
+    input_type: str | None = None,
+    output_type: str | None = None,
+    classes: Classes | Sequence[str] | None = None,
+    palette: np.ndarray | None = None,
+    allow_float: bool = False,
+    float_tensors: int = 0,
+    fine_tune_steps: int = 0,
+    layer_errors: int = 0,
+) -> TFLiteFile:
     """A Keras model to a TFLite file from images (1, H, W, channels) in 0..255 to uint8 labels (1, H, W).
 
     Normalisation, resize and argmax are inside the file, whatever its precision, and so is the model's record
@@ -135,9 +142,10 @@ def export_tflite(
     name = getattr(model, "name", "")
     model, spec = graph.network(model, upsample)
     spec = arguments.with_given_classes(spec, classes, palette)
-    sizes = input_sizes(model, input_size)
+    sizes: list[Any] = input_sizes(model, input_size)
     path = arguments.file_path(path, "model.tflite")
-    images, given = None, None
+    images: Any = None
+    given: Calibration | None = None
     if calibration is not None:
         given = Calibration(calibration, calibration_samples, spec.channels)
     # Kernels are those of the largest size, so that all sizes share them. It comes first: the others change the ranges.
@@ -145,13 +153,19 @@ def export_tflite(
     if given:
         images = given.images(largest)
     whole, whole_exact = prepared(model, spec, largest, precision, output, images, float_tensors)
-    if fine_tune_steps:
+    if fine_tune_steps and given:
         batches = given.batches(images)
         quantize.fine_tune(whole, whole_exact, batches, fine_tune_steps, multi_label=spec.multi_label)
     quantised = whole is not whole_exact and quantize.is_quantised(whole)
     for_argmax = takes_largest(spec, output)
-    options = {"precision": precision, "input_type": input_type, "output_type": output_type, "allow_float": allow_float}
-    files, errors = {}, None
+    options: dict[str, Any] = {
+        "precision": precision,
+        "input_type": input_type,
+        "output_type": output_type,
+        "allow_float": allow_float,
+    }
+    files: dict[Any, Any] = {}
+    errors = None
     for size in (largest, *others):
         network, exact = (graph.inference_model(each, size) for each in (whole, whole_exact))
         if given and size != largest:

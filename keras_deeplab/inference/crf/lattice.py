@@ -8,12 +8,14 @@ after the other, and read again where the points are. The result is an approxima
 All three steps are products with sparse matrices, which are made once for a lattice and run by TensorFlow on all cores.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 # Points whose simplices are found at once: few enough for their arrays to stay in a core's cache.
 _CHUNK = 1 << 15
+_FARTHEST = 1e6  # standard deviations from 0, beyond which float32 can't place a point in a simplex
 _TINY = 1e-20  # keeps the division defined, as in the dense CRF's own code
 
 
@@ -49,14 +51,19 @@ class Lattice:
         shape = (points, self.size + 1)
         self._splat = _transposed(_csr(index, shares * first[:, None].astype(np.float32), shape))
         self._slice = _csr(index, shares * (scale * last)[:, None].astype(np.float32), shape)
-        self._blurs = [_blur(*both) for both in neighbours]
+        self._blurs = [_blur(*both) for both in neighbours[:-1]]
+        self._last = neighbours[-1]
 
-    def filtered(self, values: Any, weight: float = 1.0) -> Any:
-        """Float32 values (N, C) to their weighted sums (N, C), times `weight`, as a tensor."""
-        spread = _product(self._splat, values)
-        for blur in self._blurs:
-            spread = _product(blur, spread)
-        return _product(self._slice, spread if weight == 1.0 else spread * np.float32(weight))
+    def weighted(self, weight: float) -> Callable[[Any], Any]:
+        """What maps float32 values (N, C) to their weighted sums (N, C), times `weight`, as a tensor."""
+        matrices = (self._splat, *self._blurs, _blur(*self._last, weight), self._slice)
+
+        def filtered(values: Any) -> Any:
+            for matrix in matrices:
+                values = _product(matrix, values)
+            return values
+
+        return filtered
 
 
 def factors(total: np.ndarray, normalisation: str) -> tuple[np.ndarray, np.ndarray]:
@@ -75,6 +82,11 @@ def _simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[int]]
         coordinates; and what is added to a corner's number to get to its neighbour, for each of d + 1 directions.
     """
     points, dimensions = features.shape
+    if np.abs(features).max() > _FARTHEST:
+        raise ValueError(
+            f"the image spans {np.abs(features).max():.3g} standard deviations, more than the lattice can tell apart: "
+            "they are too small for it; choose larger ones"
+        )
     parts = [_chunk(features[start : start + _CHUNK]) for start in range(0, points, _CHUNK)]
     # Corners have integer coordinates that add up to 0, of which d are enough. One more step on each side is there
     # for the neighbours.
@@ -187,8 +199,8 @@ def _neighbours(corners: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]
     wanted = corners + abs(step)
     found = np.minimum(np.searchsorted(corners, wanted), count - 1)
     there = corners[found] == wanted
-    before = np.full(count + 1, count)
-    after = np.full(count + 1, count)
+    before = np.full(count + 1, count, np.int32)
+    after = np.full(count + 1, count, np.int32)
     before[found[there]] = np.flatnonzero(there)
     after[:-1][there] = found[there]
     return before, after
@@ -197,11 +209,11 @@ def _neighbours(corners: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]
 # Sparse matrices --------------------------------------------------------------------------------------------------
 
 
-def _blur(before: np.ndarray, after: np.ndarray) -> Any:
-    """The matrix that adds half of each neighbour."""
+def _blur(before: np.ndarray, after: np.ndarray, weight: float = 1.0) -> Any:
+    """The matrix that adds half of each neighbour, times `weight`."""
     columns = np.stack([before, np.arange(len(before)), after], axis=1)
     values = np.empty(columns.shape, np.float32)
-    values[:] = (0.5, 1.0, 0.5)
+    values[:] = (0.5 * weight, weight, 0.5 * weight)
     return _csr(columns, values, (len(before), len(before)))
 
 

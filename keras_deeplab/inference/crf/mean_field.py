@@ -37,41 +37,47 @@ class DenseCRF:
         self.shape = image.shape[:2]
         self._image = image
         self._make: Any = ExactFilter if exact else Lattice
+        wanted = {key for _, key in self._terms()}
         self._filters: dict[tuple, Any] = {}
         if like is not None and like.shape == self.shape and like._make is self._make:
             same = like._image is image
-            self._filters = {key: made for key, made in like._filters.items() if same or key[1] is None}
-        wanted = {key for _, key in self._terms()} - self._filters.keys()
-        with ThreadPoolExecutor(2) as threads:  # NumPy leaves the other thread run
-            self._filters |= zip(wanted, threads.map(self._made, wanted), strict=True)
+            self._filters = {key: like._filters[key] for key in wanted & like._filters.keys() if same or key[1] is None}
+        missing = list(wanted - self._filters.keys())
+        with ThreadPoolExecutor(2) as threads:  # NumPy lets the other run
+            self._filters |= zip(missing, threads.map(self._made, missing), strict=True)
 
     def marginals(self, energies: np.ndarray, iterations: int | None = None) -> np.ndarray:
         """Energies (H, W, C), -log of the probabilities, to float32 marginals (H, W, C) that add up to 1.
 
         Args:
             iterations: None for those of the parameters.
+
+        Raises:
+            ValueError: they are of another size than the image.
         """
         import tensorflow as tf
 
+        if energies.ndim != 3 or energies.shape[:2] != self.shape:
+            raise ValueError(
+                f"an image of {self.shape} needs energies (H, W, C) of its size, received {energies.shape}"
+            )
         iterations = self.parameters.iterations if iterations is None else iterations
         height, width, classes = energies.shape
         pixels = height * width
         flat = energies.reshape(pixels, classes)
-        terms = [(weight, self._filters[key]) for weight, key in self._terms()]
+        parts = _slices(pixels, classes)
+        filters = [self._filters[key].weighted(weight) for weight, key in self._terms()]
         with tf.device("CPU:0"):
-            negative = [tf.constant(-flat[:, part], tf.float32) for part in _slices(pixels, classes)]
-            beliefs = _softmax(list(negative))
+            unary = [tf.constant(flat[:, part], tf.float32) for part in parts]
+            beliefs = _softmax([-part for part in unary])
             for _ in range(iterations):
                 for number, part in enumerate(beliefs):
-                    message = negative[number]
-                    for weight, made in terms:
-                        message = message + made.filtered(part, weight)
-                    beliefs[number] = message
+                    beliefs[number] = sum((filtered(part) for filtered in filters), -unary[number])
                 beliefs = _softmax(beliefs)
-            del negative
+            del unary
             found = np.empty((pixels, classes), np.float32)
-            for part in _slices(pixels, classes):
-                found[:, part] = beliefs.pop(0).numpy()
+            for part in parts:
+                found[:, part] = memoryview(beliefs.pop(0))
         return found.reshape(height, width, classes)
 
     def _terms(self) -> list[tuple[float, tuple]]:

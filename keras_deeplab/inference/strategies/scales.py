@@ -30,7 +30,7 @@ class SeveralScales(Around):
     int((side - 1) * scale + 1), so that sizes k * stride + 1 stay of that kind (`scale_dimension` and
     `predict_labels_multi_scale` of research/deeplab); with half-pixel centres the nearest to side * scale
     (mmsegmentation, `SegTTAModel` and its `Resize`). Scores are brought to the image's size, then become
-    probabilities, which are summed as they come: two maps of the image's size are held, however many scales there are.
+    probabilities, which are summed as they come: the sum and the scores of one image are held, however many there are.
 
     Args:
         inner: what every one of the images is put to.

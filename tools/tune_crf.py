@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""`keras-deeplab tune-crf` as a script."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from keras_deeplab.cli import main
+
+sys.exit(main(["tune-crf", *sys.argv[1:]]))
