@@ -13,11 +13,9 @@ from keras_deeplab.data import tiff
 from keras_deeplab.data.channels import scaled
 from keras_deeplab.data.images import image_size, read_image
 from keras_deeplab.data.orientation import orientation_of
-from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
+from keras_deeplab.data.settings import AS_VIEWED, DECODED_PIXELS, ImageOptions
 from keras_deeplab.inference.rasters.base import Pixels, Raster
 
-# Of a file that is decoded as a whole, three bytes a pixel; larger ones are read in bands, or not at all.
-DECODED_PIXELS = 1 << 27
 _IN_BANDS = (b"\xff\xd8", b"\x89PNG", *tiff.SIGNATURES)
 _HEAD = 1 << 16
 _TAIL = 1 << 12  # where the last marker of a PNG or JPEG file is looked for; some cameras write behind it

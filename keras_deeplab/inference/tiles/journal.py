@@ -111,7 +111,7 @@ class Journal:
 
 
 def fingerprint(runtime: Any) -> str:
-    """What runs, as text: a hash of a Keras model's weights, else the name and the age of its file."""
+    """What runs, as text: a hash of a Keras model's weights, else the name and the ages of its files."""
     model: Any = getattr(runtime, "model", None)
     if hasattr(model, "weights"):
         found = hashlib.blake2b(digest_size=16)
@@ -120,5 +120,6 @@ def fingerprint(runtime: Any) -> str:
             found.update(np.ascontiguousarray(variable.numpy()).tobytes())
         return found.hexdigest()
     path = Path(str(runtime.name).partition(" (")[0])
-    age = f" {path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else ""
-    return f"{runtime.name}{age}"
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    ages = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return " ".join([str(runtime.name), *ages])

@@ -229,16 +229,11 @@ def _fill(tiling: Tiling, raster: Raster, journal: Journal, nodata: int | None, 
 def _facts(predictor: Any, path: Path, reading: ImageOptions, bands: Sequence[int] | None) -> dict[str, Any]:
     """What labels depend on beside the tiles."""
     status = path.stat()
-    strategy = {
-        name: value
-        for name, value in vars(predictor.strategy).items()
-        if isinstance(value, (int, float, str, tuple, type(None)))
-    }
     return {
         "format": 1,
         "image": [str(path.resolve()), status.st_size, status.st_mtime_ns],
         "model": fingerprint(predictor.runtime),
-        "strategy": [type(predictor.strategy).__name__, repr(sorted(strategy.items()))],
+        "protocol": [type(predictor.strategy).__name__, predictor.protocol],
         "threshold": predictor.threshold,
         "reading": reading.to_json(),
         "bands": list(bands) if bands is not None else None,
