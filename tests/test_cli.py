@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 def trained(folder, tiny_backbone, tmp_path_factory):  # noqa: F811
     """A finished run of a network that is traced in a moment; `test_cli_network.py` has those that options lead to."""
     run = tmp_path_factory.mktemp("run") / "shapes"
-    assert main(train_arguments(folder, run)) == 0
+    assert main(train_arguments(folder, run, "--tensorboard")) == 0
     return run
 
 
@@ -57,6 +57,9 @@ def train_arguments(folder, run, *more):
 @pytest.mark.slow
 def test_train_evaluate_predict_export(trained, folder, tmp_path, capsys):
     assert {"last.keras", "best.keras", "history.jsonl", "config.json"} <= {p.name for p in trained.iterdir()}
+    events = b"".join(path.read_bytes() for path in (trained / "tensorboard").iterdir())
+    assert events.count(b"validation/mean_iou") == 2
+    assert b"images/" in events
     model = str(trained / "last.keras")
 
     assert main(["evaluate", model, str(folder), "--json", str(tmp_path / "scores.json")]) == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_deeplab.cli.network import Network
@@ -39,6 +40,9 @@ class Arguments(Options):
     )
     restart: bool = option(False, "whether to begin anew where the folder holds a run")
     check_data: bool = option(True, "whether the data is checked first: the quick part of check-data")
+    tensorboard: bool = option(
+        False, "whether curves and pictures are written for TensorBoard too, to RUN_DIR/tensorboard"
+    )
     devices: int = option(1, "how many GPUs, or CPUs that the backend sees, share each batch", minimum=1)
     dtype_policy: str = option("float32", "float32, mixed_float16 or mixed_bfloat16", metavar="POLICY")
     reading: DataOptions = nested(DataOptions)
@@ -80,6 +84,11 @@ def run(arguments: Arguments) -> None:
         parameters = f"{model.count_params():,} parameters"
         print(f"{model.name}: {parameters}; {source.num_examples} samples, {settings.steps} steps")
         teacher = None if arguments.teacher is None else keras_deeplab.load(arguments.teacher)
+        callbacks = []
+        if arguments.tensorboard:
+            from keras_deeplab.training.callbacks.tensorboard import TensorBoardPanels
+
+            callbacks.append(TensorBoardPanels(Path(arguments.run_dir).expanduser() / "tensorboard", validation))
         result = keras_deeplab.train(
             model,
             source,
@@ -88,6 +97,7 @@ def run(arguments: Arguments) -> None:
             teacher=teacher,
             settings=settings,
             restart=arguments.restart,
+            callbacks=callbacks,
         )
     best = result["best"]
     if best is not None:

@@ -26,6 +26,7 @@ class RunDirectory:
     | `history.jsonl` | one JSON object a line: step, loss, learning rate, scores |
     | `config.json` | the settings, to look at; the checkpoints hold them too |
     | `report.html`, `curves.png`, `history.csv`, `pictures/` | to look at, made of these (`reports.run`) |
+    | `tensorboard/` | to look at with TensorBoard, where that is asked for |
 
     Each is written under another name and renamed, so a kill or a full disk leaves the old file.
     """
@@ -56,7 +57,8 @@ class RunDirectory:
             file.unlink(missing_ok=True)
         for name in ("report.html", "curves.png", "history.csv"):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "pictures", ignore_errors=True)
+        for name in ("pictures", "tensorboard"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def write_config(self, config):
         _replace(self.config, (json.dumps(config, indent=2) + "\n").encode())
