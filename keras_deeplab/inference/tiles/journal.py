@@ -119,7 +119,7 @@ def fingerprint(runtime: Any) -> str:
             found.update(f"{variable.path} {tuple(variable.shape)} {variable.dtype}".encode())
             found.update(np.ascontiguousarray(variable.numpy()).tobytes())
         return found.hexdigest()
-    path = Path(str(runtime.name).partition(" (")[0])
+    path = Path(str(runtime.name).removeprefix("the SavedModel ").partition(" (")[0])
     files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
     ages = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     return " ".join([str(runtime.name), *ages])
