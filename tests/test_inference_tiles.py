@@ -285,6 +285,32 @@ def test_the_strategy_s_labels_and_probabilities_are_the_image_s_and_no_scores_o
     assert given[0].dtype == np.uint8  # not the image in float32 either
 
 
+def test_a_large_image_is_put_to_a_keras_model_by_tiles_where_its_labels_are_the_same(monkeypatch):
+    model = small_v3()
+    pixels, predict = image(470, 450), predictor(model)
+    whole = predict(pixels)
+    monkeypatch.setattr("keras_deeplab.inference.predictor.ONE_PIECE_PIXELS", 470 * 450 - 1)
+    monkeypatch.setattr("keras_deeplab.inference.tiles.tiling.TILE", 400)
+    sizes, scores = [], Tiles.tiling
+    monkeypatch.setattr(Tiles, "tiling", lambda *given: sizes.append(scores(*given)) or sizes[-1])
+    large = predictor(model)
+    changed = large(pixels) != whole
+    best = np.sort(large.probabilities(pixels)[changed], -1)
+    assert np.mean(changed) < 1e-4
+    assert np.all(best[:, -1] - best[:, -2] < 1e-5)  # but for rounding
+    assert sizes[-1].exact
+    assert len(sizes[-1].rows) * len(sizes[-1].columns) == 4
+    seen = len(sizes)
+    # In one piece: smaller images, images that are padded, scores, and what tiles would change.
+    large(pixels[:, 1:])
+    large.probabilities(pixels[:, 1:])
+    predictor(model, input_size=480)(pixels)
+    assert len(sizes) == seen
+    monkeypatch.setattr("keras_deeplab.inference.tiles.tiling.TILE", 160)
+    np.testing.assert_array_equal(large(pixels), whole)
+    assert not sizes[-1].exact
+
+
 def test_the_strategy_refuses_files_of_labels():
     with pytest.raises(ValueError, match="tiles can't be chosen"):
         predictor(Blur(returns=LABELS), strategy="tiles")

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_deeplab.data.settings import ONE_PIECE_PIXELS
 from keras_deeplab.inference import answers
 from keras_deeplab.inference.answers import Answer
 from keras_deeplab.inference.composition import composed
@@ -27,6 +28,9 @@ class Predictor:
     Images are uint8 or float in 0..255, RGB where they have three channels. Labels are uint8, or int32 where there are
     more than 256 classes: the class of the greatest score; of a binary model 1 where its probability is above
     `threshold`; of a multi-label model the likeliest class where that is above it, else the ignored label.
+
+    Of a Keras model and an image above `keras_deeplab.data.settings.ONE_PIECE_PIXELS` the same labels, but for the
+    rounding of scores, are made by tiles, in less memory; a call for probabilities puts it to the model in one piece.
 
     `predictor` makes them; put together by hand they are a runtime, a strategy and a threshold.
 
@@ -61,6 +65,7 @@ class Predictor:
         self.channels = runtime.channels
         # What derives from the whole image sees it another way, which only scores can be brought back from.
         self._whole = type(self.strategy) is WholeImage
+        self._tiles: Any = None
         if runtime.returns == LABELS and not self._whole:
             raise ValueError(
                 f"{self.name} returns labels alone, and the strategy {type(self.strategy).__name__} needs scores: "
@@ -94,10 +99,25 @@ class Predictor:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         # A strategy that makes labels itself, so that it needn't hold all scores, takes images as they are.
-        by_itself = getattr(self.strategy, "labels", None)
+        by_itself = getattr(self.strategy, "labels", None) or self._large(np.shape(images))
         batch, one = self._batch(images, by_itself is None)
         labels = self._labels(batch) if by_itself is None else by_itself(self.runtime, batch, self.threshold)
         return labels[0] if one else labels
+
+    def _large(self, shape):
+        """What makes the labels of images of a shape by tiles; None where they are small, or would be others."""
+        height, width = shape[-3:-1] if len(shape) in (3, 4) else (0, 0)
+        if not self._whole or self.input_size is not None or height * width <= ONE_PIECE_PIXELS:
+            return None
+        # Of other files nothing tells how far they see; on other backends nobody has tried it.
+        if not isinstance(self.runtime, KerasRuntime) or keras.backend.backend() != "tensorflow":
+            return None
+        if self._tiles is None:
+            from keras_deeplab.inference.strategies.tiles import Tiles
+
+            self._tiles = Tiles(self.runtime)
+        exact = self._tiles.tiling(self.runtime, height, width, self.threshold).exact
+        return self._tiles.labels if exact else None
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Images as above to float32 probabilities (H, W, num_labels) or (B, H, W, num_labels).
