@@ -330,7 +330,7 @@ def test_words_after_dashes_are_handed_on(monkeypatch):
     (arguments,) = seen
     assert arguments.inputs == ("a.jpg", "b.jpg")
     assert arguments.pipeline_options == ("--runner=FlinkRunner", "--output-dir", "x")
-    assert (arguments.network.flip, arguments.many.output_dir) == (True, "predictions")
+    assert (arguments.network.settings.flip, arguments.many.output_dir) == (True, "predictions")
     assert main(["beam", "m.tflite", "a.jpg"]) == 0
     assert seen[1].pipeline_options is None
 

@@ -79,8 +79,10 @@ def test_equals_the_original_codes(shared, name):
                 samples = held[f"{their}/q_samples"][number]
                 np.testing.assert_allclose(marginals[at], samples, rtol=0, atol=2e-6)
             np.testing.assert_array_equal(marginals.argmax(-1), held[f"{their}/argmax"])
-            means = marginals.mean((0, 1), dtype=np.float64)
-            np.testing.assert_allclose(means, held[f"{their}/class_mean"], atol=2e-5)  # theirs summed in float32
+            # Those of pydensecrf were summed pixel by pixel in float32, which is 7e-5 off at 241x321.
+            exact = their == "caffe_v1"
+            means = marginals.mean((0, 1), dtype=np.float64 if exact else np.float32)
+            np.testing.assert_allclose(means, held[f"{their}/class_mean"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

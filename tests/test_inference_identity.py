@@ -197,7 +197,7 @@ def test_a_runtime_and_a_strategy_from_outside(monkeypatch):
     turned = predictor(model, strategy="upside")(image)
     np.testing.assert_array_equal(turned, predictor(model)(image[::-1])[::-1])
     assert (turned != predictor(model)(image)).any()
-    with pytest.raises(ValueError, match="strategy must be one of whole, upside"):
+    with pytest.raises(ValueError, match="strategy must be one of whole, tiles, upside"):
         predictor(model, strategy="upsid")
     with pytest.raises(ValueError, match="returns labels, and labels can't be averaged"):
         predictor(Constant("labels"), flip=True)

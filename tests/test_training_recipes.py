@@ -256,19 +256,19 @@ def test_one_line_trains_with_a_recipe_and_goes_on_only_with_it(tmp_path, capsys
 
     monkeypatch.setattr(Network, "build", tiny)
     words = ["train", "synthetic", "--run-dir", str(tmp_path), "--val-split", "none", "--recipe", "mobile"]
-    words += ["--steps", "1", "--set", "crop_size=33", "--set", "batch_size=2", "--head-multiplier", "1"]
+    words += ["--steps", "1", "--set", "crop_size=33", "--set", "batch_size=2"]
     assert main([*words, "--set", "flip=off"]) == 0
     told = capsys.readouterr().out
-    assert "recipe mobile: 1 steps of 2 crops of 33x33, learning rate 0.000875; changed: batch_size, " in told
+    assert "recipe mobile: 1 steps of 2 crops of 33x33, learning rate 0.0004; changed: batch_size, " in told
     assert (
         "note: mobile starts from weights of ImageNet, and this run from random ones: give --backbone-weights" in told
     )
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["recipe"], config["crop_size"], config["brightness"]) == ("mobile", [33, 33], 0.2)
-    assert config["overridden"] == ["batch_size", "crop_size", "flip", "head_multiplier", "steps"]
+    assert config["overridden"] == ["batch_size", "crop_size", "flip", "steps"]
     assert main(words) == 1
     assert "flip: False there, True now" in capsys.readouterr().err
-    assert main([*words, "--no-flip", "--recipe", "balanced"]) == 1
+    assert main([*words, "--no-flip", "--recipe", "balanced", "--head-multiplier", "1"]) == 1
     assert "recipe: 'mobile' there, 'balanced' now" in capsys.readouterr().err
 
 
