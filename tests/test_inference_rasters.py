@@ -14,6 +14,7 @@ from keras_deeplab.inference.rasters import reading
 from keras_deeplab.inference.rasters.base import Pixels, Rolling
 from keras_deeplab.inference.rasters.reading import Bands, open_raster
 from keras_deeplab.inference.rasters.writing import write_label_raster
+from keras_deeplab.inference.strategies import Tiles
 from keras_deeplab.inference.tiles import raster as of_raster
 from keras_deeplab.inference.tiles.journal import Journal
 from keras_deeplab.inference.tiles.raster import segment_raster, verify_raster
@@ -209,6 +210,8 @@ def test_verify_counts_the_labels_that_tiles_change(tmp_path):
     found = verify_raster(Predictor(Blur(9)), path, tiles=TileOptions.of(tile=64, halo=0), crop=(130, 120))
     assert (found.size, found.corner, found.whole) == ((130, 120), (10, 10), False)
     assert 0 < found.share < 0.2
+    by_tiles = Predictor(Blur(9), Tiles(Blur(9), None, TileOptions.of(tile=64, halo=0)))
+    assert verify_raster(by_tiles, path).changed > 0  # not tiles beside tiles
     with pytest.raises(ValueError, match="are one tile, so there is nothing to compare"):
         verify_raster(Predictor(Blur(9)), path)
 

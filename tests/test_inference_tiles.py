@@ -301,7 +301,9 @@ def test_a_large_image_is_put_to_a_keras_model_by_tiles_where_its_labels_are_the
     assert sizes[-1].exact
     assert len(sizes[-1].rows) * len(sizes[-1].columns) == 4
     seen = len(sizes)
-    # In one piece: smaller images, images that are padded, scores, and what tiles would change.
+    # In one piece: what tiles are compared with, smaller images, padded ones, scores, and what tiles would change.
+    np.testing.assert_array_equal(large.in_one_piece(pixels), whole)
+    np.testing.assert_array_equal(predictor(model, strategy="tiles").in_one_piece(pixels), whole)
     large(pixels[:, 1:])
     large.probabilities(pixels[:, 1:])
     predictor(model, input_size=480)(pixels)

@@ -78,10 +78,12 @@ def main() -> None:
         model, train, arguments.run_dir, validation=val, settings=settings, callbacks=[spent], progress=False
     )
     history = [row for row in result["history"] if row.get("validation_mean_iou") is not None]
+    whole = bool(history) and spent.steps == history[-1]["step"]
     lines = [
         {
             "step": row["step"],
-            "processor_seconds": round(spent.at[row["step"]], 1),
+            # Of a run that goes on nothing tells what its beginning took.
+            "processor_seconds": round(spent.at[row["step"]], 1) if whole else None,
             "mean_iou": row["validation_mean_iou"],
             "iou": row["validation_iou"],
             "loss": row["loss"],

@@ -104,6 +104,14 @@ class Predictor:
         labels = self._labels(batch) if by_itself is None else by_itself(self.runtime, batch, self.threshold)
         return labels[0] if one else labels
 
+    def in_one_piece(self, images: np.ndarray) -> np.ndarray:
+        """As a call, but an image of any size is put to the model in one piece: what tiles are compared with."""
+        if hasattr(self.strategy, "labels"):  # tiles
+            return Predictor(self.runtime, None, self.threshold).in_one_piece(images)
+        batch, one = self._batch(images)
+        labels = self._labels(batch)
+        return labels[0] if one else labels
+
     def _large(self, shape):
         """What makes the labels of images of a shape by tiles; None where they are small, or would be others."""
         height, width = shape[-3:-1] if len(shape) in (3, 4) else (0, 0)
