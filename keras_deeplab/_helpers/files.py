@@ -69,18 +69,19 @@ def read_regular(path, most=None):
 
 def open_regular(path):
     """A regular file, open for reading bytes; raises as `read_regular`."""
-    _refuse_other(path, os.stat(path).st_mode)
+    refuse_other(path, os.stat(path).st_mode)
     # What was a file a moment ago may be a pipe now, which would be waited for.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        _refuse_other(path, os.fstat(descriptor).st_mode)
+        refuse_other(path, os.fstat(descriptor).st_mode)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _refuse_other(path, mode):
+def refuse_other(path, mode):
+    """Raises ValueError where a mode of `os.stat` isn't that of a regular file."""
     if not stat.S_ISREG(mode):
         what = next((name for test, name in _KINDS if test(mode)), "something else")
         raise ValueError(f"{path} is {what}, and a regular file is expected")

@@ -90,7 +90,6 @@ def segment_files(
     """
     spec = getattr(predictor, "spec", None)
     channels = getattr(predictor, "channels", 3)
-    classes = spec.classes if classes is None and spec is not None else Classes.of(classes)
     rows = {name: OUTPUTS[name] for name in outputs}
     chosen = choose(Legend.of(classes, spec, palette), only, merge)
     answer_of = answering(predictor, chosen, [name for name, row in rows.items() if row.needs_scores])

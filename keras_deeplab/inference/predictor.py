@@ -16,7 +16,7 @@ from keras_deeplab.inference.runtimes import RUNTIMES, Runtime, open_file, runti
 from keras_deeplab.inference.runtimes.base import LABELS
 from keras_deeplab.inference.runtimes.keras_model import KerasRuntime
 from keras_deeplab.inference.settings import InferenceOptions
-from keras_deeplab.inference.strategies import STRATEGIES, Strategy, WholeImage, told
+from keras_deeplab.inference.strategies import STRATEGIES, Strategy, Tiles, WholeImage, told
 from keras_deeplab.options import takes
 from keras_deeplab.serving.client import Client
 from keras_deeplab.specs import ModelSpec
@@ -65,7 +65,7 @@ class Predictor:
         self.channels = runtime.channels
         # What derives from the whole image sees it another way, which only scores can be brought back from.
         self._whole = type(self.strategy) is WholeImage
-        self._tiles: Any = None
+        self._tiles: Tiles | None = None
         if runtime.returns == LABELS and not self._whole:
             raise ValueError(
                 f"{self.name} returns labels alone, and the strategy {type(self.strategy).__name__} needs scores: "
@@ -99,10 +99,13 @@ class Predictor:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         # A strategy that makes labels itself, so that it needn't hold all scores, takes images as they are.
-        by_itself = getattr(self.strategy, "labels", None) or self._large(np.shape(images))
-        batch, one = self._batch(images, by_itself is None)
-        labels = self._labels(batch) if by_itself is None else by_itself(self.runtime, batch, self.threshold)
-        return labels[0] if one else labels
+        by_itself = getattr(self.strategy, "labels", None) or self._by_tiles(np.shape(images))
+        if by_itself is not None:
+            batch, one = self._batch(images, as_float=False)
+            labels = by_itself(self.runtime, batch, self.threshold)
+            if labels is not None:
+                return labels[0] if one else labels
+        return self.in_one_piece(images)
 
     def in_one_piece(self, images: np.ndarray) -> np.ndarray:
         """As a call, but an image of any size is put to the model in one piece: what tiles are compared with."""
@@ -112,8 +115,8 @@ class Predictor:
         labels = self._labels(batch)
         return labels[0] if one else labels
 
-    def _large(self, shape):
-        """What makes the labels of images of a shape by tiles; None where they are small, or would be others."""
+    def _by_tiles(self, shape):
+        """What makes the labels of images of a shape by tiles, where they are the same; None where they are small."""
         height, width = shape[-3:-1] if len(shape) in (3, 4) else (0, 0)
         if not self._whole or self.input_size is not None or height * width <= ONE_PIECE_PIXELS:
             return None
@@ -121,11 +124,8 @@ class Predictor:
         if not isinstance(self.runtime, KerasRuntime) or keras.backend.backend() != "tensorflow":
             return None
         if self._tiles is None:
-            from keras_deeplab.inference.strategies.tiles import Tiles
-
             self._tiles = Tiles(self.runtime)
-        exact = self._tiles.tiling(self.runtime, height, width, self.threshold).exact
-        return self._tiles.labels if exact else None
+        return self._tiles.exact_labels
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Images as above to float32 probabilities (H, W, num_labels) or (B, H, W, num_labels).

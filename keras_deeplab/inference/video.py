@@ -113,7 +113,6 @@ def segment_video(
     if channels != 3:
         raise ValueError(f"a video has red, green and blue, and the model takes {channels} channels")
     spec = getattr(predictor, "spec", None)
-    classes = spec.classes if classes is None and spec is not None else Classes.of(classes)
     chosen = choose(Legend.of(classes, spec, palette), only, merge)
     answer_of = answering(predictor, chosen)
     result = VideoResult(target)

@@ -3,22 +3,15 @@
 import contextlib
 import gzip
 import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keras_deeplab._helpers.files import replacing
+from keras_deeplab._helpers.files import read_regular, refuse_other, replacing
 
 # Stores whose files appear when they are closed, whole; elsewhere a file is written beside its place and renamed.
 _OBJECT_STORES = ("gs", "s3", "azfs")
-_KINDS = (
-    (stat.S_ISFIFO, "a named pipe (FIFO)"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 # (size in bytes, time of the last change): what says whether a file is still the one that it was.
 Stamp = tuple[int, float]
@@ -57,9 +50,7 @@ def stamp(place: str) -> Stamp | None:
         found = os.stat(place)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode):
-        what = "a folder" if stat.S_ISDIR(found.st_mode) else next((n for test, n in _KINDS if test(found.st_mode)), "")
-        raise ValueError(f"{place} is {what or 'something else'}, and a regular file is expected")
+    refuse_other(place, found.st_mode)
     return found.st_size, found.st_mtime
 
 
@@ -88,7 +79,7 @@ def read(place: str) -> bytes:
 
         with _systems().open(place, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             return file.read()
-    return Path(place).read_bytes()
+    return read_regular(place)
 
 
 @contextlib.contextmanager

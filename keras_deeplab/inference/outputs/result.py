@@ -1,6 +1,6 @@
 """What outputs are made of: an image, the answer to it, and what its labels mean."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -32,8 +32,11 @@ class Legend:
     exclusive: bool = True
 
     @classmethod
-    def of(cls, classes: Classes, spec: ModelSpec | None = None, palette: Any = None) -> "Legend":
-        """Of a model's classes and its record, with other colours where they are given."""
+    def of(
+        cls, classes: Classes | Sequence[str] | None, spec: ModelSpec | None = None, palette: Any = None
+    ) -> "Legend":
+        """Of classes, or the names of some, None for those of the model's record; with other colours where given."""
+        classes = spec.classes if classes is None and spec is not None else Classes.of(classes)
         labels = (spec and spec.num_labels) or len(classes.names or ())
         count = max(256, labels, classes.ignore_label + 1)
         # A file has colours for its classes; label PNGs have 256.

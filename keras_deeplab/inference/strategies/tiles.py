@@ -43,21 +43,29 @@ class Tiles:
         return Tiling(self._source, height, width, make, self.tiles.tile, self.tiles.halo)
 
     def __call__(self, runtime: Runtime, images: np.ndarray) -> tuple[Any, str]:
-        return self._all(runtime, images, None), self._source.returns
+        return _all(self._tiling(runtime, images, None), images), self._source.returns
 
     def labels(self, runtime: Runtime, images: np.ndarray, threshold: float) -> np.ndarray:
         """Images (B, H, W, channels) in 0..255, of any dtype, to labels (B, H, W)."""
-        return self._all(runtime, images, threshold)
+        return _all(self._tiling(runtime, images, threshold), images)
 
-    def _all(self, runtime: Runtime, images: np.ndarray, threshold: float | None) -> np.ndarray:
+    def exact_labels(self, runtime: Runtime, images: np.ndarray, threshold: float) -> np.ndarray | None:
+        """As `labels`; None where they wouldn't be those of the whole image."""
+        tiling = self._tiling(runtime, images, threshold)
+        return _all(tiling, images) if tiling.exact else None
+
+    def _tiling(self, runtime: Runtime, images: np.ndarray, threshold: float | None) -> Tiling:
         height, width = images.shape[1:3]
-        tiling = self.tiling(runtime, height, width, threshold)
-        return np.stack([tiling.all(_rows_of(image)) for image in images])
+        return self.tiling(runtime, height, width, threshold)
 
     def told(self) -> tuple[str, ...]:
         size = size_name(self._source.fixed or self.tiles.tile or (TILE, TILE))
         halo = "" if self.tiles.halo is None else f" with a halo of {self.tiles.halo}"
         return (f"tiles of {size} at most{halo}",)
+
+
+def _all(tiling: Tiling, images: np.ndarray) -> np.ndarray:
+    return np.stack([tiling.all(_rows_of(image)) for image in images])
 
 
 def _rows_of(image: np.ndarray) -> Read:
