@@ -29,11 +29,12 @@ from keras_deeplab.inference.beam.places import Stamp
 from keras_deeplab.inference.beam.reading import Reading, Scoring, reading_of
 from keras_deeplab.inference.beam.records import encoded, records
 from keras_deeplab.inference.beam.settings import RECORD, ManyOptions
-from keras_deeplab.inference.evaluation import matrix_of
+from keras_deeplab.inference.evaluation import matrix_of, protocol_of
 from keras_deeplab.inference.predictor import Predictor
+from keras_deeplab.inference.protocols import EvaluationOptions
 from keras_deeplab.metrics import ConfusionMatrix
 from keras_deeplab.options import near
-from keras_deeplab.specs import IGNORED, Classes, ModelSpec
+from keras_deeplab.specs import IGNORED, Classes
 
 # The local runner in this process. Beam's default looks for a program first, which it downloads.
 LOCAL = "FnApiRunner"
@@ -101,7 +102,7 @@ def segment_many(
     spec = predict.spec
     masks = options.masks if options.masks in (None, RECORD) else places.absolute(options.masks or "")
     reading = reading_of(options.reading, predict.channels, predict.num_labels, masks, max_pixels=options.max_pixels)
-    scoring = None if masks is None else _scoring(spec, reading, masks)
+    scoring = None if masks is None else _scoring(predict, reading, masks)
     if scoring is not None:
         _refuse_black_and_white(reading, scoring)
     classes = Classes() if spec is None else spec.classes
@@ -305,11 +306,14 @@ class _Same:
         return self.make() if ready is None else ready
 
 
-def _scoring(spec: ModelSpec | None, reading: Reading, masks: str) -> Scoring:
+def _scoring(predict: Predictor, reading: Reading, masks: str) -> Scoring:
     """Masks have the model's own classes, in its order; as of every data set, 255 is what they ignore."""
+    spec = predict.spec
     own = Classes() if spec is None else spec.classes
     matrix, table = matrix_of(spec, Classes(own.names, own.colors, IGNORED), reading.num_classes, None, masks)
-    return Scoring(matrix.num_classes, matrix.ignore_label, matrix.classes, table)
+    return Scoring(
+        matrix.num_classes, matrix.ignore_label, matrix.classes, table, protocol_of(predict, EvaluationOptions.of())
+    )
 
 
 def _refuse_black_and_white(reading: Reading, scoring: Scoring) -> None:

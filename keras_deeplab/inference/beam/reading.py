@@ -28,15 +28,19 @@ class Scoring:
     Attributes:
         num_classes, ignore_label, classes: of the `ConfusionMatrix`.
         table: (256,) uint8 from the masks' labels to the matrix's, or None where they are the same.
+        protocol: how an image is put to the model, the matrix's line.
     """
 
     num_classes: int
     ignore_label: int
     classes: tuple[str, ...] | None
     table: np.ndarray | None = None
+    protocol: str | None = None
 
     def matrix(self) -> ConfusionMatrix:
-        return ConfusionMatrix(self.num_classes, self.ignore_label, self.classes)
+        matrix = ConfusionMatrix(self.num_classes, self.ignore_label, self.classes)
+        matrix.protocol = self.protocol
+        return matrix
 
     def counts(self, truth: np.ndarray, labels: np.ndarray) -> list[list[int]]:
         """Of one image, [label, prediction, pixels] of each pair that occurs.
