@@ -11,15 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.private import convert_variables_to_constants_v2
 from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
-
-# 4096x4096: the photographs of most phones. The logits of 21 classes then take 1.4 GB.
-MAX_PIXELS = 1 << 24
 
 # There is nothing to train in a frozen graph; with gradients, saving fails on those that capture a tensor.
 _SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -42,7 +40,7 @@ def export_saved_model(
     palette: np.ndarray | None = None,
     overwrite: bool = False,
     portable: bool = False,
-    max_pixels: int | None = MAX_PIXELS,
+    max_pixels: int | None = limits.SERVED_PIXELS,
     warmup_size: Any = 513,
     batch_requests: int | None = None,
 ) -> Path:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_deeplab.metadata import MAX_BYTES, earlier_spec
+from keras_deeplab._helpers import limits
+from keras_deeplab.metadata import earlier_spec
 from keras_deeplab.specs import Classes, FileSpec, parsed
 
 BUFFER = "TFLITE_METADATA"
@@ -161,11 +162,11 @@ def _texts(path: str | Path) -> dict[str, str]:
 def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
     with archive.open(name) as entry:
         # Not what the directory says of it: a few kilobytes may unpack to gigabytes.
-        content = entry.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
+        content = entry.read(limits.RECORD_BYTES + 1)
+    if len(content) > limits.RECORD_BYTES:
         raise ValueError(
-            f"the metadata of {path} can't be read: its {name} has more than {MAX_BYTES >> 20} MB, which no record of "
-            "a model takes"
+            f"the metadata of {path} can't be read: its {name} has more than {limits.RECORD_BYTES >> 20} MB, which no "
+            "record of a model takes"
         )
     return content.decode()
 
