@@ -39,6 +39,8 @@ def load(
             - the path of a checkpoint of any of the sources below: a TensorFlow 1 checkpoint (its prefix
               `.../model.ckpt-30000`, its `.index` file, the folder it is in, or an official `.tar.gz` archive), a
               frozen graph, a `.pth`, `.safetensors`, `.h5` or TFLite file,
+            - the path of a folder, or of a zip archive of one, that holds such a file: hubs put a `config.json` beside
+              it, which is read as well,
             - a mapping from names to arrays, as such a checkpoint holds,
             - the name of published weights (`"pascal_voc"`), which are downloaded,
             - what `keras_deeplab.weights.opened` gives, to use a file more than once and read it once.
@@ -74,7 +76,8 @@ def load(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is nothing that is read here, or arrays are missing, left over or of another shape; the
-            message lists them all. Or a file's record is not that of its network.
+            message lists them all. Or a file's record is not that of its network; or the arrays fit several networks,
+            and neither a `config.json` beside them nor an argument says which.
 
     Example (needs the file)::
 
@@ -99,7 +102,8 @@ def load(
 def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     """`load` of arrays by the names of a source."""
     label = stored.path
-    plan, arrays = match(stored.arrays, label, source)
+    plan, arrays = match(stored.arrays, label, source, stored.configs)
+    plan.decided(settings, label)
     spec = plan.at(output_stride)
     number, known, why = settle(label, spec.num_classes, stored.classes, num_classes, classes)
     if settings["input_shape"] is None:

@@ -335,11 +335,11 @@ HEADS = [
 def test_every_resnet_is_recognised(depth, source, scope, pyramid, classifier, output_stride, rates):
     shapes = {f"{scope}{name}": shape for name, shape in resnet_shapes(depth).items()}
     shapes |= {f"{pyramid}{name}": shape for name, shape in PYRAMID.items()} | {classifier: (13, 64, 1, 1)}
-    plan = SOURCES[source].recognise(shapes, "it")
+    plan = SOURCES[source].recognise(shapes, "it", {})
     assert (plan.source, plan.spec.backbone, plan.spec.num_classes) == (source, f"resnet{depth}", 13)
     settings = plan.spec.settings
     assert (plan.spec.output_stride, settings.get("atrous_rates"), settings["filters"]) == (output_stride, rates, 64)
-    others = [name for name, module in SOURCES.items() if name != source and module.recognise(shapes, "it")]
+    others = [name for name, module in SOURCES.items() if name != source and module.recognise(shapes, "it", {})]
     assert not others
 
 
@@ -347,18 +347,18 @@ def test_resnets_that_are_not_built_are_refused():
     shapes = {f"backbone.{name}": shape for name, shape in resnet_shapes(50, width=128).items()}
     shapes |= {f"classifier.0.{name}": shape for name, shape in PYRAMID.items()}
     with pytest.raises(ValueError, match=r"it holds a wide or grouped ResNet .* the shape \(128, 128, 3, 3\)"):
-        SOURCES["torchvision"].recognise(shapes, "it")
+        SOURCES["torchvision"].recognise(shapes, "it", {})
     shapes["backbone.layer3.6.conv1.weight"] = (256, 256, 1, 1)
     with pytest.raises(
         ValueError, match=r"it holds a ResNet of \[3, 4, 7, 3\] units with bottlenecks.* 101 \[3, 4, 23"
     ):
-        SOURCES["torchvision"].recognise(shapes, "it")
+        SOURCES["torchvision"].recognise(shapes, "it", {})
 
 
 def test_the_reach_of_rates_stays_where_the_output_stride_changes():
     shapes = {f"backbone.{name}": shape for name, shape in resnet_shapes(18).items()}
     shapes |= {f"classifier.0.{name}": shape for name, shape in PYRAMID.items()}
-    plan = SOURCES["torchvision"].recognise(shapes, "it")
+    plan = SOURCES["torchvision"].recognise(shapes, "it", {})
     for stride, rates in [(8, (12, 24, 36)), (16, (6, 12, 18))]:
         model = build(plan.at(stride), num_classes=2)
         assert [model.get_layer(f"aspp{n}").dilation_rate[0] for n in (1, 2, 3)] == list(rates)
@@ -401,13 +401,13 @@ def test_a_model_of_several_scales_is_told_by_its_names(scope):
                 stage, unit = int(name[5]), int(name.split(".")[1])
                 shapes[f"{scope}layer{stage + 1}.block{unit + 1}.{replacement}.weight"] = shape
     shapes[f"{scope}layer1.conv1.conv.weight"] = (64, 3, 7, 7)
-    plan = kazuto1011.recognise({**shapes, f"{scope}aspp.c0.weight": (182, 2048, 3, 3)}, "it")
+    plan = kazuto1011.recognise({**shapes, f"{scope}aspp.c0.weight": (182, 2048, 3, 3)}, "it", {})
     assert (plan.spec.builder, plan.spec.backbone, plan.spec.num_classes) == ("DeepLabV2", "resnet50_caffe", 182)
     assert plan.spec.settings == {"align_corners": False, "multi_scale": bool(scope)}
-    plan = kazuto1011.recognise({**shapes, f"{scope}fc.weight": (91, 2048, 1, 1)}, "it")
+    plan = kazuto1011.recognise({**shapes, f"{scope}fc.weight": (91, 2048, 1, 1)}, "it", {})
     assert (plan.spec.builder, plan.spec.num_classes) == ("DeepLabV1", 91)
     with pytest.raises(ValueError, match=r"no head: of .*fc\.weight, .* it has none"):
-        kazuto1011.recognise(shapes, "it")
+        kazuto1011.recognise(shapes, "it", {})
 
 
 def test_a_network_beyond_what_the_file_holds_is_not_built(state):

@@ -410,7 +410,7 @@ def plan(**shapes):
     """The record for arrays of these shapes, with "__" for "/"."""
     base = {"xception_71/entry_flow/conv1_1/weights": (3, 3, 3, 32), "logits/semantic/weights": (1, 1, 128, 9)}
     shapes = {name.replace("__", "/"): shape for name, shape in shapes.items()}
-    return tf1.recognise({**base, **shapes}, "it").spec
+    return tf1.recognise({**base, **shapes}, "it", {}).spec
 
 
 def test_heads_are_recognised():

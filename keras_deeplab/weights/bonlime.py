@@ -27,7 +27,7 @@ _MOBILENET_V2 = [
 ]
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't bonlime's."""
     logits = [name for name in ("custom_logits_semantic", "logits_semantic") if f"{name}/kernel" in shapes]
     if not logits:

@@ -28,7 +28,7 @@ _V2 = [
 ]
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't the Caffe release's.
 
     Names don't tell rates: those of fc6 are taken from its kernel, of which 4x4 is the one of rate 8 and 224 pixels of

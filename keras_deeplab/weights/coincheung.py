@@ -16,7 +16,7 @@ _HEAD = [
 ]
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't CoinCheung's."""
     if len(shapes.get("classifier.1.weight", ())) != 4 or "features.28.weight" not in shapes:
         return None

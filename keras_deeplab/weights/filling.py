@@ -8,7 +8,6 @@ from keras_deeplab.specs import Classes
 from keras_deeplab.weights import applications, own
 from keras_deeplab.weights.classes import agreed
 from keras_deeplab.weights.opening import opened, read, resolve
-from keras_deeplab.weights.readers.files import kind_of
 from keras_deeplab.weights.sources import match
 
 
@@ -23,16 +22,15 @@ def load_weights(model, weights, classes: Classes) -> Classes:
         What is known of its classes with these weights.
     """
     path, known = resolve(weights, family=model.spec.builder, backbone=model.spec.backbone)
-    kind = kind_of(path)
     with opened(path) as stored:
         spec = None if stored.network is None else own.record(stored)
         if spec is not None:
             known = spec.classes
         known = agreed(stored.path, known, classes)
-        if kind == "keras" or stored.network is not None or stored.path.endswith(".weights.h5"):
+        if stored.kind == "keras" or stored.network is not None or stored.path.endswith(".weights.h5"):
             own.fill(model, stored)
         else:
-            plan, arrays = match(stored.arrays, stored.path)
+            plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)
             plan.fill(model, arrays, stored.path)
     return known
 

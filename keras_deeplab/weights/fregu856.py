@@ -37,7 +37,7 @@ _ASPP = [
 ]
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't fregu856's.
 
     Raises:

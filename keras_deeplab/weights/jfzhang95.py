@@ -48,7 +48,7 @@ _HEAD = [
 ]
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't jfzhang95's.
 
     Raises:

@@ -58,7 +58,7 @@ _MODELS = {
 }
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't kazuto1011's.
 
     Raises:

@@ -12,6 +12,7 @@ from keras_deeplab.specs import Classes
 from keras_deeplab.weights import named, own, readers, tf1, tflite
 from keras_deeplab.weights.names import unwrap
 from keras_deeplab.weights.own import Stored
+from keras_deeplab.weights.places import Place, located
 from keras_deeplab.weights.readers.files import kind_of
 
 
@@ -36,12 +37,19 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
         yield Stored("the given mapping", "mapping", _check(unwrap(checkpoint), "the given mapping"))
         return
     path, classes = resolve(checkpoint)
-    kind = kind_of(path)
-    if kind in ("keras", "h5"):
-        with own.opened(path, kind) as stored:
-            yield replace(stored, arrays=_check(unwrap(stored.arrays), stored.path), classes=classes)
+    with located(path) as place, _stored(place) as stored:
+        label = os.fspath(path)
+        arrays = _check(unwrap(stored.arrays), label)
+        yield replace(stored, path=label, arrays=arrays, classes=classes, configs=place.configs)
+
+
+@contextlib.contextmanager
+def _stored(place: Place) -> Iterator[Stored]:
+    if place.kind in ("keras", "h5"):
+        with own.opened(place.path, place.kind) as stored:
+            yield stored
     else:
-        yield Stored(os.fspath(path), kind, _check(unwrap(read(path)), os.fspath(path)), classes=classes)
+        yield Stored(os.fspath(place.path), place.kind, read(place.path))
 
 
 def resolve(checkpoint: Any, family: str | None = None, backbone: Any = None) -> tuple[Any, Classes]:

@@ -35,7 +35,8 @@ class Stored:
     """What is in a file of weights, and what kind of file it is.
 
     `network` is the text of the network in a file of Keras, None where the file has weights alone; `weights` the path
-    of the HDF5 file in it; `classes` what is known of the classes without a record, of published weights.
+    of the HDF5 file in it; `classes` what is known of the classes without a record, of published weights; `configs`
+    what the JSON files beside it say, by their names.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Stored:
     network: str | None = None
     weights: Path | None = None
     classes: Classes = field(default_factory=Classes)
+    configs: dict = field(default_factory=dict)
 
 
 @contextlib.contextmanager

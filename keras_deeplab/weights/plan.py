@@ -29,6 +29,7 @@ class Plan:
         blocks: tells for a layer which blocks of input channels the source concatenates, in its order: (sizes,
             positions of our blocks in it).
         optional: matches the variables that a model may lack.
+        undecided: settings that the arrays leave open, with what each may be. Whoever loads them has to say.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Plan:
     constants: dict = field(default_factory=dict)
     blocks: dict = field(default_factory=dict)
     optional: str = ""
+    undecided: dict[str, tuple] = field(default_factory=dict)
 
     def at(self, output_stride):
         """The record at another output stride, where rates reach as many pixels as at the source's; None for its own.
@@ -48,6 +50,17 @@ class Plan:
         (6, 12, 18)
         """
         return self.spec if output_stride is None else self.spec.at_output_stride(output_stride)
+
+    def decided(self, settings, label):
+        """Raises ValueError where `settings` doesn't say what the arrays leave open: one of them would be wrong."""
+        for name, candidates in self.undecided.items():
+            if settings.get(name) not in candidates:
+                asked = "" if settings.get(name) is None else f"; received {name}={settings[name]!r}"
+                ways = " or ".join(f"{name}={candidate!r}" for candidate in candidates)
+                raise ValueError(
+                    f"{label} holds arrays that fit {len(candidates)} networks, which compute different things: give "
+                    f"{ways}, or the folder with the config.json that was saved beside the weights{asked}."
+                )
 
     def with_channels(self, shapes):
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""

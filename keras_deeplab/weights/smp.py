@@ -83,7 +83,7 @@ _HEADS = {
 }
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't segmentation_models.pytorch's.
 
     Raises:

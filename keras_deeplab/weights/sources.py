@@ -21,10 +21,11 @@ from keras_deeplab.weights import (
     vainf,
 )
 
-# Each has a `TITLE` for messages and `recognise(shapes, label)`, which maps `{name: shape}` to the
-# `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None where it is another source's; and, where weights can be
-# written for it, `export_rows(paths, layers)`, which maps a model's variables and layers by name to the rows, dialect
-# and constants of such a plan, and perhaps `other_names(name)`, the names that it keeps a tensor under besides.
+# Each has a `TITLE` for messages and `recognise(shapes, label, configs)`, which maps `{name: shape}`, and what lies
+# beside the arrays as `{file name: parsed JSON}`, to the `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None
+# where it is another source's; and, where weights can be written for it, `export_rows(paths, layers)`, which maps a
+# model's variables and layers by name to the rows, dialect and constants of such a plan, and perhaps
+# `other_names(name)`, the names that it keeps a tensor under besides.
 SOURCES = Registry(
     "source",
     tf1=tf1,
@@ -41,16 +42,19 @@ SOURCES = Registry(
 )
 
 
-def recognise(arrays, label="the given mapping", source="auto"):
+def recognise(arrays, label="the given mapping", source="auto", configs=None):
     """The `Plan` of the model that `{name: array}` belongs to: what `load` builds and fills.
+
+    Args:
+        configs: `{file name: parsed JSON}` of the descriptions that lie beside the arrays, such as `config.json`.
 
     Raises:
         ValueError: no source's checkpoint has such names, or it is one of a network that isn't built here.
     """
-    return match(arrays, label, source)[0]
+    return match(arrays, label, source, configs)[0]
 
 
-def match(arrays, label="the given mapping", source="auto"):
+def match(arrays, label="the given mapping", source="auto", configs=None):
     """(plan, arrays) of a checkpoint: as `recognise`, and the arrays by the names that the plan's source gives them.
 
     What all names begin with beyond that is left out: a PyTorch Lightning module has its network as an attribute, such
@@ -64,7 +68,7 @@ def match(arrays, label="the given mapping", source="auto"):
         inner = {name[len(prefix) :]: array for name, array in arrays.items()} if prefix else arrays
         shapes = {name: tuple(np.shape(array)) for name, array in inner.items()}
         for key in SOURCES if source == "auto" else [source]:
-            plan = _plan(key, shapes, label)
+            plan = _plan(key, shapes, label, configs or {})
             if plan is not None:
                 return plan, inner
     scopes = sorted({re.split(r"[./]", name)[0] for name in arrays})
@@ -96,10 +100,10 @@ def _prefixes(arrays):
     return prefixes
 
 
-def _plan(key, shapes, label):
+def _plan(key, shapes, label, configs):
     """The plan that a source makes of `{name: shape}`, None where they aren't its own."""
     try:
-        plan = SOURCES[key].recognise(shapes, label)
+        plan = SOURCES[key].recognise(shapes, label, configs)
     except (KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(
             f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays "

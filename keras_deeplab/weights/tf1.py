@@ -172,7 +172,7 @@ def net(backbone):
     return {**dict(_BACKBONES.values()), "xception": "xception_65"}.get(backbone)
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where they aren't named as TensorFlow's slim names them.
 
     Names don't tell everything: ASPP's rates are taken to go with the output stride, `multi_grid` to be the

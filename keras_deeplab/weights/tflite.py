@@ -52,7 +52,7 @@ class Network(dict):
         self.plan = plan
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """None for every checkpoint: a TFLite file has no names to go by, `read` finds its `Plan` from the operators."""
 
 

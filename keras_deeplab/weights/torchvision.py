@@ -52,7 +52,7 @@ _HEAD = [
 ]
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't torchvision's DeepLab.
 
     Raises:

@@ -87,7 +87,7 @@ _V3_PLUS_SEPARABLE = [
 ]
 
 
-def recognise(shapes, label):
+def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't VainF's.
 
     Raises:

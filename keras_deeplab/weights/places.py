@@ -1,0 +1,133 @@
+"""Where a checkpoint lies: a folder or an archive to the file of weights in it, and what lies beside that file."""
+
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras_deeplab._helpers.files import read_regular
+from keras_deeplab.weights.readers.common import Budget, reading
+from keras_deeplab.weights.readers.files import kind_of
+
+# What hubs call the file of weights, the first that is there counts: they are the same weights in several formats.
+HUB_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.weights.h5",
+)
+# Endings of files that hold a checkpoint, for a folder that has one of them.
+_ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".keras", ".h5", ".tflite", ".pdparams", ".pkl", ".index")
+_MAX_CONFIG = 1 << 24  # bytes of one description; a network's takes some KB
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file of weights (or the prefix or folder of a TensorFlow 1 checkpoint), and what is written beside it.
+
+    Attributes:
+        path: where it lies while the block of `located` lasts.
+        kind: what it is, one of `kind_of`'s.
+        configs: `{file name: what it says}` of the JSON files that describe a network of a hub, such as `config.json`
+            and `preprocessor_config.json`; empty where the arrays stand alone.
+    """
+
+    path: Path
+    kind: str
+    configs: dict[str, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def located(path: Any) -> Iterator[Place]:
+    """A path to the checkpoint that is there, for as long as the block lasts.
+
+    Args:
+        path: a file; a folder of a hub's layout (`HUB_FILES` with `config.json`), with one file of weights, or of a
+            TensorFlow 1 checkpoint; a zip archive of such a folder.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: it is none of these; a folder holds several checkpoints; a description beside is damaged.
+    """
+    path = Path(path)
+    if path.is_file() and _is_archive(path):
+        with tempfile.TemporaryDirectory() as folder:
+            with reading(path, "a zip archive of a checkpoint's folder"):
+                _unpack(path, Path(folder))
+            yield _in_folder(_root(Path(folder)), os.fspath(path))
+    elif path.is_dir():
+        yield _in_folder(path, os.fspath(path))
+    elif path.name in HUB_FILES:
+        yield Place(path, kind_of(path), configs_in(path.parent))
+    else:
+        yield Place(path, kind_of(path))
+
+
+def configs_in(folder: Path) -> dict[str, Any]:
+    """`{file name: what it says}` of the JSON files in a folder; indexes of shards and vocabularies aren't among them.
+
+    Raises:
+        ValueError: one is no JSON object, or far larger than a description; the message names it.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith(".index.json") or not path.is_file():
+            continue
+        with reading(path, "the description of a network (JSON); move it away if it isn't one"):
+            value = json.loads(read_regular(path, _MAX_CONFIG).decode())
+            if not isinstance(value, dict):
+                raise ValueError(f"it is a {type(value).__name__}, no object")
+            found[path.name] = value
+    return found
+
+
+def _in_folder(folder: Path, label: str) -> Place:
+    hub = next((folder / name for name in HUB_FILES if (folder / name).is_file()), None)
+    if hub is not None:
+        return Place(hub, kind_of(hub), configs_in(folder))
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(_ENDINGS) and path.is_file())
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files[:8])
+        raise ValueError(f"{label!r} holds several checkpoints: {names}. Give the path of one.")
+    if files and files[0].suffix != ".index":
+        return Place(files[0], kind_of(files[0]), configs_in(folder))
+    return Place(folder, kind_of(folder))
+
+
+# Archives ---------------------------------------------------------------------------------------------------------
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive of other files: what PyTorch and Keras write is one as well, and isn't meant."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return False
+    if path.suffix == ".keras":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+    except Exception:  # a damaged directory makes zipfile raise nearly anything: its name decides what it should be
+        return path.suffix == ".zip"
+    return any(name.rpartition("/")[2] in HUB_FILES or name.endswith(_ENDINGS) for name in names)
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """The files of an archive, without what their names would do outside of the folder, and within a bound."""
+    budget = Budget.of(path.stat().st_size)
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            budget.spend(member.file_size)
+        archive.extractall(folder)
+
+
+def _root(folder: Path) -> Path:
+    """The folder that archives have everything in, where there is one."""
+    inner = [path for path in folder.iterdir() if path.name != "__MACOSX"]
+    return _root(inner[0]) if len(inner) == 1 and inner[0].is_dir() else folder
