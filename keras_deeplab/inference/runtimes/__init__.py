@@ -7,10 +7,10 @@ from keras_deeplab.inference.runtimes.base import Runtime
 __all__ = ["RUNTIMES", "Runtime", "open_file", "runtime_of"]
 
 
-def _litert(path, *, input_range=None, num_threads=None):
+def _litert(path, *, input_range=None, num_threads=None, safe_mode=True):
     from keras_deeplab.inference.runtimes.tflite import TFLiteRuntime
 
-    return TFLiteRuntime(path, input_range, num_threads)
+    return TFLiteRuntime(path, input_range, num_threads, safe_mode)
 
 
 def _session(runtime):
