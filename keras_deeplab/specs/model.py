@@ -62,7 +62,7 @@ class SegmentationModel(keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", verbose: Any = None, **kwargs: Any) -> None:
-        """As Keras's, of what the model returns; an ONNX file by `keras_deeplab.export.onnx`, and run before it is left.
+        """As Keras's, of what the model returns; an ONNX file is written by `keras_deeplab.export.onnx`.
 
         Raises:
             ValueError: of ONNX files, an option is given that they don't take here, the model has several outputs, or
