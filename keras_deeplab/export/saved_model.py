@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab._helpers import limits
-from keras_deeplab._helpers.private import convert_variables_to_constants_v2
 from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
@@ -233,7 +232,7 @@ def _signatures(model, record, portable, max_pixels):
     pixels = tf.TensorSpec((None, height, width, spec.channels), tf.uint8, "images")
     files = tf.TensorSpec((None,), tf.string, "image_bytes")
     queries = tf.TensorSpec((None,), tf.string, "query")
-    logits_of = _frozen(graph.logits_function(model, native=False if portable else None), pixels)
+    logits_of = graph.frozen(graph.logits_function(model, native=False if portable else None), pixels)
 
     @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):
@@ -292,17 +291,6 @@ def _signatures(model, record, portable, max_pixels):
         return {"labels": labels, "sizes": sizes}
 
     return {**found, "encoded": encoded, "encoded_labels": encoded_labels, "record": record_of}
-
-
-def _frozen(function, spec):
-    """A function of one tensor to the same with its variables as constants, which all signatures share.
-
-    TensorFlow computes batch norm's scale and offset and folds them into the kernels when it loads constants, which it
-    can't with variables: about a fifth faster.
-    """
-    traced = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
-    constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)
-    return lambda images: constant(images)[0]
 
 
 def _labels(image, spec, logits_of, height, width):
