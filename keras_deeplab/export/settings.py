@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.data.settings import CLASS_MAP, CLASS_MAP_HELP
 from keras_deeplab.export.targets import TARGETS
 from keras_deeplab.options import Kind, Names, Options, Size, option, read_size, record, size
@@ -114,7 +115,7 @@ class SavedModelOptions(Options):
 
     overwrite: bool = option(False, "whether a SavedModel of that version is replaced")
     portable: bool = option(False, "whether it is for GPUs and processors other than x86 too; slower")
-    max_pixels: int = option(1 << 24, "larger images are refused unread", minimum=1)
+    max_pixels: int = option(limits.SERVED_PIXELS, "larger images are refused unread", minimum=1)
     warmup_size: Size | None = option(513, "of the images in the warm-up requests")
     batch_requests: int | None = option(
         None, "let the server compute so many images of several calls at once", minimum=1

@@ -15,7 +15,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 from keras_deeplab.metadata import MAX_BYTES, earlier_spec, mediapipe, tables
+=======
+import numpy as np
+
+from keras_deeplab._helpers import limits
+from keras_deeplab.metadata import earlier_spec
+>>>>>>> main
 from keras_deeplab.specs import Classes, FileSpec, parsed
 
 BUFFER = "TFLITE_METADATA"
@@ -162,11 +169,11 @@ def _texts(path: str | Path) -> dict[str, str]:
 def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
     with archive.open(name) as entry:
         # Not what the directory says of it: a few kilobytes may unpack to gigabytes.
-        content = entry.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
+        content = entry.read(limits.RECORD_BYTES + 1)
+    if len(content) > limits.RECORD_BYTES:
         raise ValueError(
-            f"the metadata of {path} can't be read: its {name} has more than {MAX_BYTES >> 20} MB, which no record of "
-            "a model takes"
+            f"the metadata of {path} can't be read: its {name} has more than {limits.RECORD_BYTES >> 20} MB, which no "
+            "record of a model takes"
         )
     return content.decode()
 
