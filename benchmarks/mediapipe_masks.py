@@ -3,8 +3,8 @@
     python benchmarks/mediapipe_masks.py MODEL DATA --python PYTHON
 
 Writes two files of the model at each precision, the usual one of labels and that of `--for mediapipe`, pads the
-photographs of the data set's val split to the files' size, and runs the one in LiteRT and the other in MediaPipe: in the
-interpreter PYTHON, which needs `pip install mediapipe` and nothing of this package.
+photographs of the data set's val split to the files' size, and runs the one in LiteRT and the other in MediaPipe, which
+needs `pip install mediapipe` in the interpreter PYTHON and nothing of this package.
 """
 
 import argparse

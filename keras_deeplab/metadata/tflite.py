@@ -15,14 +15,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from keras_deeplab.metadata import MAX_BYTES, earlier_spec, mediapipe, tables
-=======
-import numpy as np
-
 from keras_deeplab._helpers import limits
-from keras_deeplab.metadata import earlier_spec
->>>>>>> main
+from keras_deeplab.metadata import earlier_spec, mediapipe, tables
 from keras_deeplab.specs import Classes, FileSpec, parsed
 
 BUFFER = "TFLITE_METADATA"
