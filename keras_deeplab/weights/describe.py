@@ -43,17 +43,19 @@ def describe(path, source="auto", names=False):
     try:
         with opened(path) as stored:
             return text(stored, source, names)
-    except ValueError:
+    except ValueError as error:
         if kind_of(path) != "tflite":
             raise
         # No DeepLab, and perhaps a file that can be read.
-        return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names)
+        return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names, str(error))
 
 
-def text(stored, source="auto", names=False):
-    """What `opened` gave to the text of `describe`."""
+def text(stored, source="auto", names=False, refused=None):
+    """What `opened` gave to the text of `describe`; `refused` is why it gave nothing."""
     arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
-    if stored.network is None:
+    if refused is not None:
+        facts = [("does not load", refused), ("holds", _scopes(stored.arrays))]
+    elif stored.network is None:
         facts = _network(stored, source)
     else:
         with readers.common.reading(stored.path, "a network of Keras"):
