@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, read_pairs, record
 
 
@@ -13,7 +14,7 @@ def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
         FileNotFoundError: there is no such file.
         OptionError: a line isn't three numbers in 0..255.
     """
-    rows = [line.split()[:3] for line in Path(path).expanduser().read_text("utf-8").splitlines() if line.strip()]
+    rows = [line.split()[:3] for line in read_regular(Path(path).expanduser()).decode().splitlines() if line.strip()]
     try:
         return _colors([[int(part) for part in row] for row in rows])
     except (TypeError, ValueError):

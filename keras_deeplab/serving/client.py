@@ -283,7 +283,7 @@ class Client:
         if len(labels) != len(part):
             raise OSError(f"{self.server} returned {len(labels)} label maps for {len(part)} images")
         if signature == "encoded":
-            labels = [_decode_png(data) for data in labels]
+            labels = [_decode_png(data, _size(value)) for data, value in zip(labels, values, strict=True)]
         for value, one in zip(values, labels, strict=True):
             size = _size(value)
             if one.ndim != 2 or size not in (None, one.shape):
@@ -366,11 +366,16 @@ def _size(value):
     return image_size(value) if isinstance(value, bytes) else value.shape[:2]
 
 
-def _decode_png(data):
+def _decode_png(data, size):
+    """The bytes of a label PNG to labels; one of another size than its image's isn't decoded, which may be huge."""
+    from keras_deeplab.data.images import image_size
     from keras_deeplab.data.masks import decode_label_png
 
     if not isinstance(data, bytes):
         raise OSError(f"the server sent {str(data)[:80]} where the bytes of a label PNG belong")
+    told = image_size(data)
+    if told is not None and (told != size if size else told[0] * told[1] > limits.MAX_PIXELS):
+        raise OSError(f"the server returned labels of shape {told} for an image of {size or 'no size that is known'}")
     try:
         labels, _ = decode_label_png(data)
     except ValueError as error:

@@ -104,7 +104,7 @@ def _plan(key, shapes, label, configs):
     """The plan that a source makes of `{name: shape}`, None where they aren't its own."""
     try:
         plan = SOURCES[key].recognise(shapes, label, configs)
-    except (KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(
             f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays "
             f"don't tell a network that can be built ({type(error).__name__}: {error})."
