@@ -103,7 +103,7 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     """`load` of arrays by the names of a source."""
     label = stored.path
     plan, arrays = match(stored.arrays, label, source, stored.configs)
-    plan.decided(settings, label)
+    plan = plan.decided(settings, label)
     spec = plan.at(output_stride)
     number, known, why = settle(label, spec.num_classes, stored.classes, num_classes, classes)
     if settings["input_shape"] is None:

@@ -10,23 +10,9 @@ import tensorflow as tf
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import convert_variables_to_constants_v2, producer
 from keras_deeplab.inference import answers
-from keras_deeplab.layers.tracing import export_choice, takes_native
 from keras_deeplab.quantize.channel_order import in_given_order
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
 from keras_deeplab.specs.model import inner_layers, spec_of
-
-
-class _GroupedConv2D(keras.layers.Conv2D):
-    """A grouped convolution as one operator. Keras wraps it in a function for XLA, which converters don't look into.
-
-    TensorFlow runs the operator on CPUs with oneDNN.
-    """
-
-    def convolution_op(self, inputs, kernel):
-        if not (export_choice() and takes_native(self.compute_dtype)):
-            return super().convolution_op(inputs, kernel)
-        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
-
 
 # Keras's dilated layers become space-to-batch, convolution, batch-to-space at unknown sizes. These have the same
 # variables, and become one operator.
@@ -219,7 +205,7 @@ def _export_class(layer):
     if kind not in _DILATED or layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
         return None
     if getattr(layer, "groups", 1) > 1:
-        return _GroupedConv2D
+        return layers.GroupedConv2D
     return _DILATED[kind] if max(layer.dilation_rate) > 1 and max(layer.strides) == 1 else None
 
 
