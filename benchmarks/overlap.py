@@ -79,9 +79,8 @@ def main():
                 clock[name].append((time.perf_counter() - began[0]) / len(images))
                 processor[name].append((time.process_time() - began[1]) / len(images))
     runner = f", {predict.runtime.name}" if hasattr(predict, "runtime") else ""
-    print(
-        f"{options.rounds} rounds, load {min(map(min, load.values())):.1f} to {max(map(max, load.values())):.1f}{runner}"
-    )
+    loads = [each for part in load.values() for each in part]
+    print(f"{options.rounds} rounds, load {min(loads):.1f} to {max(loads):.1f}{runner}")
     print(f"{'way':<9} {'ms':>7} {'processor':>9}   {'to bare: median':>15} {'quartiles':>13} {'of processor':>12}")
     for name in ways:
         ratios = np.divide(clock[name], clock["bare"])

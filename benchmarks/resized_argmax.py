@@ -1,6 +1,6 @@
 """Print milliseconds and memory of labels with and without the resized scores of all classes, in interleaved rounds.
 
-    python benchmarks/resized_argmax.py [--classes 21 150 1000] [--size 513] [--rounds 7] [--networks small mobilenet_v2]
+    python benchmarks/resized_argmax.py [--classes 21 150 1000] [--size 513] [--networks small mobilenet_v2]
 
     scores      the operator alone, on scores at stride 4 as a trained model has them: few labels, in large regions
     noise       the same on noise, where each position has another label: the worst case
@@ -109,7 +109,12 @@ def main():
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        return measure_one(*options.one, options)
+        measure_one(*options.one, options)
+    else:
+        compare(options)
+
+
+def compare(options):
     print(f"load {os.getloadavg()[0]:.1f}; ms are medians of {options.rounds} rounds, those of a processor beside them")
     print(
         f"{'what':<13} {'classes':>7}  {'before':>15} {'after':>15}  {'ratio':>5} {'quartiles':>11}  {'MB':>13}  labels"

@@ -112,7 +112,8 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     if channels != 3:
         _check_preprocessing(plan, settings["include_preprocessing"], channels)
     model = build(replace(spec, channels=channels), num_classes=number, classes=known, **settings)
-    fresh = [] if why is None else class_layers([layer.name for layer in all_layers(model)])
+    names = [layer.name for layer in all_layers(model) if hasattr(layer, "filters")]
+    fresh = [] if why is None else class_layers(names)
     if fresh:
         _tell_of_fresh(label, fresh, why)
     return plan.fill(model, arrays, label, fresh_layers=fresh, stem=stem_for(stem, label))

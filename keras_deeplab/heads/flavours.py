@@ -16,7 +16,8 @@ class Flavour:
     convolutions the decoder has, `decoder_dropouts`: the rates of the dropouts behind them. `use_bias`: whether
     convolutions before batch norm have a bias. `dropout`: rate behind the pyramid. `atrous_rates`: the pyramid's
     rates at every output stride; None where they go with it. `strided_rate`: as `keras_deeplab.atrous` takes it,
-    for backbones that were published with both. `activation`: of all convolutions.
+    for backbones that were published with both. `activation`: of all convolutions. `windowed_gate`: whether lite
+    R-ASPP's gate is made of large windows' means by a quantised sigmoid, or of the whole image's mean by a plain one.
     """
 
     align_corners: bool
@@ -31,6 +32,7 @@ class Flavour:
     atrous_rates: tuple[int, ...] | None = None
     strided_rate: str | None = None
     activation: str = "relu"
+    windowed_gate: bool = True
 
 
 _TF = Flavour(align_corners=True, separable=True)
@@ -48,8 +50,10 @@ FLAVOURS: Registry[Flavour] = Registry(
         "vainf_separable": Flavour(
             align_corners=False, head_conv=True, decoder_convs=1, separable=True, separable_norm=False
         ),
-        # torchvision/models/segmentation/deeplabv3.py
-        "torchvision": Flavour(align_corners=False, head_conv=True, dropout=0.5, atrous_rates=(12, 24, 36)),
+        # torchvision/models/segmentation/deeplabv3.py and lraspp.py
+        "torchvision": Flavour(
+            align_corners=False, head_conv=True, dropout=0.5, atrous_rates=(12, 24, 36), windowed_gate=False
+        ),
         # jfzhang95/pytorch-deeplab-xception, modeling/{aspp,decoder}.py
         "jfzhang95": Flavour(align_corners=True, dropout=0.5, decoder_dropouts=(0.5, 0.1), strided_rate="new"),
         # kazuto1011/deeplab-pytorch, libs/models/deeplabv3{,plus}.py

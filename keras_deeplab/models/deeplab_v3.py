@@ -85,7 +85,9 @@ def DeepLabV3(
             encoder.taps[0],
             num_classes,
             filters=filters or LITE_FILTERS,
-            pooling_window=crop_window(output_stride),
+            pooling_window=crop_window(output_stride) if row.windowed_gate else None,
+            quantized_sigmoid=row.windowed_gate,
+            gate_bias=row.windowed_gate,
             align_corners=row.align_corners,
         )
     else:
