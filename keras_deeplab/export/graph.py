@@ -116,6 +116,15 @@ def _without_resize(model, resize):
     return model
 
 
+def before_resize(model: keras.Model) -> tuple[keras.Model, bool | None]:
+    """A model that `network` gave to the one of its logits before they are resized to the images, and how they are.
+
+    That is whether with aligned corners; the model itself and None where it doesn't end in a resize.
+    """
+    resize = _last_resize(model)
+    return (model, None) if resize is None else (_without_resize(model, resize), resize.align_corners)
+
+
 def _free_name(model, name):
     """The name, with underscores behind it where the model has such a layer."""
     while any(layer.name == name for layer in model.layers):
@@ -242,8 +251,11 @@ def frozen(function: Callable[[Any], Any], spec: tf.TensorSpec) -> Callable[[Any
     return lambda images: constant(images)[0]
 
 
-def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+def labels_of(logits: tf.Tensor, spec: ModelSpec, size: Any = None, align_corners: bool | None = None) -> tf.Tensor:
     """Logits (B, H, W, C) to labels (B, H, W), uint8 or, for more than 256 classes, int32.
+
+    Of coarser logits, which are resized to `size` (height, width) as `align_corners` says, the resized ones aren't made
+    as a whole then, by operators that TensorFlow alone has: `keras_deeplab.layers.resized_argmax`.
 
     The label is the class with the largest logit, the first of equal ones. Of a binary model it is 1 where the one
     logit is above 0 (the probability above 0.5), else 0. Of a multi-label model it is the class with the largest logit
@@ -255,14 +267,16 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     Raises:
         ValueError: 255 is a class of a multi-label model.
     """
-    if spec.exclusive:
-        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     ignored = spec.classes.ignore_label
-    if not spec.binary and (spec.num_classes or 0) > ignored:
+    if spec.multi_label and (spec.num_classes or 0) > ignored:
         raise ValueError(
             f"the labels of a multi-label model say {ignored} where no class is above 0.5, and this one of "
             f"{spec.num_classes} has a class of that number: export logits or probabilities"
         )
+    if align_corners is not None:
+        return answers.resized_labels_of(logits, size, spec, align_corners)
+    if spec.exclusive:
+        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     labels = tf.argmax(tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]]), -1, output_type=tf.int32)
     if not spec.binary:
         labels = tf.gather(tf.constant([ignored, *range(spec.num_classes or 0)], tf.int32), labels)

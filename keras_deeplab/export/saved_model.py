@@ -15,6 +15,7 @@ from keras_deeplab._helpers import limits
 from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
+from keras_deeplab.layers import ResizeBilinear
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
 
@@ -84,8 +85,8 @@ def export_saved_model(
         portable: dilated depthwise convolutions are one operator each, which TensorFlow has for CPUs with oneDNN (its
             default on x86). True takes several slower ones that every CPU and GPU has.
         max_pixels: pixels of the largest file that a server shall decode (H x W), and of the largest call with tensors,
-            whose images are computed all at once, or to `encoded_labels`, whose labels are one array (B x H x W). A
-            pixel takes 4 bytes for each class. None: no limit.
+            whose images are computed all at once, or to `encoded_labels`, whose labels are one array (B x H x W). None:
+            no limit.
         warmup_size: int or (height, width) of the images in `assets.extra/tf_serving_warmup_requests`, which has
             TensorFlow Serving run each signature once before it lets clients in; a model of a fixed size takes its own.
             None: no such file.
@@ -232,11 +233,20 @@ def _signatures(model, record, portable, max_pixels):
     pixels = tf.TensorSpec((None, height, width, spec.channels), tf.uint8, "images")
     files = tf.TensorSpec((None,), tf.string, "image_bytes")
     queries = tf.TensorSpec((None,), tf.string, "query")
-    logits_of = graph.frozen(graph.logits_function(model, native=False if portable else None), pixels)
+    # Labels are made of the logits before they are resized, so that those of every pixel are never there.
+    coarse, align_corners = graph.before_resize(model)
+    coarse_of = graph.frozen(graph.logits_function(coarse, native=False if portable else None), pixels)
+
+    def labels_of(images):
+        return graph.labels_of(coarse_of(images), spec, tf.shape(images)[1:3], align_corners)
+
+    def logits_of(images):
+        found = coarse_of(images)
+        return found if align_corners is None else ResizeBilinear(align_corners, dtype="float32")([found, images])
 
     @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):
-        return {"labels": graph.labels_of(logits_of(checked_images(images, max_pixels)), spec)}
+        return {"labels": labels_of(checked_images(images, max_pixels))}
 
     @tf.function(input_signature=[pixels], autograph=False)
     def logits(images):
@@ -257,7 +267,7 @@ def _signatures(model, record, portable, max_pixels):
     def segment_each(image_bytes, result, kind):
         # One after the other: large images need much memory, and the operators use all cores anyway.
         def segment(data):
-            return result(_labels(decode(data, spec.channels), spec, logits_of, height, width))
+            return result(_labels(decode(data, spec.channels), labels_of, height, width))
 
         return tf.map_fn(segment, image_bytes, fn_output_signature=kind, parallel_iterations=1)
 
@@ -293,7 +303,7 @@ def _signatures(model, record, portable, max_pixels):
     return {**found, "encoded": encoded, "encoded_labels": encoded_labels, "record": record_of}
 
 
-def _labels(image, spec, logits_of, height, width):
+def _labels(image, labels_of, height, width):
     """An image (H, W, channels) to its labels (H, W); (height, width) is the model's size, None where free."""
     size = tf.shape(image)[:2]
     batch = image[None]
@@ -303,8 +313,8 @@ def _labels(image, spec, logits_of, height, width):
         padding = [[0, missing[0]], [0, missing[1]], [0, 0]]
         # Evaluation pads with 127.5, which the graph's uint8 images can't hold.
         batch = tf.pad(image, padding, constant_values=tf.constant(128, tf.uint8))[None]
-        batch = tf.ensure_shape(batch, (1, height, width, spec.channels))
-    return graph.labels_of(logits_of(batch), spec)[0, : size[0], : size[1]]
+        batch = tf.ensure_shape(batch, (1, height, width, image.shape[2]))
+    return labels_of(batch)[0, : size[0], : size[1]]
 
 
 def _png(labels):
