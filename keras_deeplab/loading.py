@@ -103,7 +103,7 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     """`load` of arrays by the names of a source."""
     label = stored.path
     plan, arrays = match(stored.arrays, label, source, stored.configs)
-    plan.decided(settings, label)
+    plan = plan.decided(settings, label)
     spec = plan.at(output_stride)
     number, known, why = settle(label, spec.num_classes, stored.classes, num_classes, classes)
     if settings["input_shape"] is None:
@@ -112,7 +112,8 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     if channels != 3:
         _check_preprocessing(plan, settings["include_preprocessing"], channels)
     model = build(replace(spec, channels=channels), num_classes=number, classes=known, **settings)
-    fresh = [] if why is None else class_layers([layer.name for layer in all_layers(model)])
+    names = [layer.name for layer in all_layers(model) if hasattr(layer, "filters")]
+    fresh = [] if why is None else class_layers(names)
     if fresh:
         _tell_of_fresh(label, fresh, why)
     return plan.fill(model, arrays, label, fresh_layers=fresh, stem=stem_for(stem, label))

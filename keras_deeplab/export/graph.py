@@ -10,22 +10,9 @@ import tensorflow as tf
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import convert_variables_to_constants_v2, producer
 from keras_deeplab.inference import answers
-from keras_deeplab.layers.tracing import export_choice, takes_native
+from keras_deeplab.quantize.channel_order import in_given_order
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
 from keras_deeplab.specs.model import inner_layers, spec_of
-
-
-class _GroupedConv2D(keras.layers.Conv2D):
-    """A grouped convolution as one operator. Keras wraps it in a function for XLA, which converters don't look into.
-
-    TensorFlow runs the operator on CPUs with oneDNN.
-    """
-
-    def convolution_op(self, inputs, kernel):
-        if not (export_choice() and takes_native(self.compute_dtype)):
-            return super().convolution_op(inputs, kernel)
-        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
-
 
 # Keras's dilated layers become space-to-batch, convolution, batch-to-space at unknown sizes. These have the same
 # variables, and become one operator.
@@ -42,7 +29,7 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
     An auxiliary output is left out, and so is the softmax or sigmoid behind the logits, which is applied where
     probabilities are asked for. With `upsample` logits that the model leaves at a smaller size are resized to the
     images' by the convention in its record, so that a model gives one file whether it was built to do that or not;
-    without, its last resize is left out.
+    without, its last resize is left out. Where a network takes BGR, its kernels are reversed instead of the images.
 
     Args:
         model: functional keras.Model from images (B, H, W, channels) in 0..255 to scores, see `keras_deeplab.specs`.
@@ -68,6 +55,7 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
     spec = spec_of(model)
     if spec.num_classes is None:
         raise ValueError(f"the model {model.name!r} is a network without a classifier, which has no labels to export")
+    model = in_given_order(model)
     if len(model.outputs) > 1:
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if spec.activation is not None:
@@ -126,6 +114,15 @@ def _without_resize(model, resize):
             "so there is no resize to leave to the caller: choose upsample=True"
         )
     return model
+
+
+def before_resize(model: keras.Model) -> tuple[keras.Model, bool | None]:
+    """A model that `network` gave to the one of its logits before they are resized to the images, and how they are.
+
+    That is whether with aligned corners; the model itself and None where it doesn't end in a resize.
+    """
+    resize = _last_resize(model)
+    return (model, None) if resize is None else (_without_resize(model, resize), resize.align_corners)
 
 
 def _free_name(model, name):
@@ -217,7 +214,7 @@ def _export_class(layer):
     if kind not in _DILATED or layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
         return None
     if getattr(layer, "groups", 1) > 1:
-        return _GroupedConv2D
+        return layers.GroupedConv2D
     return _DILATED[kind] if max(layer.dilation_rate) > 1 and max(layer.strides) == 1 else None
 
 
@@ -254,8 +251,11 @@ def frozen(function: Callable[[Any], Any], spec: tf.TensorSpec) -> Callable[[Any
     return lambda images: constant(images)[0]
 
 
-def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+def labels_of(logits: tf.Tensor, spec: ModelSpec, size: Any = None, align_corners: bool | None = None) -> tf.Tensor:
     """Logits (B, H, W, C) to labels (B, H, W), uint8 or, for more than 256 classes, int32.
+
+    Of coarser logits, which are resized to `size` (height, width) as `align_corners` says, the resized ones aren't made
+    as a whole then, by operators that TensorFlow alone has: `keras_deeplab.layers.resized_argmax`.
 
     The label is the class with the largest logit, the first of equal ones. Of a binary model it is 1 where the one
     logit is above 0 (the probability above 0.5), else 0. Of a multi-label model it is the class with the largest logit
@@ -267,14 +267,16 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     Raises:
         ValueError: 255 is a class of a multi-label model.
     """
-    if spec.exclusive:
-        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     ignored = spec.classes.ignore_label
-    if not spec.binary and (spec.num_classes or 0) > ignored:
+    if spec.multi_label and (spec.num_classes or 0) > ignored:
         raise ValueError(
             f"the labels of a multi-label model say {ignored} where no class is above 0.5, and this one of "
             f"{spec.num_classes} has a class of that number: export logits or probabilities"
         )
+    if align_corners is not None:
+        return answers.resized_labels_of(logits, size, spec, align_corners)
+    if spec.exclusive:
+        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     labels = tf.argmax(tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]]), -1, output_type=tf.int32)
     if not spec.binary:
         labels = tf.gather(tf.constant([ignored, *range(spec.num_classes or 0)], tf.int32), labels)
@@ -282,7 +284,13 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
 
 
 def output_of(logits: tf.Tensor, spec: ModelSpec, output: str) -> tf.Tensor:
-    """Logits to what a file shall return: `"labels"`, `"logits"` or `"probabilities"`."""
+    """Logits to what a file shall return: `"labels"`, `"logits"` or `"probabilities"`.
+
+    Where `spec`, that of the file, has two classes for a binary model's one logit, the first of them has the logit 0:
+    labels and, by a softmax, probabilities stay what they are.
+    """
+    if spec.num_classes == 2 and logits.shape[-1] == 1:
+        logits = tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]])
     if output == "labels":
         return labels_of(logits, spec)
     return answers.probabilities_of(logits, spec) if output == "probabilities" else logits

@@ -12,6 +12,7 @@ from keras_deeplab.layers.gradients import (
     tensorflow_convolution,
     tensorflow_depthwise_convolution,
 )
+from keras_deeplab.layers.grouped_convolutions import grouped_convolution
 from keras_deeplab.layers.tracing import export_choice, has_gpu, takes_native
 from keras_deeplab.layers.windows import (
     Padding,
@@ -30,9 +31,9 @@ def _convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate
     """Maps (B, H, W, C) and a (h, w, C / groups, F) kernel to (B, H', W', F)."""
     padding, dilation_rate = simplified(padding, kernel.shape[:2], dilation_rate)
     inputs, padding = padded(inputs, padding)
-    if TENSORFLOW and inputs.shape[-1] != kernel.shape[2] and export_choice() and takes_native(kernel.dtype.name):
-        return native_convolution(inputs, kernel, padding, dilation_rate)  # grouped, for which Keras takes XLA
-    if not TENSORFLOW or dilation_rate == (1, 1) or inputs.shape[-1] != kernel.shape[2]:
+    if inputs.shape[-1] != kernel.shape[2]:
+        return grouped_convolution(inputs, kernel, (1, 1), padding, dilation_rate)
+    if not TENSORFLOW or dilation_rate == (1, 1):
         return ops.conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
     if export_choice() or has_gpu():
         return native_convolution(inputs, kernel, padding, dilation_rate)

@@ -25,6 +25,7 @@ _WHAT = "a DeepLab on MobileNetV2"
 # The arrays have the names of our variables already.
 _DIALECT = Dialect(leaves=(), ignored="")
 BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
+_EDGE_TPU = "CUSTOM:edgetpu-custom-op"
 _WIDEST = 4  # width multiplier; published are up to 1.4
 # kind of step -> what a message calls it
 _WORDS = {
@@ -389,6 +390,11 @@ def _network(graph, budget):
 
 
 def _matched(steps, graph):
+    if any(operator.name == _EDGE_TPU for operator in graph.operators):
+        raise ValueError(
+            "it is compiled for the Edge TPU, and its operator edgetpu-custom-op holds the network in that chip's own "
+            "code: take the file that it was compiled from, whose name is mostly the same without _edgetpu"
+        )
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one of each")
     head = _Head(steps.data(graph.outputs[0]))
