@@ -110,9 +110,9 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     """`load` of arrays by the names of a source."""
     label = stored.path
     plan, arrays = match(stored.arrays, label, source, stored.configs)
-    plan.decided(settings, label)
+    plan = plan.decided(settings, label)
     spec = plan.at(output_stride)
-    number, known, why = settle(label, spec.num_classes, plan.classes(stored.classes), num_classes, classes)
+    number, known, why = settle(label, spec.num_classes, stored.classes, num_classes, classes)
     if settings["input_shape"] is None:
         settings["input_shape"] = (None, None, spec.channels)
     channels = settings["input_shape"][2]
@@ -121,7 +121,8 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     elif settings["include_preprocessing"] is True and channels < 3:
         _refuse_rgb(label, spec.preprocessing, channels)
     model = build(replace(spec, channels=channels), num_classes=number, classes=known, **settings)
-    fresh = [] if why is None else class_layers([layer.name for layer in all_layers(model)])
+    names = [layer.name for layer in all_layers(model) if hasattr(layer, "filters")]
+    fresh = [] if why is None else class_layers(names)
     if fresh:
         _tell_of_fresh(label, fresh, why)
     return plan.fill(model, arrays, label, fresh_layers=fresh, stem=stem_for(stem, label, model.spec.preprocessing))

@@ -770,9 +770,9 @@ def test_a_score_that_is_no_number_never_passes():
 
 
 @pytest.mark.slow
-def test_the_script_in_the_readme_runs_a_file(integer_file, model, tmp_path):
+def test_the_script_in_the_tutorial_runs_a_file(integer_file, model, tmp_path):
     pytest.importorskip("ai_edge_litert")
-    page = pathlib.Path(__file__).parents[1] / "README.md"
+    page = pathlib.Path(__file__).parents[1] / "docs" / "tutorial.md"
     (script,) = re.findall(r"```python\n(\"\"\"python segment.py.*?)```", page.read_text("utf-8"), re.DOTALL)
     (tmp_path / "segment.py").write_text(script)
     picture = photograph(50, 70, 100)

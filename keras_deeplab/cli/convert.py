@@ -40,6 +40,7 @@ class Arguments(Options):
     checkpoint: str = option(help=f"any {CHECKPOINT}", flag=None, metavar="IN")
     output: str = option(help="file to write: .keras, or .weights.h5 with the network beside", flag=None, metavar="OUT")
     source: str = option("auto", SOURCE)
+    backbone: str | None = option(None, "which of those that its arrays fit, where they fit several and nothing tells")
     output_stride: int | None = option(None, "8, 16 or 32; by default the source's own", minimum=1)
     num_classes: int | None = option(
         None, "other than the checkpoint's: the last layer starts anew", minimum=1, maximum=65535
@@ -86,8 +87,10 @@ def run(arguments: Arguments) -> None:
     suffix_of_keras(arguments.output)  # before the work
     with opened(arguments.checkpoint) as stored:
         print(text(stored, arguments.source))
+        chosen = {} if arguments.backbone is None else {"backbone": arguments.backbone}
         model = load(
             stored,
+            **chosen,
             source=arguments.source,
             output_stride=arguments.output_stride,
             num_classes=arguments.num_classes,

@@ -4,18 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab._helpers.warning import warn
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, read_pairs, record
 from keras_deeplab.specs import ModelSpec
-
-# Of an image that is put to a model whole, unless it is said otherwise: a camera's 24 million pass. A model needs some
-# 300 bytes a pixel, so a larger one may take a machine's memory.
-MAX_PIXELS = 1 << 25
-# Of an image that a predictor of a Keras model puts to it in one piece, at some gigabyte; larger ones by tiles, where
-# their labels are the same.
-ONE_PIECE_PIXELS = 1 << 22
-# Of an image by tiles, from a file that can't be read in bands and so is decoded as a whole: 3 bytes a pixel, 400 MB.
-DECODED_PIXELS = 1 << 27
 
 
 def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
@@ -25,7 +17,7 @@ def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
         FileNotFoundError: there is no such file.
         OptionError: a line isn't three numbers in 0..255.
     """
-    rows = [line.split()[:3] for line in Path(path).expanduser().read_text("utf-8").splitlines() if line.strip()]
+    rows = [line.split()[:3] for line in read_regular(Path(path).expanduser()).decode().splitlines() if line.strip()]
     try:
         return _colors([[int(part) for part in row] for row in rows])
     except (TypeError, ValueError):

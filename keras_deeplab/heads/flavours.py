@@ -16,7 +16,8 @@ class Flavour:
     convolutions the decoder has, `decoder_dropouts`: the rates of the dropouts behind them. `use_bias`: whether
     convolutions before batch norm have a bias. `dropout`: rate behind the pyramid. `atrous_rates`: the pyramid's
     rates at every output stride; None where they go with it. `strided_rate`: as `keras_deeplab.atrous` takes it,
-    for backbones that were published with both. `activation`: of all convolutions.
+    for backbones that were published with both. `activation`: of all convolutions. `windowed_gate`: whether lite
+    R-ASPP's gate is made of large windows' means by a quantised sigmoid, or of the whole image's mean by a plain one.
     """
 
     align_corners: bool
@@ -31,9 +32,21 @@ class Flavour:
     atrous_rates: tuple[int, ...] | None = None
     strided_rate: str | None = None
     activation: str = "relu"
+    windowed_gate: bool = True
 
 
 _TF = Flavour(align_corners=True, separable=True)
+_SMP = Flavour(
+    align_corners=True,
+    separable=True,
+    separable_norm=False,
+    head_conv=True,
+    aspp_conv=True,
+    decoder_convs=1,
+    dropout=0.5,
+    atrous_rates=(12, 24, 36),
+    strided_rate="new",
+)
 
 FLAVOURS: Registry[Flavour] = Registry(
     "flavour",
@@ -48,8 +61,10 @@ FLAVOURS: Registry[Flavour] = Registry(
         "vainf_separable": Flavour(
             align_corners=False, head_conv=True, decoder_convs=1, separable=True, separable_norm=False
         ),
-        # torchvision/models/segmentation/deeplabv3.py
-        "torchvision": Flavour(align_corners=False, head_conv=True, dropout=0.5, atrous_rates=(12, 24, 36)),
+        # torchvision/models/segmentation/deeplabv3.py and lraspp.py
+        "torchvision": Flavour(
+            align_corners=False, head_conv=True, dropout=0.5, atrous_rates=(12, 24, 36), windowed_gate=False
+        ),
         # jfzhang95/pytorch-deeplab-xception, modeling/{aspp,decoder}.py
         "jfzhang95": Flavour(align_corners=True, dropout=0.5, decoder_dropouts=(0.5, 0.1), strided_rate="new"),
         # kazuto1011/deeplab-pytorch, libs/models/deeplabv3{,plus}.py
@@ -58,17 +73,8 @@ FLAVOURS: Registry[Flavour] = Registry(
         "fregu856": Flavour(
             align_corners=False, use_bias=True, dropout=0.0, atrous_rates=(6, 12, 18), strided_rate="new"
         ),
-        # segmentation_models_pytorch/decoders/deeplabv3/decoder.py
-        "smp": Flavour(
-            align_corners=True,
-            separable=True,
-            separable_norm=False,
-            head_conv=True,
-            aspp_conv=True,
-            decoder_convs=1,
-            dropout=0.5,
-            atrous_rates=(12, 24, 36),
-            strided_rate="new",
-        ),
+        # segmentation_models_pytorch/decoders/deeplabv3/decoder.py; "smp_tu" on its encoders tu-*, which timm dilates.
+        "smp": _SMP,
+        "smp_tu": replace(_SMP, strided_rate="old"),
     },
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data.channels import keeps_channels, scaled
 from keras_deeplab.data.images import decode_image, image_size
@@ -16,7 +17,6 @@ from keras_deeplab.serving.errors import NotServed, Unavailable
 from keras_deeplab.specs import FileSpec, ModelSpec
 
 _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
-_LONGEST_WAIT = 5.0
 # Channels of images that a PNG file holds.
 _IN_FILES = (1, 3, 4)
 _UNASKED = object()
@@ -55,11 +55,11 @@ class Client:
         model,
         *,
         version=None,
-        timeout=30.0,
+        timeout=limits.CALL_SECONDS,
         retries=4,
         backoff=0.1,
         max_batch=8,
-        max_message_bytes=64 << 20,
+        max_message_bytes=limits.MESSAGE_BYTES,
         headers=None,
     ):
         positive = {"timeout": timeout, "max_batch": max_batch, "max_message_bytes": max_message_bytes}
@@ -307,7 +307,7 @@ class Client:
         if len(labels) != len(part):
             raise OSError(f"{self.server} returned {len(labels)} label maps for {len(part)} images")
         if signature == "encoded":
-            labels = [_decode_png(data) for data in labels]
+            labels = [_decode_png(data, _size(value)) for data, value in zip(labels, values, strict=True)]
         for value, one in zip(values, labels, strict=True):
             size = _size(value)
             if one.ndim != 2 or size not in (None, one.shape):
@@ -321,7 +321,7 @@ class Client:
             try:
                 return call(max(deadline - time.monotonic(), 1e-3))
             except Unavailable as error:
-                wait = random.uniform(0.0, min(self.backoff * 2**attempt, _LONGEST_WAIT))
+                wait = random.uniform(0.0, min(self.backoff * 2**attempt, limits.RETRY_SECONDS))
                 wait = max(wait, error.retry_after or 0.0)
                 attempt += 1
                 if attempt > self.retries or time.monotonic() + wait >= deadline:
@@ -380,11 +380,16 @@ def _size(value):
     return image_size(value) if isinstance(value, bytes) else value.shape[:2]
 
 
-def _decode_png(data):
+def _decode_png(data, size):
+    """The bytes of a label PNG to labels; one of another size than its image's isn't decoded, which may be huge."""
+    from keras_deeplab.data.images import image_size
     from keras_deeplab.data.masks import decode_label_png
 
     if not isinstance(data, bytes):
         raise OSError(f"the server sent {str(data)[:80]} where the bytes of a label PNG belong")
+    told = image_size(data)
+    if told is not None and (told != size if size else told[0] * told[1] > limits.MAX_PIXELS):
+        raise OSError(f"the server returned labels of shape {told} for an image of {size or 'no size that is known'}")
     try:
         labels, _ = decode_label_png(data)
     except ValueError as error:

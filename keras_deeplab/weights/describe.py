@@ -45,17 +45,19 @@ def describe(path, source="auto", names=False):
     try:
         with opened(path) as stored:
             return text(stored, source, names)
-    except ValueError:
+    except ValueError as error:
         if kind_of(path) != "tflite":
             raise
         # No DeepLab, and perhaps a file that can be read.
-        return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names)
+        return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names, str(error))
 
 
-def text(stored, source="auto", names=False):
-    """What `opened` gave to the text of `describe`."""
+def text(stored, source="auto", names=False, refused=None):
+    """What `opened` gave to the text of `describe`; `refused` is why it gave nothing."""
     arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
-    if stored.network is None:
+    if refused is not None:
+        facts = [("does not load", refused), ("holds", _scopes(stored.arrays))]
+    elif stored.network is None:
         facts = _network(stored, source)
     else:
         with readers.common.reading(stored.path, "a network of Keras"):
@@ -82,10 +84,12 @@ def _network(stored, source):
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
     facts = [
         ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
-        *_record(plan.spec, plan.classes(stored.classes)),
+        *_record(plan.spec, stored.classes),
     ]
     for setting, candidates in plan.undecided.items():
-        facts.append(("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told"))
+        facts.append(
+            ("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told, or convert")
+        )
     left_out = [name for name, array in arrays.items() if _is_optional(name, array, plan)]
     if left_out:
         scopes = ", ".join(sorted({re.split(r"[./]", name)[0] for name in left_out}))

@@ -32,6 +32,7 @@ def load_weights(model, weights, classes: Classes) -> Classes:
             own.fill(model, stored)
         else:
             plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)
+            plan.agrees(model.spec, stored.path)
             plan.fill(model, arrays, stored.path)
     return known
 

@@ -26,6 +26,7 @@ _WHAT = "a DeepLab on MobileNetV2"
 # The arrays have the names of our variables already.
 _DIALECT = Dialect(leaves=(), ignored="")
 BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
+_EDGE_TPU = "CUSTOM:edgetpu-custom-op"
 _WIDEST = 4  # width multiplier; published are up to 1.4
 # kind of step -> what a message calls it
 _WORDS = {
@@ -63,8 +64,7 @@ def read(path):
     Understood are DeepLab v3 and v3+ on MobileNetV2 as TensorFlow pads it, of any width, output stride, pyramid and
     number of classes, in floating point or quantised, with or without normalisation, resize, softmax or argmax inside.
     The model that `keras_deeplab.load` makes of it computes logits and takes pixels in 0..255: what the file's user
-    would do to the pixels first, it does itself. Its classes, and the range of its images, are those of the file's
-    metadata.
+    would do to the pixels first, it does itself. The range of its images is that of the file's metadata.
 
     A batch norm that was folded is not there to be unfolded. Ours has scale 1, mean 0 and variance 1 - epsilon, so
     that it adds the folded bias and nothing else: inference is that of the file. Before training on, know that these
@@ -79,15 +79,13 @@ def read(path):
         graph = reader.parse(data)
     with reading(path, _WHAT):
         found = _network(graph, Budget.of(len(data)))
-    found.plan = replace(found.plan, spec=_with_record(found.plan.spec, path))
+    found.plan = replace(found.plan, spec=_with_range(found.plan.spec, path))
     return found
 
 
-def _with_record(spec, path):
-    """A record read off a graph, with what the file's own record tells beside: classes, the range of its images."""
-    file, classes = metadata.read_spec(path), metadata.read_classes(path)
-    if classes is not None and classes.names is not None and len(classes.names) == spec.num_labels:
-        spec = spec.with_classes(classes)
+def _with_range(spec, path):
+    """A record read off a graph, with the range of images that the file's own record tells."""
+    file = metadata.read_spec(path)
     return spec if file is None else replace(spec, image_range=file.model.image_range)
 
 
@@ -401,6 +399,11 @@ def _network(graph, budget):
 
 
 def _matched(steps, graph):
+    if any(operator.name == _EDGE_TPU for operator in graph.operators):
+        raise ValueError(
+            "it is compiled for the Edge TPU, and its operator edgetpu-custom-op holds the network in that chip's own "
+            "code: take the file that it was compiled from, whose name is mostly the same without _edgetpu"
+        )
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one of each")
     head = _Head(steps.data(graph.outputs[0]))
