@@ -11,7 +11,7 @@ from keras_deeplab import layers
 from keras_deeplab._helpers.private import producer
 from keras_deeplab.inference import answers
 from keras_deeplab.quantize.channel_order import in_given_order
-from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
+from keras_deeplab.specs import LOGITS, FileSpec, ModelSpec
 from keras_deeplab.specs.model import inner_layers, spec_of
 
 # Keras's dilated layers become space-to-batch, convolution, batch-to-space at unknown sizes. These have the same
@@ -62,9 +62,10 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
         model = _without_activation(model, spec.activation)
     resize = _last_resize(model)
     if resize is not None:
-        spec = replace(spec, resize=ALIGN_CORNERS if resize.align_corners else HALF_PIXEL_CENTERS)
+        spec = replace(spec, resize=resize.resize)
     if upsample and resize is None and not _keeps_size(model):
-        enlarge = layers.ResizeBilinear(spec.align_corners, dtype="float32", name=_free_name(model, "upsample_logits"))
+        name = _free_name(model, "upsample_logits")
+        enlarge = layers.ResizeBilinear(**layers.conventions(spec.resize), dtype="float32", name=name)
         logits = enlarge([model.outputs[0], model.inputs[0]])
         model = keras.Model(model.inputs[0], logits, name=model.name)
     if not upsample:

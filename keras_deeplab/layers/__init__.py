@@ -13,7 +13,7 @@ from keras_deeplab.layers.clip import Clip
 from keras_deeplab.layers.dilated_convolutions import DilatedConv2D, DilatedDepthwiseConv2D, DilatedSeparableConv2D
 from keras_deeplab.layers.fake_quantization import FakeQuantization
 from keras_deeplab.layers.pools import DilatedAveragePooling2D, DilatedMaxPooling2D, WindowedAveragePooling2D
-from keras_deeplab.layers.resizes import ResizeBilinear, ScaleBilinear, UpsampleNearest
+from keras_deeplab.layers.resizes import ResizeBilinear, ScaleBilinear, UpsampleNearest, convention, conventions
 from keras_deeplab.layers.tracing import export_ops
 
 __all__ = [
@@ -28,5 +28,7 @@ __all__ = [
     "ScaleBilinear",
     "UpsampleNearest",
     "WindowedAveragePooling2D",
+    "convention",
+    "conventions",
     "export_ops",
 ]
