@@ -162,7 +162,7 @@ def _records(own, theirs, title):
 
 def _network(layers):
     return {
-        (layer.name, getattr(layer, "align_corners", None), getattr(layer, "epsilon", None))
+        (layer.name, getattr(layer, "resize", None), getattr(layer, "epsilon", None))
         for layer in layers
         if not (layer.name.startswith(_ROUND) or "dropout" in layer.name)
     }
