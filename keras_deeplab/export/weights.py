@@ -1,7 +1,9 @@
 """Going back: a model's weights under the names, and with the axes, of the code that other people run."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -108,6 +110,7 @@ def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
     if nameless:
         raise ValueError(f"{model.name!r} is no network of {title}, which has no {', '.join(nameless[:6])}.")
     other_names = getattr(SOURCES[source], "other_names", lambda name: ())
+    unused: Callable[[Any], dict[str, Any]] = getattr(SOURCES[source], "unused", lambda state: {})
 
     def arrays(plan):
         state = {
@@ -117,10 +120,14 @@ def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
         if dialect.counter is not None:
             means = [name for path, name in names.items() if path.endswith("_BN/moving_mean")]
             state.update({name.rpartition(".")[0] + dialect.counter: np.zeros((), "int64") for name in means})
+        state |= unused(state)
         return state | {other: array for name, array in state.items() for other in other_names(name)}
 
     unordered = Plan(source, None, rows, dialect)
     plan = recognise(arrays(unordered), repr(model.name), source)
+    if plan.undecided:
+        own = {"backbone": spec_of(model).backbone}
+        plan = plan.decided(own, repr(model.name)) if own["backbone"] in plan.undecided.get("backbone", ()) else plan
     _compare(model, layers, plan, title)
     return arrays(plan)
 
@@ -157,7 +164,7 @@ def _records(own, theirs, title):
 
 def _network(layers):
     return {
-        (layer.name, getattr(layer, "align_corners", None), getattr(layer, "epsilon", None))
+        (layer.name, getattr(layer, "resize", None), getattr(layer, "epsilon", None))
         for layer in layers
         if not (layer.name.startswith(_ROUND) or "dropout" in layer.name)
     }

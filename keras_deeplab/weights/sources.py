@@ -25,7 +25,8 @@ from keras_deeplab.weights import (
 # beside the arrays as `{file name: parsed JSON}`, to the `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None
 # where it is another source's; and, where weights can be written for it, `export_rows(paths, layers)`, which maps a
 # model's variables and layers by name to the rows, dialect and constants of such a plan, and perhaps
-# `other_names(name)`, the names that it keeps a tensor under besides.
+# `other_names(name)`, the names that it keeps a tensor under besides, and `unused(state)`, the arrays that it keeps
+# beside those of `{name: array}` and doesn't compute with.
 SOURCES = Registry(
     "source",
     tf1=tf1,

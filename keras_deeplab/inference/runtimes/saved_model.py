@@ -32,6 +32,8 @@ class SavedModelRuntime(Runtime):
         ValueError: there is no signature from images to scores or labels; it is damaged; it has such operators.
     """
 
+    program = "tensorflow"
+
     def __init__(self, path, safe_mode=True):
         import tensorflow as tf
 
