@@ -64,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands[name]
     flags = {key: entry.flag or entry.metavar or key for key, entry in options(command.Arguments).items()}
     quiet_tensorflow()
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may hold bytes that no encoding has: shown as such, they end no command.
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             settings = command.Arguments.parsed(given)
