@@ -21,7 +21,7 @@ from keras_deeplab.export.flatbuffer import operators
 from keras_deeplab.export.tflite import RejectedFile, export_precisions, export_tflite, export_verified
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metadata import tflite as _tflite_metadata
-from keras_deeplab.specs import Classes
+from keras_deeplab.specs import Classes, ModelSpec
 
 HEIGHT, WIDTH = SIZE = (65, 81)
 
@@ -545,7 +545,7 @@ def write_images(folder, count):
 
 
 def calibration_images(given, size, samples=100):
-    return Calibration(given, samples).images(size)
+    return Calibration(given, samples, ModelSpec(2)).images(size)
 
 
 def shades(images):

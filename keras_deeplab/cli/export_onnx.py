@@ -21,7 +21,7 @@ def run(arguments: Arguments) -> int:
     from keras_deeplab.export.onnx import export_compared
 
     model = arguments.identity.named(arguments.network.load())
-    source = arguments.comparison.source()
+    source = arguments.comparison.source(model.spec)
     compared = arguments.comparison.settings
     file, rows = export_compared(
         model,

@@ -17,7 +17,7 @@ from keras_deeplab.export import arguments, graph, trial
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
 from keras_deeplab.inference.runtimes.saved_model import SavedModelRuntime
-from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.layers import ResizeBilinear, conventions
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
 
@@ -62,7 +62,8 @@ def export_saved_model(
 
     Any batch size, and any H and W if the model takes any; else only its own. The files of a call may differ in size,
     colour mode (grey becomes RGB, alpha is dropped) and format. `encoded` and `encoded_labels` are there for models of
-    1 (grey), 3 (RGB) and 4 channels (RGBA, whose files are PNG or BMP): image files have no others.
+    1 (grey), 3 (RGB) and 4 channels (PNG or BMP files that have four): image files have no others. PNG files of 16
+    bits are scaled by the `image_range` of the model's record, and refused where it has none.
 
     Each label PNG has the size of its image and one channel whose values are the labels. `encoded_labels` has the H
     and W of the call's tallest and widest image, with 255 below and to the right of smaller ones; `sizes` tells each
@@ -245,15 +246,17 @@ def _signatures(model, record, portable, max_pixels):
     files = tf.TensorSpec((None,), tf.string, "image_bytes")
     queries = tf.TensorSpec((None,), tf.string, "query")
     # Labels are made of the logits before they are resized, so that those of every pixel are never there.
-    coarse, align_corners = graph.before_resize(model)
+    coarse, convention = graph.before_resize(model)
     coarse_of = graph.frozen(graph.logits_function(coarse, native=False if portable else None), pixels)
 
     def labels_of(images):
-        return graph.labels_of(coarse_of(images), spec, tf.shape(images)[1:3], align_corners)
+        return graph.labels_of(coarse_of(images), spec, tf.shape(images)[1:3], convention)
 
     def logits_of(images):
         found = coarse_of(images)
-        return found if align_corners is None else ResizeBilinear(align_corners, dtype="float32")([found, images])
+        if convention is None:
+            return found
+        return ResizeBilinear(**conventions(convention), dtype="float32")([found, images])
 
     @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):
@@ -275,23 +278,27 @@ def _signatures(model, record, portable, max_pixels):
     if spec.channels not in CHANNELS:
         return {**found, "record": record_of}
 
+    def sizes_of(image_bytes):
+        settings = {"channels": spec.channels, "image_range": spec.image_range}
+        return checked_sizes(image_bytes, max_pixels, height, width, **settings)
+
     def segment_each(image_bytes, result, kind):
         # One after the other: large images need much memory, and the operators use all cores anyway.
         def segment(data):
-            return result(_labels(decode(data, spec.channels), labels_of, height, width))
+            return result(_labels(decode(data, spec.channels, spec.image_range), labels_of, height, width))
 
         return tf.map_fn(segment, image_bytes, fn_output_signature=kind, parallel_iterations=1)
 
     # The suffix _bytes of an output's name is how TensorFlow Serving's REST interface knows to send it as base64.
     @tf.function(input_signature=[files], autograph=False)
     def encoded(image_bytes):
-        with tf.control_dependencies([checked_sizes(image_bytes, max_pixels, height, width)]):
+        with tf.control_dependencies([sizes_of(image_bytes)]):
             image_bytes = tf.identity(image_bytes)
         return {"labels_png_bytes": segment_each(image_bytes, _png, tf.string)}
 
     @tf.function(input_signature=[files], autograph=False)
     def encoded_labels(image_bytes):
-        sizes = checked_sizes(image_bytes, max_pixels, height, width)
+        sizes = sizes_of(image_bytes)
         largest = tf.reduce_max(sizes, 0)
         fine = [tf.debugging.Assert(tf.size(image_bytes) > 0, ["image_bytes holds no file"])]
         if max_pixels is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline
+from keras_deeplab.data.settings import compare_ranges
 from keras_deeplab.inference.overlap import overlapped
 from keras_deeplab.inference.predictor import Predictor
 from keras_deeplab.inference.predictor import predictor as make_predictor
@@ -63,8 +64,9 @@ def evaluate(
     settings = EvaluationOptions.of(ScoringOptions.preset_for(options), **options)
     predictor = _predictor(predictor, settings)
     sample_of = settings.scoring.sample
-    classes = source.classes_spec
-    matrix, labels = matrix_of(getattr(predictor, "spec", None), classes, source.num_classes, class_map, source.name)
+    spec, classes = getattr(predictor, "spec", None), source.classes_spec
+    matrix, labels = matrix_of(spec, classes, source.num_classes, class_map, source.name)
+    compare_ranges(source.image_range, None if spec is None else spec.image_range, source.name)
     total = source.num_examples if limit is None else min(limit, source.num_examples)
     matrix.protocol = protocol_of(predictor, settings, total, source.num_examples)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from keras_deeplab._helpers import limits
 from keras_deeplab.metadata import earlier_spec, mediapipe, tables
-from keras_deeplab.specs import Classes, FileSpec, parsed
+from keras_deeplab.specs import Classes, FileSpec, parsed, range_text
 
 BUFFER = "TFLITE_METADATA"
 LABELS, PALETTE, EXPORT = "labels.txt", "palette.txt", "export.json"
@@ -59,9 +59,12 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
     if len(sizes) == 1:
         image.append((1, "table", [(0, "uint32", sizes[0][1]), (1, "uint32", sizes[0][0])]))
     shown = {1: "grey", 3: "RGB", 4: "RGBA"}.get(spec.model.channels, f"{spec.model.channels}-channel")
+    told = f"{shown} pixels in 0..255 whatever the type; the model normalises them itself"
+    if spec.model.image_range is not None:
+        told += f"; of images of more bits, {range_text(spec.model.image_range)}"
     pixels = [
         (0, "string", "images"),
-        (1, "string", f"{shown} pixels in 0..255 whatever the type; the model normalises them itself"),
+        (1, "string", told),
         (3, "table", [(0, "uint8", _IMAGE), (1, "table", image), (2, "table", [(0, "int32", 0), (1, "int32", 255)])]),
         (4, "tables", [[(0, "uint8", _NORMALIZATION), (1, "table", [(0, "floats", [0.0]), (1, "floats", [1.0])])]]),
     ]
@@ -229,6 +232,8 @@ def describe(path: str | Path) -> str | None:
         rows += [("model", ", ".join(built))] if built else []
         rows += [("precision", spec.precision), ("image size", sizes)]
         rows += [("channels", str(model.channels))] if model.channels != 3 else []
+        if model.image_range is not None:
+            rows.append(("image range", range_text(model.image_range)))
         rows.append(("output", spec.output))
         reason = mediapipe.misread(spec)
         rows.append(("MediaPipe", "reads it" if reason is None else f"not for it: {reason}"))

@@ -8,6 +8,8 @@ import textwrap
 
 import numpy as np
 
+from keras_deeplab.backbones import preprocessing
+from keras_deeplab.specs import range_text
 from keras_deeplab.weights import applications, own, readers
 from keras_deeplab.weights.names import renamed
 from keras_deeplab.weights.opening import opened
@@ -80,7 +82,10 @@ def _network(stored, source):
         plan, arrays = match(stored.arrays, "the file", source, stored.configs)
     except ValueError as error:
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
-    facts = [("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"), *_record(plan.spec, stored.classes)]
+    facts = [
+        ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
+        *_record(plan.spec, stored.classes),
+    ]
     for setting, candidates in plan.undecided.items():
         facts.append(
             ("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told, or convert")
@@ -116,9 +121,11 @@ def _record(spec, classes=None, own=False):
     if spec.output_stride is not None:
         facts.append(("output stride", f"{spec.output_stride}" + ("" if own else ", or what load() is asked for")))
     facts.append(("channels", spec.channels))
+    if spec.image_range is not None:
+        facts.append(("image range", range_text(spec.image_range)))
     # A plain model's record can't tell.
     if spec.builder is not None:
-        facts.append(("preprocessing", spec.preprocessing or "none: it takes normalised images"))
+        facts.append(("preprocessing", preprocessing.told(spec.preprocessing)))
     facts.append(("resize", spec.resize))
     if own:
         stride = "" if spec.logits_stride is None else f" at stride {spec.logits_stride}"
