@@ -23,6 +23,7 @@ class KerasRuntime(Runtime):
     def __init__(self, model, name=None, input_size=None):
         self.model = model
         self.name = name or f"the model {model.name!r}"
+        self.program = keras.backend.backend()
         self.spec = spec_of(model)
         self.channels = self.spec.channels
         own = tuple(model.inputs[0].shape[1:3])
