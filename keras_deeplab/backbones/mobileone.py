@@ -27,9 +27,7 @@ VARIANTS: dict[str, tuple[tuple[float, ...], int, bool]] = {
 REDUCTION = 16
 
 
-def mobileone(
-    variant: str, input_shape: ImageShape = (None, None, 3), reparameterized: bool = False
-) -> keras.Model:
+def mobileone(variant: str, input_shape: ImageShape = (None, None, 3), reparameterized: bool = False) -> keras.Model:
     """Images normalised as `"torch"`, (B, H, W, C), to 1024 (S0) to 2048 feature maps at stride 32.
 
     Args:

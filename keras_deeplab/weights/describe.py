@@ -80,7 +80,9 @@ def _network(stored, source):
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
     facts = [("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"), *_record(plan.spec, stored.classes)]
     for setting, candidates in plan.undecided.items():
-        facts.append(("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told, or convert"))
+        facts.append(
+            ("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told, or convert")
+        )
     left_out = [name for name, array in arrays.items() if _is_optional(name, array, plan)]
     if left_out:
         scopes = ", ".join(sorted({re.split(r"[./]", name)[0] for name in left_out}))

@@ -89,7 +89,9 @@ def recognise(shapes, label, configs):
     own = plan.with_channels(shapes).spec
     for name, value in config.expected.items():
         if getattr(own, name) != value:
-            raise ValueError(f"config.json says that {name} is {value}, and the arrays are those of {getattr(own, name)}")
+            raise ValueError(
+                f"config.json says that {name} is {value}, and the arrays are those of {getattr(own, name)}"
+            )
     return plan
 
 
