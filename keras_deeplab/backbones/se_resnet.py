@@ -1,4 +1,4 @@
-"""ResNet, ResNeXt and SENet 154 with squeeze and excitation (Hu et al. 2018), in the form of the authors' Caffe networks.
+"""ResNet, ResNeXt and SENet 154 with squeeze and excitation (Hu et al. 2018), as the authors' Caffe networks are.
 
 SE-ResNet has the stride of a stage in the first 1x1 convolution of its first unit, the others in the 3x3 one; the
 pooling isn't padded in front and rounds sizes up. Batch norm's epsilon is 1e-5. Layers have the names of

@@ -6,18 +6,18 @@ import keras
 from keras import ops
 
 from keras_deeplab.layers.backend import TENSORFLOW, Tensor, register, tensor_of, tf
-from keras_deeplab.layers.tracing import export_choice, has_gpu
+from keras_deeplab.layers.tracing import export_choice, has_gpu, takes_native
 from keras_deeplab.layers.windows import Pair
 
 
 def grouped_convolution(inputs: Tensor, kernel: Tensor, strides: Pair, padding: str, dilation_rate: Pair) -> Tensor:
     """Maps (B, H, W, C) and a (h, w, C / groups, F) kernel to (B, H', W', F).
 
-    TensorFlow's operator runs on every device; its gradient doesn't on a CPU, where Keras compiles both with XLA, which
-    no converter takes and which is compiled anew for every size. So the forward pass is the operator, and the gradient
-    that of Keras's path.
+    TensorFlow's operator runs on GPUs, and on CPUs with oneDNN; its gradient doesn't on a CPU, where Keras compiles
+    both with XLA, which no converter takes and which is compiled anew for every size. So the forward pass is the
+    operator, and the gradient that of Keras's path.
     """
-    if not TENSORFLOW:
+    if not TENSORFLOW or not (has_gpu() or takes_native(keras.backend.standardize_dtype(kernel.dtype))):
         return ops.conv(inputs, kernel, strides, padding, "channels_last", dilation_rate)
     attributes = {
         "strides": [1, *strides, 1],

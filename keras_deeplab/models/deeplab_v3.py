@@ -87,8 +87,11 @@ def DeepLabV3(
             encoder.taps[0],
             num_classes,
             filters=filters or LITE_FILTERS,
-            pooling_window=crop_window(output_stride),
+            pooling_window=crop_window(output_stride) if row.windowed_gate else None,
+            quantized_sigmoid=row.windowed_gate,
+            gate_bias=row.windowed_gate,
             align_corners=row.align_corners,
+            half_pixel_centers=row.half_pixel_centers,
         )
     else:
         if cascade_blocks:
@@ -110,6 +113,7 @@ def DeepLabV3(
         flavour=flavour,
         output_stride=output_stride,
         align_corners=row.align_corners,
+        half_pixel_centers=row.half_pixel_centers,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
         classes=classes,
@@ -194,6 +198,7 @@ def DeepLabV3Plus(
         flavour=flavour,
         output_stride=output_stride,
         align_corners=row.align_corners,
+        half_pixel_centers=row.half_pixel_centers,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
         classes=classes,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import keras
 import numpy as np
 
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.specs import ModelSpec
 from keras_deeplab.weights.assign import assign
@@ -13,7 +14,7 @@ from keras_deeplab.weights.names import Dialect, renamed, their_name, translate
 
 # The layers whose width is the number of classes; lite R-ASPP adds up the scores of two.
 _CLASS_LAYERS = (r"(auxiliary_)?logits(_\d+)?", r"decoder_conv0|feature_projection0")
-# The first layer of each backbone that has a kernel.
+# The first layer with a kernel of the backbones here; of others the network is asked, which takes longer.
 FIRST_LAYERS = (
     *("Conv", "Conv1", "conv1", "conv1_1", "conv_stem", "entry_flow_conv1_1", "features_0_0", "layer0_0"),
     *("layer0_conv1", "stem_0", "stage0_rbr_conv_0", "stage0_reparam_conv"),
@@ -96,6 +97,9 @@ class Plan:
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""
         paths = renamed(shapes, self.rows, self.dialect) if self.rows else shapes
         kernels = [paths[f"{layer}/kernel"] for layer in FIRST_LAYERS if f"{layer}/kernel" in paths]
+        if len(kernels) != 1:
+            first = f"{_first_layer(self.spec)}/kernel"
+            kernels = [paths[first]] if first in paths else []
         if len(kernels) != 1 or len(kernels[0]) != 4:
             return self  # what is wrong with it, filling the model will say
         axis = 2 if self.dialect.axes is None else self.dialect.axes[0][2]
@@ -158,6 +162,15 @@ class Plan:
             sizes, order = [sizes[place] for place in order], np.argsort(order)
         parts = np.split(array, np.cumsum(sizes)[:-1], axis=2)
         return np.concatenate([parts[place] for place in order], axis=2)
+
+
+def _first_layer(spec):
+    """The name of the first layer with a kernel of the backbone in a record; None where nothing tells."""
+    if spec.backbone not in BACKBONES:
+        return None
+    with unallocated():
+        backbone = BACKBONES[spec.backbone].build((None, None, 3), **spec.backbone_settings)
+    return next(v.path for v in backbone.variables if v.path.endswith("/kernel")).removesuffix("/kernel")
 
 
 def all_layers(model):

@@ -215,7 +215,7 @@ def _mobileone(shapes, label):
         return None
     reparameterized = "encoder.stage0.reparam_conv.weight" in shapes
     way = "reparam_conv" if reparameterized else "rbr_conv.0.conv"
-    for variant, (widths, branches, _) in mobileone.VARIANTS.items():
+    for variant, (widths, _, _) in mobileone.VARIANTS.items():
         name = f"encoder.stage{{}}.1.{way}.weight"
         filters = [int(filters * width) for filters, width in zip(mobileone.FILTERS, widths, strict=True)]
         if [shapes[name.format(stage)][0] for stage in range(1, 5)] == filters:
@@ -297,7 +297,8 @@ def recognise(shapes, label, source):
 
 def unbuilt():
     return (
-        "an encoder that isn't built here. Those that are: resnet, resnext (also tu-), se_resnet, se_resnext, senet154, "
+        "an encoder that isn't built here. Those that are: resnet, resnext (also tu-), se_resnet, se_resnext, "
+        "senet154, "
         "mobilenet_v2, timm-, tu- and tu-tf_mobilenetv3, efficientnet, timm-, tu- and tu-tf_efficientnet b0 to b7 and "
         "lite, mobileone, tu-convnext, tu-xception41, 65 and 71."
     )
