@@ -51,7 +51,10 @@ def test_a_record_goes_through_json_unchanged():
         ({"format": 2}, r"record of format 2, this version reads up to 1: update"),
         ({"format": None}, r"no record of a keras_deeplab model"),
         ({"colour": 1}, r"isn't understood: colour"),
-        ({"resize": "nearest"}, r"resize must be one of 'align_corners', 'half_pixel_centers'; received 'nearest'"),
+        (
+            {"resize": "nearest"},
+            r"resize must be one of 'align_corners', .*, 'asymmetric'; received 'nearest'",
+        ),
         ({"num_classes": 0}, r"num_classes must be a positive integer; received 0"),
         ({"num_classes": "3"}, r"num_classes must be a positive integer"),
         ({"channels": None}, r"channels must be a positive integer"),

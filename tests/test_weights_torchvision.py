@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from peers import difference, randomised, state_of, torchvision
+from peers import difference, peer, randomised, state_of
 
 import keras_deeplab
 from keras_deeplab.export import weights as export
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def lraspp():
-    torchvision()
+    peer("torchvision")
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
     return randomised(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=5))

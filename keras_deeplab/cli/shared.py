@@ -143,13 +143,22 @@ class AnyModel(Options):
 
     model: str = option(help=f"{MODEL}, .tflite or .onnx file, or SavedModel folder", flag=None, metavar="MODEL")
     identity: Identity = nested(Identity)
+    runtime: str | None = option(
+        None,
+        "what runs a .tflite or .onnx file: litert, onnxruntime or openvino; by default the first that is installed. "
+        "fastest has them run it some times first",
+        metavar="PROGRAM",
+    )
     settings: InferenceOptions = nested(InferenceOptions)
 
     def predictor(self) -> "Predictor":
         """A predictor whose record has the classes that are given, or its own."""
         from keras_deeplab.inference.predictor import predictor
+        from keras_deeplab.inference.runtimes import RUNTIMES
 
-        predict = predictor(self.model, **self.settings.values())
+        predict = predictor(self.model, runtime=self.runtime, **self.settings.values())
+        if Path(self.model).suffix.lower() in RUNTIMES:
+            print(f"{self.model} is run by {predict.program}")
         if self.identity.given():
             own = Classes() if predict.spec is None else predict.spec.classes
             classes = self.identity.resolved(own, predict.num_labels)

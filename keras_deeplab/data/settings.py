@@ -21,7 +21,7 @@ def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
     try:
         return _colors([[int(part) for part in row] for row in rows])
     except (TypeError, ValueError):
-        wrong = next((row for row in rows if not _is_color(row)), [])
+        wrong: list[str] = next((row for row in rows if not _is_color(row)), [])
         raise OptionError(
             "{path} must hold three numbers in 0..255 a line (R G B); it has {line}",
             path=path,

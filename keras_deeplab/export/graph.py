@@ -11,7 +11,7 @@ from keras_deeplab import layers
 from keras_deeplab._helpers.private import convert_variables_to_constants_v2, producer
 from keras_deeplab.inference import answers
 from keras_deeplab.quantize.channel_order import in_given_order
-from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
+from keras_deeplab.specs import LOGITS, FileSpec, ModelSpec
 from keras_deeplab.specs.model import inner_layers, spec_of
 
 # Keras's dilated layers become space-to-batch, convolution, batch-to-space at unknown sizes. These have the same
@@ -62,9 +62,10 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
         model = _without_activation(model, spec.activation)
     resize = _last_resize(model)
     if resize is not None:
-        spec = replace(spec, resize=ALIGN_CORNERS if resize.align_corners else HALF_PIXEL_CENTERS)
+        spec = replace(spec, resize=resize.resize)
     if upsample and resize is None and not keeps_size(model):
-        enlarge = layers.ResizeBilinear(spec.align_corners, dtype="float32", name=_free_name(model, "upsample_logits"))
+        name = _free_name(model, "upsample_logits")
+        enlarge = layers.ResizeBilinear(**layers.conventions(spec.resize), dtype="float32", name=name)
         logits = enlarge([model.outputs[0], model.inputs[0]])
         model = keras.Model(model.inputs[0], logits, name=model.name)
     if not upsample:
@@ -116,13 +117,13 @@ def _without_resize(model, resize):
     return model
 
 
-def before_resize(model: keras.Model) -> tuple[keras.Model, bool | None]:
+def before_resize(model: keras.Model) -> tuple[keras.Model, str | None]:
     """A model that `network` gave to the one of its logits before they are resized to the images, and how they are.
 
-    That is whether with aligned corners; the model itself and None where it doesn't end in a resize.
+    That is one of `keras_deeplab.specs.RESIZES`; the model itself and None where it doesn't end in a resize.
     """
     resize = _last_resize(model)
-    return (model, None) if resize is None else (_without_resize(model, resize), resize.align_corners)
+    return (model, None) if resize is None else (_without_resize(model, resize), resize.resize)
 
 
 def _free_name(model, name):
@@ -251,10 +252,10 @@ def frozen(function: Callable[[Any], Any], spec: tf.TensorSpec) -> Callable[[Any
     return lambda images: constant(images)[0]
 
 
-def labels_of(logits: tf.Tensor, spec: ModelSpec, size: Any = None, align_corners: bool | None = None) -> tf.Tensor:
+def labels_of(logits: tf.Tensor, spec: ModelSpec, size: Any = None, convention: str | None = None) -> tf.Tensor:
     """Logits (B, H, W, C) to labels (B, H, W), uint8 or, for more than 256 classes, int32.
 
-    Of coarser logits, which are resized to `size` (height, width) as `align_corners` says, the resized ones aren't made
+    Of coarser logits, which are resized to `size` (height, width) as `convention` says, the resized ones aren't made
     as a whole then, by operators that TensorFlow alone has: `keras_deeplab.layers.resized_argmax`.
 
     The label is the class with the largest logit, the first of equal ones. Of a binary model it is 1 where the one
@@ -273,8 +274,8 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec, size: Any = None, align_corner
             f"the labels of a multi-label model say {ignored} where no class is above 0.5, and this one of "
             f"{spec.num_classes} has a class of that number: export logits or probabilities"
         )
-    if align_corners is not None:
-        return answers.resized_labels_of(logits, size, spec, align_corners)
+    if convention is not None:
+        return answers.resized_labels_of(logits, size, spec, convention)
     if spec.exclusive:
         return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     labels = tf.argmax(tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]]), -1, output_type=tf.int32)

@@ -15,7 +15,7 @@ from keras_deeplab._helpers import limits
 from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
-from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.layers import ResizeBilinear, conventions
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
 
@@ -235,15 +235,17 @@ def _signatures(model, record, portable, max_pixels):
     files = tf.TensorSpec((None,), tf.string, "image_bytes")
     queries = tf.TensorSpec((None,), tf.string, "query")
     # Labels are made of the logits before they are resized, so that those of every pixel are never there.
-    coarse, align_corners = graph.before_resize(model)
+    coarse, convention = graph.before_resize(model)
     coarse_of = graph.frozen(graph.logits_function(coarse, native=False if portable else None), pixels)
 
     def labels_of(images):
-        return graph.labels_of(coarse_of(images), spec, tf.shape(images)[1:3], align_corners)
+        return graph.labels_of(coarse_of(images), spec, tf.shape(images)[1:3], convention)
 
     def logits_of(images):
         found = coarse_of(images)
-        return found if align_corners is None else ResizeBilinear(align_corners, dtype="float32")([found, images])
+        if convention is None:
+            return found
+        return ResizeBilinear(**conventions(convention), dtype="float32")([found, images])
 
     @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):

@@ -30,21 +30,15 @@ SIZES = Kind(
 )
 
 
-@record
-class FileOptions(Options):
-    """What a TFLite or ONNX file returns."""
-
-    TITLE = "what the file takes and returns"
-
-    output: str = option(
-        "labels", "what it returns", flag="--output-kind", choices=("labels", "logits", "probabilities"), metavar="KIND"
-    )
-    upsample: bool = option(True, "whether logits and probabilities have the images' size")
+_KINDS = ("labels", "logits", "probabilities")
+_TITLE = "what the file takes and returns"
 
 
 @record
-class TFLiteOptions(FileOptions):
+class TFLiteOptions(Options):
     """What `keras_deeplab.export_tflite` takes beside model, path and precision."""
+
+    TITLE = _TITLE
 
     target: str | None = option(
         None,
@@ -57,7 +51,7 @@ class TFLiteOptions(FileOptions):
         None,
         "what it returns; by default labels, or what --for takes",
         flag="--output-kind",
-        choices=("labels", "logits", "probabilities"),
+        choices=_KINDS,
         metavar="KIND",
     )
     upsample: bool | None = option(
@@ -102,9 +96,13 @@ class TFLiteOptions(FileOptions):
 
 
 @record
-class ONNXOptions(FileOptions):
+class ONNXOptions(Options):
     """What `keras_deeplab.export.onnx.export_onnx` takes beside model and path."""
 
+    TITLE = _TITLE
+
+    output: str = option("labels", "what it returns", flag="--output-kind", choices=_KINDS, metavar="KIND")
+    upsample: bool = option(True, "whether logits and probabilities have the images' size")
     input_size: Size | None = option(None, "of the images; by default any")
     input_type: str = option("float32", "type of its input", choices=("float32", "uint8"), metavar="TYPE")
 

@@ -199,6 +199,6 @@ def settled(target: str | None, **given: Any) -> dict[str, Any]:
     Raises:
         ValueError: there is no such target, or one has a value that it doesn't take.
     """
-    if target is None:
-        return {name: _USUAL.get(name) if value is None else value for name, value in given.items()}
-    return TARGETS[target].settled(**given)
+    if target is not None:
+        given = TARGETS[target].settled(**given)
+    return {name: _USUAL.get(name) if value is None else value for name, value in given.items()}

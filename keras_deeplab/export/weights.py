@@ -1,7 +1,9 @@
 """Going back: a model's weights under the names, and with the axes, of the code that other people run."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -108,7 +110,7 @@ def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
     if nameless:
         raise ValueError(f"{model.name!r} is no network of {title}, which has no {', '.join(nameless[:6])}.")
     other_names = getattr(SOURCES[source], "other_names", lambda name: ())
-    unused = getattr(SOURCES[source], "unused", lambda state: {})
+    unused: Callable[[Any], dict[str, Any]] = getattr(SOURCES[source], "unused", lambda state: {})
 
     def arrays(plan):
         state = {
@@ -162,7 +164,7 @@ def _records(own, theirs, title):
 
 def _network(layers):
     return {
-        (layer.name, getattr(layer, "align_corners", None), getattr(layer, "epsilon", None))
+        (layer.name, getattr(layer, "resize", None), getattr(layer, "epsilon", None))
         for layer in layers
         if not (layer.name.startswith(_ROUND) or "dropout" in layer.name)
     }

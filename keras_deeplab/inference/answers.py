@@ -36,7 +36,7 @@ def labels_of(scores: Any, spec: ModelSpec, returns: str = "logits", threshold: 
 
 
 def resized_labels_of(
-    scores: Any, size: Any, spec: ModelSpec, align_corners: bool, returns: str = "logits", threshold: float = 0.5
+    scores: Any, size: Any, spec: ModelSpec, convention: str, returns: str = "logits", threshold: float = 0.5
 ) -> Any:
     """Scores (B, h, w, num_classes) of any size to labels (B, *size), as `labels_of` of the resized ones.
 
@@ -44,7 +44,7 @@ def resized_labels_of(
 
     Args:
         size: (height, width), integers or a tensor of two.
-        align_corners: how they are resized.
+        convention: how they are resized, one of `keras_deeplab.specs.RESIZES`.
         scores, spec, returns, threshold: as of `labels_of`.
     """
     ops = keras.ops
@@ -52,7 +52,7 @@ def resized_labels_of(
         # A class more in front, of the score above which another one is there: the first of equal scores is taken.
         bound = ops.broadcast_to(ops.cast(_bound(threshold, returns), scores.dtype), (*ops.shape(scores)[:3], 1))
         scores = ops.concatenate([bound, scores], -1)
-    labels = resized_argmax(scores, size, align_corners)
+    labels = resized_argmax(scores, size, convention)
     if spec.multi_label:
         labels = ops.where(labels == 0, spec.classes.ignore_label, labels - 1)
     return ops.cast(labels, spec.label_dtype)

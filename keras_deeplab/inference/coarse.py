@@ -8,7 +8,7 @@ from keras_deeplab.layers import ResizeBilinear
 from keras_deeplab.specs import ModelSpec
 
 
-def without_resize(model: keras.Model, spec: ModelSpec) -> tuple[keras.Model, bool | None, str]:
+def without_resize(model: keras.Model, spec: ModelSpec) -> tuple[keras.Model, str | None, str]:
     """A model to that of its scores before they are resized to the image, how they are, and what they are."""
     scores = model.outputs[0]
     returns = LOGITS if spec.activation is None else PROBABILITIES
@@ -20,7 +20,7 @@ def without_resize(model: keras.Model, spec: ModelSpec) -> tuple[keras.Model, bo
     if isinstance(layer, ResizeBilinear):
         coarse, reference = calls(layer)[0].input_tensors
         if reference is model.inputs[0]:
-            return keras.Model(model.inputs, coarse), layer.align_corners, returns
+            return keras.Model(model.inputs, coarse), layer.resize, returns
     if len(model.outputs) > 1:
         model = keras.Model(model.inputs, model.outputs[0])
-    return model, None if spec.logits_stride == 1 else spec.align_corners, returns
+    return model, None if spec.logits_stride == 1 else spec.resize, returns

@@ -1,5 +1,6 @@
 """From images to answers, in one call: Keras models, checkpoints, SavedModels, TFLite and ONNX files, servers."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from keras_deeplab.data.channels import scaled
 from keras_deeplab.inference import answers
 from keras_deeplab.inference.answers import Answer
 from keras_deeplab.inference.composition import composed
-from keras_deeplab.inference.runtimes import RUNTIMES, Runtime, open_file, runtime_of
+from keras_deeplab.inference.runtimes import FASTEST, RUNTIMES, Runtime, installed, open_file, runtime_of
 from keras_deeplab.inference.runtimes.base import LABELS
 from keras_deeplab.inference.runtimes.keras_model import KerasRuntime
 from keras_deeplab.inference.settings import InferenceOptions
@@ -21,6 +22,8 @@ from keras_deeplab.inference.strategies import STRATEGIES, Strategy, Tiles, Whol
 from keras_deeplab.options import takes
 from keras_deeplab.serving.client import Client
 from keras_deeplab.specs import ModelSpec
+
+_log = logging.getLogger("keras_deeplab")
 
 
 class Predictor:
@@ -48,6 +51,7 @@ class Predictor:
         input_size: (height, width) that images are padded to at the bottom and right with 127.5, or None.
         channels: of its images.
         name: what messages call the model.
+        program: what computes it, such as `"tensorflow"`, `"litert"`, `"onnxruntime"` or `"openvino"`.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Predictor:
         self.settings = settings
         self.spec: ModelSpec | None = runtime.spec
         self.name = runtime.name
+        self.program = runtime.program
         self.channels = runtime.channels
         # What derives from the whole image sees it another way, which only scores can be brought back from.
         self._whole = type(self.strategy) is WholeImage
@@ -241,8 +246,10 @@ def predictor(
         input_range: (low, high) that 0..255 is mapped to, for TFLite files that don't normalise themselves.
             None means (0, 255); a quantised input that stands for -1..1 or 0..1 then gets the bytes as they are.
         num_threads: threads of the runtime of a `.tflite` or `.onnx` file; None for all cores.
-        runtime: what runs such a file: `"litert"` (.tflite), `"onnxruntime"` (.onnx) or `"openvino"` (both); None for
-            the first that fits.
+        runtime: what runs such a file: `"litert"` (.tflite), `"onnxruntime"` (.onnx) or `"openvino"` (both). None for
+            the first of them that is installed, which is mostly the fastest, and always the same; `"fastest"` has all
+            that are installed run it some times first, which takes a second or two. What was taken is the attribute
+            `program`, and a line of the log `keras_deeplab`.
         {options}
 
     Models of a fixed size set `input_size` themselves. What averages scores needs a model that gives them, and
@@ -292,10 +299,16 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
         kind = {".tflite": "a TFLite file", ".onnx": "an ONNX file"}.get(suffix, f"a {suffix} file")
         options = {"num_threads": num_threads}
         if input_range is not None:
+            if runtime == FASTEST:
+                runtime = "litert"  # the others don't take it
             if runtime_of(path, runtime) != "litert":
                 _refuse(kind, {"input_range": True}, "such files take images in 0..255 here")
             options["input_range"] = input_range
-        return _at_its_own(open_file(path, runtime, **options), output_stride)
+        opened = open_file(path, runtime, **options)
+        others = installed(path)[1:] if runtime is None else []
+        also = f'; {" and ".join(others)} can run it too: runtime="fastest" tries all' if others else ""
+        _log.info("%s is run by %s%s", path, opened.program, also)
+        return _at_its_own(opened, output_stride)
     if runtime is not None:
         raise ValueError(f"runtime {runtime!r} is for {' and '.join(RUNTIMES)} files; {path} is neither")
     if input_range is not None:

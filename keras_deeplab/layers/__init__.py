@@ -15,7 +15,7 @@ from keras_deeplab.layers.dilated_convolutions import DilatedConv2D, DilatedDept
 from keras_deeplab.layers.fake_quantization import FakeQuantization
 from keras_deeplab.layers.grouped_convolutions import GroupedConv2D
 from keras_deeplab.layers.pools import DilatedAveragePooling2D, DilatedMaxPooling2D, WindowedAveragePooling2D
-from keras_deeplab.layers.resizes import ResizeBilinear, ScaleBilinear, UpsampleNearest
+from keras_deeplab.layers.resizes import ResizeBilinear, ScaleBilinear, UpsampleNearest, convention, conventions
 from keras_deeplab.layers.scale import LayerScale
 from keras_deeplab.layers.tracing import export_ops
 
@@ -33,6 +33,8 @@ __all__ = [
     "ScaleBilinear",
     "UpsampleNearest",
     "WindowedAveragePooling2D",
+    "convention",
+    "conventions",
     "export_ops",
     "resized_argmax",
 ]

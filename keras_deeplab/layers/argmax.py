@@ -5,13 +5,14 @@ from typing import Any
 from keras import ops
 
 from keras_deeplab.layers.backend import TENSORFLOW, Tensor, tf
-from keras_deeplab.layers.resizes import ResizeBilinear
+from keras_deeplab.layers.resizes import ResizeBilinear, conventions
+from keras_deeplab.specs import ALIGN_CORNERS, ASYMMETRIC
 
 _SIDE = 8  # pixels of a block
 _AT_ONCE = 1 << 21  # scores that are resized at a time: 8 MB
 
 
-def resized_argmax(scores: Tensor, size: Any, align_corners: bool) -> Tensor:
+def resized_argmax(scores: Tensor, size: Any, convention: str) -> Tensor:
     """Scores (B, h, w, C) to int32 (B, *size): what an argmax gives behind a bilinear resize to (height, width).
 
     On TensorFlow the resized scores never exist as a whole. The image is cut into blocks of 8x8 pixels. Where all
@@ -22,30 +23,31 @@ def resized_argmax(scores: Tensor, size: Any, align_corners: bool) -> Tensor:
     Args:
         scores: floating point, computed with in float32. The first of equal ones counts.
         size: (height, width), integers or a tensor of two.
-        align_corners: as of `ResizeBilinear`.
+        convention: of the resize, one of `keras_deeplab.specs.RESIZES`.
 
     >>> import keras
     >>> scores = keras.ops.reshape(keras.ops.convert_to_tensor([[1.0, 0.0], [0.0, 1.1]]), (1, 1, 2, 2))
-    >>> resized_argmax(scores, (1, 5), True)[0, 0].numpy().tolist()
+    >>> resized_argmax(scores, (1, 5), "align_corners")[0, 0].numpy().tolist()
     [0, 0, 1, 1, 1]
     """
     if not TENSORFLOW:
         like = ops.broadcast_to(ops.zeros((1, 1, 1, 1)), (1, size[0], size[1], 1))
-        return ops.cast(ops.argmax(ResizeBilinear(align_corners, dtype="float32")([scores, like]), -1), "int32")
+        resize = ResizeBilinear(**conventions(convention), dtype="float32")
+        return ops.cast(ops.argmax(resize([scores, like]), -1), "int32")
     scores = tf.cast(scores, tf.float32)
     labels = tf.argmax(scores, -1, output_type=tf.int32)
     found = tf.cond(
         tf.reduce_all(tf.shape(labels)[1:] == size),
         lambda: labels,
-        lambda: _by_blocks(scores, labels, size[0], size[1], align_corners),
+        lambda: _by_blocks(scores, labels, size[0], size[1], convention),
     )
     return tf.ensure_shape(found, (scores.shape[0], tf.get_static_value(size[0]), tf.get_static_value(size[1])))
 
 
-def _by_blocks(scores: Tensor, labels: Tensor, height: Any, width: Any, align_corners: bool) -> Tensor:
+def _by_blocks(scores: Tensor, labels: Tensor, height: Any, width: Any, convention: str) -> Tensor:
     """As `resized_argmax`, from scores and their own labels (B, h, w)."""
     sizes = zip(tf.unstack(tf.shape(scores)[1:3]), (height, width), strict=True)
-    rows, columns = (_Blocks(old, new, align_corners) for old, new in sizes)
+    rows, columns = (_Blocks(old, new, convention) for old, new in sizes)
 
     def extent(reduce: Any) -> Tensor:
         """The least or greatest label that a block lies between, (B, rows, columns)."""
@@ -89,12 +91,14 @@ class _Blocks:
             map with a frame.
     """
 
-    def __init__(self, old: Tensor, new: Any, align_corners: bool) -> None:
+    def __init__(self, old: Tensor, new: Any, convention: str) -> None:
         self.count = -(-new // _SIDE)
         pixels = tf.cast(tf.range(self.count * _SIDE), tf.float32)
         sizes = tf.cast(old, tf.float32), tf.cast(new, tf.float32)
-        if align_corners:
+        if convention == ALIGN_CORNERS:
             positions = pixels * ((sizes[0] - 1) / tf.maximum(sizes[1] - 1, 1))
+        elif convention == ASYMMETRIC:
+            positions = pixels * (sizes[0] / sizes[1])
         else:
             positions = (pixels + 0.5) * (sizes[0] / sizes[1]) - 0.5
         first, last = positions[::_SIDE], positions[_SIDE - 1 :: _SIDE]

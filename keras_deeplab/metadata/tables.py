@@ -4,8 +4,6 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 # (slot, kind, value); kinds are those that `_table` knows.
 Fields = Sequence[tuple[int, str, Any]]
 _SCALARS = {"int8": "Int8", "uint8": "Uint8", "int32": "Int32", "uint32": "Uint32"}
@@ -37,7 +35,10 @@ def _table(builder, fields):
                 builder.PrependUOffsetTRelative(offset)
             placed.append((slot, kind, builder.EndVector()))
         elif kind == "floats":
-            placed.append((slot, kind, builder.CreateNumpyVector(np.asarray(value, np.float32))))
+            builder.StartVector(4, len(value), 4)
+            for number in reversed(value):
+                builder.PrependFloat32(number)
+            placed.append((slot, kind, builder.EndVector()))
         elif kind == "buffer":
             # A buffer inside a buffer lies where its own tables are aligned.
             builder.StartVector(1, len(value), 16)

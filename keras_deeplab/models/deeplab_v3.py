@@ -91,6 +91,7 @@ def DeepLabV3(
             quantized_sigmoid=row.windowed_gate,
             gate_bias=row.windowed_gate,
             align_corners=row.align_corners,
+            half_pixel_centers=row.half_pixel_centers,
         )
     else:
         if cascade_blocks:
@@ -112,6 +113,7 @@ def DeepLabV3(
         flavour=flavour,
         output_stride=output_stride,
         align_corners=row.align_corners,
+        half_pixel_centers=row.half_pixel_centers,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
         classes=classes,
@@ -196,6 +198,7 @@ def DeepLabV3Plus(
         flavour=flavour,
         output_stride=output_stride,
         align_corners=row.align_corners,
+        half_pixel_centers=row.half_pixel_centers,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
         classes=classes,

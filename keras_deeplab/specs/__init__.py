@@ -17,7 +17,7 @@ FORMAT = 1  # of the JSON; a file of a later one is refused rather than half und
 IGNORED = 255
 # Where a .weights.h5 file has the network, as JSON, so that `keras_deeplab.load` needs nothing else.
 NETWORK = "keras_deeplab/network"
-ALIGN_CORNERS, HALF_PIXEL_CENTERS = RESIZES = ("align_corners", "half_pixel_centers")
+ALIGN_CORNERS, HALF_PIXEL_CENTERS, ASYMMETRIC = RESIZES = ("align_corners", "half_pixel_centers", "asymmetric")
 ACTIVATIONS = (None, "softmax", "sigmoid")
 LOGITS, AUXILIARY = "logits", "auxiliary_logits"
 
@@ -216,7 +216,8 @@ class ModelSpec:
             (0, 4095) for a camera of 12 bits; None where it was trained on 8 bits, or nothing tells.
         classes: their names, colours and the ignored label.
         logits_stride: the stride of its output: 1 where it has the images' size; None where nothing tells.
-        resize: how coarser logits are brought to the images' size: `"align_corners"` or `"half_pixel_centers"`.
+        resize: how coarser logits are brought to the images' size: `"align_corners"`, `"half_pixel_centers"` or
+            `"asymmetric"` (neither of them, as `keras_deeplab.layers.ResizeBilinear` has it).
         activation: what its outputs have been through: None for logits, `"softmax"` or `"sigmoid"`.
         multi_label: whether each class is decided by itself, so that a pixel may have several or none; always where
             the activation of several is `"sigmoid"`, and never of one class.

@@ -9,7 +9,7 @@ import keras
 
 from keras_deeplab._helpers.private import producer
 from keras_deeplab._helpers.warning import warn
-from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, NETWORK, ModelSpec
+from keras_deeplab.specs import ALIGN_CORNERS, NETWORK, RESIZES, ModelSpec
 
 # What stands first in a file's network. Keras imports no package for a class that it doesn't know, and shows the
 # configuration in its error.
@@ -160,11 +160,11 @@ def spec_of(model: keras.Model) -> ModelSpec:
         _check(model, spec)
         return spec
     images, scores = _ends(model)
-    conventions = {layer.align_corners for layer in inner_layers(model) if hasattr(layer, "align_corners")}
+    conventions = {layer.resize for layer in inner_layers(model) if getattr(layer, "resize", None) in RESIZES}
     return ModelSpec(
         num_classes=scores[0][-1],
         channels=images[-1],
-        resize=HALF_PIXEL_CENTERS if conventions == {False} else ALIGN_CORNERS,
+        resize=conventions.pop() if len(conventions) == 1 else ALIGN_CORNERS,
         activation=_last_activation(model),
         outputs=("logits", *(f"output_{index}" for index in range(1, len(scores)))),
     )

@@ -150,12 +150,12 @@ def load(stored, num_classes=None, classes=None, output_stride=None):
 def _check_record(model):
     """Raises ValueError where a model's record says other of its last layers than they do themselves."""
     told, found = model.spec, spec_of(keras.Model(model.inputs, model.outputs))
-    last = [layer for layer in model.layers if layer.name == "upsample_logits" and hasattr(layer, "align_corners")]
+    last = [layer for layer in model.layers if layer.name == "upsample_logits" and hasattr(layer, "resize")]
     wrong = []
     if found.activation not in (None, told.activation):
         wrong.append(f"activation {told.activation}, the model has {found.activation}")
-    if last and last[0].align_corners != told.align_corners:
-        wrong.append(f"resize {told.resize}, the model has align_corners={last[0].align_corners}")
+    if last and last[0].resize != told.resize:
+        wrong.append(f"resize {told.resize}, the model has {last[0].resize}")
     if wrong:
         raise ValueError(f"the record of {model.name!r} is not its own: {'; '.join(wrong)}")
 

@@ -143,7 +143,7 @@ def export_precisions(
         ]
         if runtimes:
             sizes = files[0].input_sizes
-            kept = {name: options.get(name) for name in ("output", "upsample", "classes", "palette")}
+            kept: dict[str, Any] = {name: options.get(name) for name in ("output", "upsample", "classes", "palette")}
             kept = {name: value for name, value in kept.items() if value is not None}
             export_onnx(model, onnx_file, input_size=sizes[0] if len(sizes) == 1 else None, **kept)
             compared += [(f"ONNX, {runtime}", onnx_file, runtime, None) for runtime in runtimes]

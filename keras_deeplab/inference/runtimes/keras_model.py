@@ -23,6 +23,7 @@ class KerasRuntime(Runtime):
     def __init__(self, model, name=None, input_size=None):
         self.model = model
         self.name = name or f"the model {model.name!r}"
+        self.program = keras.backend.backend()
         self.spec = spec_of(model)
         self.channels = self.spec.channels
         own = tuple(model.inputs[0].shape[1:3])
@@ -50,14 +51,14 @@ class KerasRuntime(Runtime):
             return tf.cast(main_output(model(images, training=False)), tf.float32)
 
         # Labels don't need the scores of every pixel.
-        coarse, align_corners, kind = without_resize(model, spec)
+        coarse, convention, kind = without_resize(model, spec)
 
         def labels(images, height, width, threshold):
             found = tf.cast(coarse(images, training=False), tf.float32)
-            if align_corners is None:
+            if convention is None:
                 return answers.labels_of(found[:, :height, :width], spec, kind, threshold)
             size = tf.shape(images)[1:3]
-            labels = answers.resized_labels_of(found, size, spec, align_corners, kind, threshold)
+            labels = answers.resized_labels_of(found, size, spec, convention, kind, threshold)
             return labels[:, :height, :width]
 
         # One trace for every image: height and width are unknown to it unless images are padded to one size. A strategy

@@ -70,6 +70,7 @@ class TFLiteRuntime(Runtime):
     def __init__(self, path, input_range=None, num_threads=None):
         self.name = f"the TFLite file {path}"
         loaded = interpreter(path, num_threads)
+        self.program = "litert" if type(loaded).__module__.startswith("ai_edge_litert") else "tensorflow's tflite"
         signatures = sorted(loaded.get_signature_list())
         if len(signatures) > 1:
             self._runs = self._by_size(loaded, signatures, input_range)

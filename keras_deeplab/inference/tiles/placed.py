@@ -31,7 +31,7 @@ class _Resize(NamedTuple):
 
     sizes: tuple[tuple[int, int], ...]
     strides: tuple[tuple[int, int], ...]  # 0 where a size doesn't follow the image's
-    align_corners: bool
+    resize: str
 
 
 class _Mean(NamedTuple):
@@ -56,7 +56,7 @@ class PlacedModel:
         unit: what tiles' starts are multiples of, in pixels.
         stride: pixels from one position of the scores to the next.
         reach: how many pixels away a position of the scores sees, beside means over the image.
-        align_corners: how scores are resized to the image; None where they have its size.
+        resize: how scores are resized to the image; None where they have its size.
         returns: what the scores are.
         means: whether it has means over the image that can be given.
         differs: why its tiles aren't the image's in any case, or None.
@@ -66,7 +66,7 @@ class PlacedModel:
     """
 
     def __init__(self, model: keras.Model, spec: ModelSpec) -> None:
-        self.model, self.align_corners, self.returns = without_resize(model, spec)
+        self.model, self.resize, self.returns = without_resize(model, spec)
         rows = summary.receptive_field(self.model)
         strides = [stride for row in rows if row.output_stride is not None for stride in row.output_stride]
         fractions = [Fraction(stride).limit_denominator(1000) for stride in strides] or [Fraction(1)]
@@ -86,7 +86,7 @@ class PlacedModel:
             self.means = False
         self.stride = probe.stride
         if self.stride == 1:
-            self.align_corners = None
+            self.resize = None
         resizes = sum(0 not in each.strides[0] for each in probe.resizes)
         fields = [side for row in rows if row.receptive_field is not None for side in row.receptive_field]
         # A centred field, moved by less than a unit where sizes are even, and by one for each resize between maps that
@@ -217,7 +217,7 @@ class PlacedImage:
                     (pair[0][axis], pair[1][axis]) for pair in (resize.sizes, resize.strides)
                 )
                 first, count = _piece(span, new_stride, new_size)
-                axes += taps(size, new_size, resize.align_corners, first, count, *_piece(span, stride, size))
+                axes += taps(size, new_size, resize.resize, first, count, *_piece(span, stride, size))
             found.append(axes)
         return found
 
@@ -269,7 +269,7 @@ def _sizes(model: keras.Model, height: int, width: int) -> _Found:
         late = any(id(value) in behind for value in values)
         if isinstance(layer, ResizeBilinear):
             x, reference = args[0]
-            resizes.append((tuple(x.shape[1:3]), tuple(reference.shape[1:3]), layer.align_corners))
+            resizes.append((tuple(x.shape[1:3]), tuple(reference.shape[1:3]), layer.resize))
             late = id(x) in behind
         if isinstance(layer, _MEAN):
             means.append((tuple(args[0].shape[1:3]), (1, *outputs.shape[1:])))
