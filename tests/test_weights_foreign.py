@@ -96,7 +96,7 @@ FOREIGN = {
 
 def said(path, **settings):
     """(what `load` says of a file, what `inspect` prints of it), both on one line."""
-    with pytest.raises(ValueError, match="other|se|training") as caught:
+    with pytest.raises(ValueError, match=r"other|se|training") as caught:
         keras_deeplab.load(path, **settings)
     return " ".join(str(caught.value).split()), " ".join(describe(path, refusal=refusal, **settings).split())
 
