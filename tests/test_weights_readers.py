@@ -1265,9 +1265,10 @@ def test_the_name_tells_where_the_content_does_not(write, name, content, kind):
         ("a.pth.tar", b"\x80\x02}.", "a Python pickle"),
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.pth", b"<!DOCTYPE html><html>", "a web page"),
-        ("a.pb", b"\x08\x01\x12\x05abcde", "a SavedModel's graph or an ONNX file"),
+        ("a.pb", b"\x08\x01\x12\x05abcde", "an ONNX file"),
         ("a.pkl", b"\x80\x04\x95abc", "a Python pickle"),
-        ("a.npz", b"PK\x03\x04abc", "a zip archive with neither"),
+        ("a.npz", b"PK\x03\x04abc", "a NumPy archive"),
+        ("a.jar", b"PK\x03\x04abc", "a zip archive with neither"),
         ("a.h5", b"no HDF5", r"a \.h5 file that begins with b'no H'"),
         ("a", b"", "an empty file"),
     ],
@@ -1289,7 +1290,7 @@ def test_kinds_that_are_read_elsewhere_are_named(tmp_path, network):
 def test_a_missing_file_or_a_folder_is_told(kind, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*missing\.bin"):
         readers.READERS[kind](tmp_path / "missing.bin")
-    with pytest.raises(ValueError, match="can't be read"):
+    with pytest.raises(ValueError, match="is a folder, and a regular file is expected"):
         readers.READERS[kind](tmp_path)
 
 
