@@ -86,8 +86,8 @@ class Backbone:
     `build(input_shape)` returns a functional model from normalised images to its deepest feature map; `low_level` is
     the layer that the v3+ decoder taps, `auxiliary` the one of torchvision's auxiliary head; `preprocessing` a mode of
     `preprocessing.normalise`; `v3_head` the head that DeepLab v3 has on it, `"aspp"`, `"image_pooling"` (a pyramid
-    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `centred` and `ahead` what it
-    was published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
+    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `centred` and `ahead` what
+    it was published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
     `cascade_strided_rate` the second of them for the cascade, where it has the option `cascade_blocks`: the one that
     gives the blocks the rates of v3's figure 3. `output_strides` lists the strides that
     `build(input_shape, output_stride=...)` makes itself, where the published dense network is not the rewrite of its
