@@ -375,12 +375,24 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
+def _is_numbers(value: Any) -> bool:
+    parts = value if isinstance(value, tuple) and len(value) == 2 else ()
+    return bool(parts) and all(
+        isinstance(part, tuple) and all(isinstance(number, (int, float)) for number in part) for part in parts
+    )
+
+
 # Names of entries of a `ModelSpec`, what tells a value that they take, and that in words.
 _TYPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (
-        ("builder", "backbone", "flavour", "preprocessing"),
+        ("builder", "backbone", "flavour"),
         lambda value: value is None or isinstance(value, str),
         "a name or None",
+    ),
+    (
+        ("preprocessing",),
+        lambda value: value is None or isinstance(value, str) or _is_numbers(value),
+        "a name, (means, deviations) or None",
     ),
     (("settings", "backbone_settings"), lambda value: isinstance(value, Mapping), "a dict of arguments"),
     (("classes",), lambda value: isinstance(value, Classes), "a Classes"),
