@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from keras_deeplab._helpers.warning import warn
+from keras_deeplab.backbones.preprocessing import fits_any_channels
 from keras_deeplab.models.build import build
 from keras_deeplab.specs import Classes
 from keras_deeplab.specs.model import SegmentationModel
@@ -105,7 +106,8 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     plan, arrays = match(stored.arrays, label, source, stored.configs)
     plan.decided(settings, label)
     spec = plan.at(output_stride)
-    number, known, why = settle(label, spec.num_classes, stored.classes, num_classes, classes)
+    told = stored.classes if stored.classes != Classes() else spec.classes
+    number, known, why = settle(label, spec.num_classes, told, num_classes, classes)
     if settings["input_shape"] is None:
         settings["input_shape"] = (None, None, spec.channels)
     channels = settings["input_shape"][2]
@@ -148,7 +150,7 @@ def _tell_of_fresh(label, fresh, why):
 def _check_preprocessing(plan, include_preprocessing, channels):
     """[-1, 1] fits pixels of any channels; raises ValueError for a mean and deviation of each of R, G and B."""
     mode = plan.spec.preprocessing
-    if include_preprocessing is True and mode not in ("tf", None):
+    if include_preprocessing is True and not fits_any_channels(mode):
         raise ValueError(
             f"The normalisation {mode!r} of {SOURCES[plan.source].TITLE} is one of RGB, and the input has {channels} "
             "channels. Give include_preprocessing='tf' (pixels to [-1, 1]), or False and normalise them yourself."

@@ -58,6 +58,8 @@ FLAVOURS: Registry[Flavour] = Registry(
         "fregu856": Flavour(
             align_corners=False, use_bias=True, dropout=0.0, atrous_rates=(6, 12, 18), strided_rate="new"
         ),
+        # transformers: models/mobilenet_v2 and models/mobilevit; logits are resized by its processors.
+        "transformers": Flavour(align_corners=False),
         # segmentation_models_pytorch/decoders/deeplabv3/decoder.py
         "smp": Flavour(
             align_corners=True,

@@ -49,21 +49,7 @@ class ResizeBilinear(keras.layers.Layer):
     def call(self, inputs: Sequence[Tensor]) -> Tensor:
         self._check(inputs)
         x, reference = inputs
-        size = ops.shape(reference)[1:3]
-        if TENSORFLOW and self.compute_dtype != "float64":
-            resized = tf.raw_ops.ResizeBilinear(
-                images=tf.cast(x, "float32"),
-                size=size,
-                align_corners=self.align_corners,
-                half_pixel_centers=not self.align_corners,
-            )
-            return tf.cast(resized, self.compute_dtype)
-        dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        rows, columns = (
-            _interpolation(old, new, self.align_corners, dtype)
-            for old, new in zip(ops.shape(x)[1:3], size, strict=True)
-        )
-        return ops.cast(ops.einsum("ph,qw,bhwc->bpqc", rows, columns, ops.cast(x, dtype)), self.compute_dtype)
+        return resize_bilinear(x, ops.shape(reference)[1:3], self.align_corners, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         x, reference = input_shape
@@ -71,6 +57,23 @@ class ResizeBilinear(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "align_corners": self.align_corners}
+
+
+def resize_bilinear(x: Tensor, size: Sequence[Any], align_corners: bool, compute_dtype: str) -> Tensor:
+    """(B, h, w, C) to (B, *size, C) in `compute_dtype`, computed in float32 at least; sizes may be tensors."""
+    if TENSORFLOW and compute_dtype != "float64":
+        resized = tf.raw_ops.ResizeBilinear(
+            images=tf.cast(x, "float32"),
+            size=size,
+            align_corners=align_corners,
+            half_pixel_centers=not align_corners,
+        )
+        return tf.cast(resized, compute_dtype)
+    dtype = "float64" if compute_dtype == "float64" else "float32"
+    rows, columns = (
+        _interpolation(old, new, align_corners, dtype) for old, new in zip(ops.shape(x)[1:3], size, strict=True)
+    )
+    return ops.cast(ops.einsum("ph,qw,bhwc->bpqc", rows, columns, ops.cast(x, dtype)), compute_dtype)
 
 
 def _interpolation(size: Any, new_size: Any, align_corners: bool, dtype: str) -> Tensor:

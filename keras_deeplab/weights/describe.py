@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 
+from keras_deeplab.specs import Classes
 from keras_deeplab.weights import applications, own, readers
 from keras_deeplab.weights.names import renamed
 from keras_deeplab.weights.opening import opened
@@ -21,6 +22,7 @@ _KINDS = {
     "tf1": "a TensorFlow 1 checkpoint",
     "torch": "a PyTorch checkpoint",
     "safetensors": "a safetensors file",
+    "shards": "a checkpoint in shards",
     "h5": "HDF5 weights of Keras",
     "pb": "a frozen TensorFlow graph",
     "tflite": "a TFLite file",
@@ -78,7 +80,10 @@ def _network(stored, source):
         plan, arrays = match(stored.arrays, "the file", source, stored.configs)
     except ValueError as error:
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
-    facts = [("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"), *_record(plan.spec, stored.classes)]
+    facts = [
+        ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
+        *_record(plan.spec, stored.classes if stored.classes != Classes() else None),
+    ]
     for setting, candidates in plan.undecided.items():
         facts.append(("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told"))
     left_out = [name for name, array in arrays.items() if _is_optional(name, array, plan)]

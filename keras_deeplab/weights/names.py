@@ -101,9 +101,9 @@ class Dialect:
     """How a framework names the variables of a layer, and orders their axes.
 
     `leaves` are triples: the end of their name, the end of a Keras variable's path, and what the layer's name ends
-    with in between (`""` for anything but `_BN`). `ignored` matches names that belong to the training. `axes` are
-    those of their convolution kernels, of their depthwise kernels, as the positions of ours in theirs; None where
-    they are Keras's own.
+    with in between (`""` for anything but the `_BN` of a batch norm and the `_LN` of a layer norm). `ignored` matches
+    names that belong to the training. `axes` are those of their convolution kernels, of their depthwise kernels, as the
+    positions of ours in theirs; None where they are Keras's own.
     """
 
     leaves: tuple
@@ -120,6 +120,8 @@ TORCH = Dialect(
         (".bias", "/beta", "_BN"),
         (".running_mean", "/moving_mean", "_BN"),
         (".running_var", "/moving_variance", "_BN"),
+        (".weight", "/gamma", "_LN"),
+        (".bias", "/beta", "_LN"),
     ),
     ignored=r".*\.num_batches_tracked",
     axes=((2, 3, 1, 0), (2, 3, 0, 1)),
@@ -195,7 +197,7 @@ def their_name(path, rows, dialect, **constants):
 
 
 def _ends(layer, ending):
-    return layer.endswith(ending) if ending else not layer.endswith("_BN")
+    return layer.endswith(ending) if ending else not layer.endswith(("_BN", "_LN"))
 
 
 # What training scripts put a model's state under.

@@ -17,6 +17,7 @@ from keras_deeplab.weights import (
     tf1,
     tflite,
     torchvision,
+    transformers,
     vainf,
 )
 
@@ -34,6 +35,7 @@ SOURCES = Registry(
     kazuto1011=kazuto1011,
     fregu856=fregu856,
     smp=smp,
+    transformers=transformers,
     coincheung=coincheung,
     caffe=caffe,
     bonlime=bonlime,
