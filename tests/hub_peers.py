@@ -50,3 +50,32 @@ def worst(model, folder, sizes=SIZES, channels=3):
     rng = np.random.default_rng(0)
     images = [rng.standard_normal((1, *size, channels)).astype("float32") for size in sizes]
     return max(difference(logits(model, each), ours(each)) for each in images)
+
+
+def keras_hub_segmenter(plus=True, *, block_type="basic_block", num_classes=3, stem=(64,), rates=(1, 2, 3), **encoder):
+    """A small DeepLabV3ImageSegmenter of keras-hub with weights from a seed."""
+    from randomise import randomise
+
+    models, layers = peer("keras_hub").models, peer("keras_hub").layers
+    settings = {
+        "input_conv_filters": list(stem),
+        "input_conv_kernel_sizes": [7] if len(stem) == 1 else [3] * len(stem),
+        "stackwise_num_filters": [64, 16, 24, 32],
+        "stackwise_num_blocks": [2, 1, 1, 1],
+        "stackwise_num_strides": [1, 2, 2, 2],
+        "block_type": block_type,
+        **encoder,
+    }
+    low_level = {"projection_filters": 8, "low_level_feature_key": "P2"} if plus else {}
+    backbone = models.DeepLabV3Backbone(
+        models.ResNetBackbone(**settings),
+        spatial_pyramid_pooling_key="P5",
+        upsampling_size=8,
+        dilation_rates=list(rates),
+        **low_level,
+    )
+    converter = layers.DeepLabV3ImageConverter(image_size=(96, 96), scale=1 / 255, offset=[-0.1, -0.2, -0.3])
+    preprocessor = models.DeepLabV3ImageSegmenterPreprocessor(converter)
+    model = models.DeepLabV3ImageSegmenter(backbone, num_classes=num_classes, preprocessor=preprocessor)
+    randomise(model)
+    return model

@@ -56,6 +56,7 @@ from keras_deeplab.backbones.resnet import (
     resnet152,
     resnet152_caffe,
 )
+from keras_deeplab.backbones.resnet_keras_hub import resnet_keras_hub
 from keras_deeplab.backbones.resnet_v1_beta import resnet_v1_50_beta, resnet_v1_101_beta
 from keras_deeplab.backbones.vgg import (
     vgg11,
@@ -185,6 +186,7 @@ BACKBONES: Registry[Backbone] = Registry(
         "resnet152": Backbone(
             resnet152, "layer1_2_relu", "torch", auxiliary="layer3_35_relu", cascade_strided_rate="new"
         ),
+        "resnet_keras_hub": Backbone(resnet_keras_hub, "stack0_block2_out", "torch", strided_rate="old"),
         # kazuto1011's v3 and v3+ have the multi-grid, its v2 hasn't.
         "resnet50_caffe": Backbone(
             resnet50_caffe, "layer1_2_relu", "caffe_deeplab", multi_grid=(1, 2, 4), cascade_strided_rate="old"

@@ -27,7 +27,7 @@ def load_weights(model, weights, classes: Classes) -> Classes:
         if spec is not None:
             known = spec.classes
         known = agreed(stored.path, known, classes)
-        if stored.kind == "keras" or stored.network is not None or stored.path.endswith(".weights.h5"):
+        if stored.network is not None or stored.path.endswith(".weights.h5"):
             own.fill(model, stored)
         else:
             plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)

@@ -143,6 +143,20 @@ KERAS = Dialect(
 )
 
 
+# Keras 3 files count a layer's variables.
+KERAS_3 = Dialect(
+    leaves=(
+        ("/vars/0", "/kernel", ""),
+        ("/vars/1", "/bias", ""),
+        ("/vars/0", "/gamma", "_BN"),
+        ("/vars/1", "/beta", "_BN"),
+        ("/vars/2", "/moving_mean", "_BN"),
+        ("/vars/3", "/moving_variance", "_BN"),
+    ),
+    ignored=KERAS.ignored,
+)
+
+
 def translate(arrays, rows, dialect):
     """`{their name: array}` to `({variable path: array}, {variable path: their name})`, axes as they are.
 

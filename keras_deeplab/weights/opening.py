@@ -40,13 +40,16 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
     with located(path) as place, _stored(place) as stored:
         label = os.fspath(path)
         arrays = _check(unwrap(stored.arrays), label)
-        yield replace(stored, path=label, arrays=arrays, classes=classes, configs=place.configs)
+        configs = stored.configs or place.configs
+        yield replace(stored, path=label, arrays=arrays, classes=classes, configs=configs)
 
 
 @contextlib.contextmanager
 def _stored(place: Place) -> Iterator[Stored]:
     if place.kind in ("keras", "h5"):
         with own.opened(place.path, place.kind) as stored:
+            if place.head is not None:
+                stored = replace(stored, arrays={**stored.arrays, **readers.read(place.head)[1]})
             yield stored
     else:
         yield Stored(os.fspath(place.path), place.kind, read(place.path))

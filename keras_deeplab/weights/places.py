@@ -22,6 +22,8 @@ HUB_FILES = (
     "pytorch_model.bin.index.json",
     "model.weights.h5",
 )
+# keras-hub's presets: the backbone's weights, and those of the layers that a task has behind it.
+_PRESET_BACKBONE, _PRESET_HEAD = "model.weights.h5", "task.weights.h5"
 # Endings of files that hold a checkpoint, for a folder that has one of them.
 _ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".keras", ".h5", ".tflite", ".pdparams", ".pkl", ".index")
 _MAX_CONFIG = 1 << 24  # bytes of one description; a network's takes some KB
@@ -36,11 +38,13 @@ class Place:
         kind: what it is, one of `kind_of`'s.
         configs: `{file name: what it says}` of the JSON files that describe a network of a hub, such as `config.json`
             and `preprocessor_config.json`; empty where the arrays stand alone.
+        head: a file with the weights of the last layers, where a preset keeps them apart from the backbone's.
     """
 
     path: Path
     kind: str
     configs: dict[str, Any] = field(default_factory=dict)
+    head: Path | None = None
 
 
 @contextlib.contextmanager
@@ -64,7 +68,7 @@ def located(path: Any) -> Iterator[Place]:
     elif path.is_dir():
         yield _in_folder(path, os.fspath(path))
     elif path.name in HUB_FILES:
-        yield Place(path, kind_of(path), configs_in(path.parent))
+        yield _of_hub(path)
     else:
         yield Place(path, kind_of(path))
 
@@ -87,10 +91,16 @@ def configs_in(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _of_hub(path: Path) -> Place:
+    head = path.with_name(_PRESET_HEAD)
+    head_too = path.name == _PRESET_BACKBONE and head.is_file()
+    return Place(path, kind_of(path), configs_in(path.parent), head if head_too else None)
+
+
 def _in_folder(folder: Path, label: str) -> Place:
     hub = next((folder / name for name in HUB_FILES if (folder / name).is_file()), None)
     if hub is not None:
-        return Place(hub, kind_of(hub), configs_in(folder))
+        return _of_hub(hub)
     files = sorted(path for path in folder.iterdir() if path.name.endswith(_ENDINGS) and path.is_file())
     if len(files) > 1:
         names = ", ".join(path.name for path in files[:8])

@@ -17,8 +17,8 @@ from keras_deeplab.weights.plan import Plan
 TITLE = "Hugging Face's transformers"
 
 # `model_type` of a config.json -> its module or the like: ROWS, their names beside ours; OPTIONAL, what a model may go
-# without; PROCESSOR, what its images go through; `network_of(settings, paths, num_classes)` to (record, blocks); for the
-# other way `config_of(spec, paths)` and `fillers(config)`, arrays that its code expects and no score depends on.
+# without; PROCESSOR, what its images go through; `network_of(settings, paths, num_classes)` to (record, blocks); for
+# the other way `config_of(spec, paths)` and `fillers(config)`, arrays that its code expects and no score depends on.
 FAMILIES = {
     "mobilenet_v2": transformers_mobilenet_v2,
     "mobilevit": transformers_mobilevit.MOBILEVIT,
