@@ -157,8 +157,14 @@ BACKBONES: Registry[Backbone] = Registry(
             mobilenet_v3_small_seg, "expanded_conv_depthwise_relu", "tf", v3_head="lite_raspp"
         ),
         **{
-            f"mobilevit_{size}" if size != "small" else "mobilevit": Backbone(
-                partial(mobilevit, hidden_sizes=hidden, neck_hidden_sizes=neck, expand_ratio=expand_ratio),
+            f"mobilevit_{size}": Backbone(
+                partial(
+                    mobilevit,
+                    hidden_sizes=hidden,
+                    neck_hidden_sizes=neck,
+                    expand_ratio=expand_ratio,
+                    name=f"mobilevit_{size}",
+                ),
                 **_MOBILEVIT,
             )
             for size, (hidden, neck, expand_ratio) in MOBILEVIT.items()

@@ -37,6 +37,7 @@ def mobilevit(
     activation: str = "silu",
     epsilon: float = 1e-5,
     qkv_bias: bool = True,
+    name: str = "mobilevit_small",
 ) -> keras.Model:
     """Images in [0, 1] with the channels in the order BGR, (B, H, W, C), to feature maps at `output_stride`.
 
@@ -53,9 +54,10 @@ def mobilevit(
         activation: of all convolutions and transformers, by its name in Keras.
         epsilon: of layer normalisation.
         qkv_bias: whether queries, keys and values have a bias.
+        name: of the model.
 
     Returns:
-        A functional `keras.Model` named `mobilevit`.
+        A functional `keras.Model`.
 
     Source: transformers, models/mobilevit/modeling_mobilevit.py, which has it from apple/ml-cvnets.
 
@@ -69,11 +71,11 @@ def mobilevit(
     for stage, (width, count) in enumerate(zip(widths[:2], RESIDUALS, strict=True), start=1):
         for index in range(count):
             strides = 2 if stage == 2 and index == 0 else 1
-            name = f"layer{stage}_{index}"
-            x = inverted_residual(x, width, expand_ratio, strides=strides, activation=activation, name=name)
+            scope = f"layer{stage}_{index}"
+            x = inverted_residual(x, width, expand_ratio, strides=strides, activation=activation, name=scope)
     rate = 1
     for stage, width, hidden, count in zip((3, 4, 5), widths[2:], hidden_sizes, TRANSFORMERS, strict=True):
-        name, strides = f"layer{stage}", 2
+        scope, strides = f"layer{stage}", 2
         if 2**stage > output_stride:
             strides, rate = 1, rate * 2
         x = shortcut = inverted_residual(
@@ -83,21 +85,21 @@ def mobilevit(
             strides=strides,
             dilation_rate=max(1, rate // 2),
             activation=activation,
-            name=f"{name}_downsample",
+            name=f"{scope}_downsample",
         )
-        x = blocks.conv_bn(x, width, kernel_size, activation=activation, name=f"{name}_conv_kxk")
-        x = reference = keras.layers.Conv2D(hidden, 1, use_bias=False, name=f"{name}_conv_1x1")(x)
-        x = UnfoldPatches(patch_size, name=f"{name}_unfold")(x)
+        x = blocks.conv_bn(x, width, kernel_size, activation=activation, name=f"{scope}_conv_kxk")
+        x = reference = keras.layers.Conv2D(hidden, 1, use_bias=False, name=f"{scope}_conv_1x1")(x)
+        x = UnfoldPatches(patch_size, name=f"{scope}_unfold")(x)
         for index in range(count):
             x = _transformer(
-                x, heads, int(hidden * mlp_ratio), activation, epsilon, qkv_bias, name=f"{name}_transformer{index}"
+                x, heads, int(hidden * mlp_ratio), activation, epsilon, qkv_bias, name=f"{scope}_transformer{index}"
             )
-        x = keras.layers.LayerNormalization(epsilon=epsilon, name=f"{name}_LN")(x)
-        x = FoldPatches(patch_size, name=f"{name}_fold")([x, reference])
-        x = blocks.conv_bn(x, width, activation=activation, name=f"{name}_conv_projection")
-        x = keras.layers.Concatenate(name=f"{name}_concat")([shortcut, x])
-        x = blocks.conv_bn(x, width, kernel_size, activation=activation, name=f"{name}_fusion")
-    return keras.Model(inputs, x, name="mobilevit")
+        x = keras.layers.LayerNormalization(epsilon=epsilon, name=f"{scope}_LN")(x)
+        x = FoldPatches(patch_size, name=f"{scope}_fold")([x, reference])
+        x = blocks.conv_bn(x, width, activation=activation, name=f"{scope}_conv_projection")
+        x = keras.layers.Concatenate(name=f"{scope}_concat")([shortcut, x])
+        x = blocks.conv_bn(x, width, kernel_size, activation=activation, name=f"{scope}_fusion")
+    return keras.Model(inputs, x, name=name)
 
 
 def inverted_residual(

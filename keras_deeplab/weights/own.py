@@ -72,12 +72,23 @@ def opened(path, kind):
             with reading(path, "a .keras file"):
                 network, weights = _unpack(path, folder)
                 arrays = hdf5.read(weights)
-            config = json.loads(network)
+            config = json.loads(network) if _KERAS_HUB in network else {}
             if isinstance(config, dict) and str(config.get("registered_name")).startswith(_KERAS_HUB):
                 # Its classes aren't ours to build; the source of that name reads what it says.
                 yield Stored(os.fspath(path), kind, arrays, configs={"task.json": config})
                 return
         yield Stored(os.fspath(path), kind, arrays, network, weights)
+
+
+def network_beside(configs):
+    """The text of the network that Keras wrote beside its weights as `config.json`; None where it isn't one of ours.
+
+    Args:
+        configs: `{file name: parsed JSON}` of the files beside the weights.
+    """
+    config = configs.get("config.json", {})
+    ours = isinstance(config.get("config"), dict) and "layers" in config["config"]
+    return json.dumps(config) if ours and not str(config.get("registered_name")).startswith(_KERAS_HUB) else None
 
 
 def _unpack(path, folder):

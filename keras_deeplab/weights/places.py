@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,13 +101,19 @@ def _in_folder(folder: Path, label: str) -> Place:
     hub = next((folder / name for name in HUB_FILES if (folder / name).is_file()), None)
     if hub is not None:
         return _of_hub(hub)
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(_ENDINGS) and path.is_file())
+    names = checkpoints_among(path.name for path in folder.iterdir() if path.is_file())
+    files = [folder / name for name in names]
     if len(files) > 1:
         names = ", ".join(path.name for path in files[:8])
         raise ValueError(f"{label!r} holds several checkpoints: {names}. Give the path of one.")
     if files and files[0].suffix != ".index":
         return Place(files[0], kind_of(files[0]), configs_in(folder))
     return Place(folder, kind_of(folder))
+
+
+def checkpoints_among(names: Iterable[str]) -> list[str]:
+    """Of names of files those that end as a checkpoint's, in order."""
+    return sorted(name for name in names if name.endswith(_ENDINGS))
 
 
 # Archives ---------------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def _network_of(settings, paths, num_classes):
     }
     if any(size % values["heads"] for size in values["hidden_sizes"]):
         raise settings.refused("num_attention_heads", f"a divisor of hidden_sizes, {values['hidden_sizes']}")
-    return _spec("mobilevit", values, settings, paths, num_classes)
+    return _spec("mobilevit_small", values, settings, paths, num_classes)
 
 
 def _network_of_v2(settings, paths, num_classes):
