@@ -34,7 +34,10 @@ def network(
     'half_pixel_centers'
     """
     flavour = settings.pop("flavour", "tf" if builder in (V3, V3_PLUS) else None)
-    align_corners = settings.get("align_corners", True) if flavour is None else FLAVOURS[flavour].align_corners
+    if flavour is None:
+        resize = ALIGN_CORNERS if settings.get("align_corners", True) else HALF_PIXEL_CENTERS
+    else:
+        resize = FLAVOURS[flavour].resize
     return ModelSpec(
         num_classes=num_classes,
         builder=builder,
@@ -44,6 +47,6 @@ def network(
         settings=settings,
         backbone_settings=backbone_settings or {},
         preprocessing=preprocessing or BACKBONES[backbone].preprocessing,
-        resize=ALIGN_CORNERS if align_corners else HALF_PIXEL_CENTERS,
+        resize=resize,
         outputs=(LOGITS, AUXILIARY) if settings.get("auxiliary_head") else (LOGITS,),
     )

@@ -21,7 +21,7 @@ def serving(repo, files, commit="0123456789abcdef0123456789abcdef01234567"):
                 siblings = [{"rfilename": name} for name in files]
                 self._answer(json.dumps({"id": repo, "modelId": repo, "sha": commit, "siblings": siblings}).encode())
                 return
-            name = path.removeprefix(f"/{repo}/resolve/{commit}/")
+            name = path.removeprefix(f"/{repo}/resolve/{commit}/").removeprefix(f"/{repo}/resolve/main/")
             if name in files:
                 self._answer(files[name])
                 return

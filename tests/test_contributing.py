@@ -15,6 +15,7 @@ from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.cli import COMMANDS, main
 from keras_deeplab.data.source import indexed
 from keras_deeplab.export import FORMATS, export_model, read_spec
+from keras_deeplab.export.targets import TARGETS, settled
 from keras_deeplab.inference.files import segment_files
 from keras_deeplab.inference.outputs import OUTPUTS
 from keras_deeplab.inference.predictor import predictor
@@ -37,6 +38,7 @@ REGISTRIES = (
     PROTOCOLS,
     OUTPUTS,
     FORMATS,
+    TARGETS,
     COMMANDS,
 )
 
@@ -60,7 +62,7 @@ def add(name):
 
 def test_all_kinds_of_additions_are_told():
     kinds = ["backbone", "checkpoint source", "data set", "loss", "schedule", "recipe", "strategy", "protocol"]
-    assert list(BLOCKS) == [*kinds, "output", "export format", "command"]
+    assert list(BLOCKS) == [*kinds, "output", "export format", "target", "command"]
 
 
 def test_a_backbone():
@@ -175,6 +177,15 @@ def test_an_export_format(tmp_path):
     assert path.is_file()
     assert FORMATS["arrays"].read_spec(path).model == model.spec
     assert read_spec(path).model == model.spec
+
+
+def test_a_target():
+    add("target")
+    given = {"precision": None, "output": None, "upsample": None, "input_type": None, "output_type": None}
+    found = settled("micro", **given)
+    assert found == {**given, "precision": "int8", "output": "labels", "upsample": True, "input_type": "int8"}
+    with pytest.raises(ValueError, match="Microcontrollers takes precision 'int8'; received 'float16'"):
+        settled("micro", **{**given, "precision": "float16"})
 
 
 def test_a_command(capsys):

@@ -28,8 +28,9 @@ from keras_deeplab.demo import page, runtime
 from keras_deeplab.demo.server import make_server
 from keras_deeplab.inference.files import encode_png
 from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.layers import conventions
 from keras_deeplab.metadata import tflite as _tflite_metadata
-from keras_deeplab.specs import Classes, FileSpec, ModelSpec
+from keras_deeplab.specs import RESIZES, Classes, FileSpec, ModelSpec
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +120,7 @@ def test_the_record_tells_how_scores_become_labels(graph_file, modules, tmp_path
     facts = page.check_model(file)
     assert (facts.output, facts.num_classes, facts.classes) == ("scores", 2, ["ground", "crop"])
     settings = settings_of(file, modules, tmp_path)
-    assert (settings["output"], settings["threshold"], settings["alignCorners"]) == ("scores", 0.0, False)
+    assert (settings["output"], settings["threshold"], settings["resize"]) == ("scores", 0.0, "half_pixel_centers")
     assert settings["ignored"] is None
     whole = ("FLOAT32", (1, 33, 49, 6))
     several = FileSpec(ModelSpec(6, activation="sigmoid", multi_label=True), "probabilities", True, ((33, 49),))
@@ -132,15 +133,15 @@ def test_the_record_tells_how_scores_become_labels(graph_file, modules, tmp_path
         page.check_model(file)
 
 
-@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize("classes", [1, 4])
-def test_scores_become_the_labels_that_tensorflow_finds(align_corners, classes, tmp_path):
+def test_scores_become_the_labels_that_tensorflow_finds(resize, classes, tmp_path):
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs Node.js")
     random = np.random.default_rng(0)
     scores = random.normal(size=(1, 9, 13, classes)).astype(np.float32)
-    options = {"alignCorners": align_corners, "threshold": 0.2, "ignored": 255}
+    options = {"resize": resize, "threshold": 0.2, "ignored": 255}
     script = f"""
 const fs = require("fs");
 require("vm").runInThisContext(fs.readFileSync({json.dumps(str(page.STATIC / "js" / "decide.js"))}, "utf-8"));
@@ -156,8 +157,7 @@ console.log(JSON.stringify([some, best, same].map((labels) => [...labels])));
     file.write_text(script)
     done = subprocess.run([node, str(file)], capture_output=True, text=True, check=True, timeout=60)
     some, best, same = (np.array(labels) for labels in json.loads(done.stdout))
-    resize = {"align_corners": align_corners, "half_pixel_centers": not align_corners}
-    large = tf.raw_ops.ResizeBilinear(images=scores, size=(33, 49), **resize)[0].numpy()
+    large = tf.raw_ops.ResizeBilinear(images=scores, size=(33, 49), **conventions(resize))[0].numpy()
     part = large[:30, :40]
     if classes == 1:
         np.testing.assert_array_equal(some.reshape(30, 40), part[..., 0] > 0.2)
@@ -387,10 +387,10 @@ def site(tmp_path):
         yield address
 
 
-def get(address, path, method="GET"):
+def get(address, path, method="GET", headers=None):
     connection = http.client.HTTPConnection(*address, timeout=20)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
         return response.status, response.headers, response.read()
     finally:
@@ -444,6 +444,14 @@ def test_only_reading_is_served_and_only_to_this_machine(site):
     assert site[0] == "127.0.0.1"
     assert get(site, "/index.html", "HEAD")[0] == 200
     assert get(site, "/index.html", "PUT")[0] == 501
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("evil.example:8000", 421), ("", 421)],
+)
+def test_a_page_that_calls_this_machine_by_another_name_gets_nothing(site, name, status):
+    assert get(site, "/index.html", headers={"Host": name})[0] == status
 
 
 def test_an_address_that_cant_be_had_is_told(site, tmp_path):

@@ -44,12 +44,14 @@ def probabilities(scores, spec):
     return powers / powers.sum(-1, keepdims=True)
 
 
-def resized(maps, size, align_corners=True):
+def resized(maps, size, resize="align_corners"):
     """Bilinear in float64, by linear interpolation along each axis."""
     for axis, new in ((1, size[0]), (2, size[1])):
         old = maps.shape[axis]
-        if align_corners:
+        if resize == "align_corners":
             at = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0)
+        elif resize == "asymmetric":
+            at = np.minimum(np.arange(new) * old / new, old - 1)
         else:
             at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
         low = np.minimum(np.floor(at).astype(int), max(old - 2, 0))
@@ -62,7 +64,7 @@ def resized(maps, size, align_corners=True):
 def whole(runtime, images):
     """Scores at the size of float64 images."""
     scores = runtime.scores64(images)[:, :: runtime.stride, :: runtime.stride]
-    return resized(scores, images.shape[1:3], runtime.spec.align_corners)
+    return resized(scores, images.shape[1:3], runtime.spec.resize)
 
 
 def in_windows(runtime, images, size, stride):
@@ -87,9 +89,9 @@ def at_scales(runtime, images, scales, flip, put=whole):
     aligned = runtime.spec.align_corners
     for scale in scales:
         target = [int((side - 1) * scale + 1) if aligned else int(side * scale + 0.5) for side in size]
-        scaled = resized(images, target, aligned)
+        scaled = resized(images, target, runtime.spec.resize)
         for mirrored in (False, True)[: 1 + flip]:
-            scores = resized(put(runtime, scaled[:, :, ::-1] if mirrored else scaled), size, aligned)
+            scores = resized(put(runtime, scaled[:, :, ::-1] if mirrored else scaled), size, runtime.spec.resize)
             scores = scores[:, :, ::-1] if mirrored else scores
             found.append(probabilities(scores, runtime.spec) if runtime.returns == "logits" else scores)
     return found
@@ -165,7 +167,7 @@ def test_windows_of_a_model_of_one_size():
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("resize", ["align_corners", "half_pixel_centers"])
+@pytest.mark.parametrize("resize", ["align_corners", "half_pixel_centers", "asymmetric"])
 @pytest.mark.parametrize("flip", [False, True])
 def test_scales_and_the_mirrored_image_are_averaged_as_probabilities(size, resize, flip):
     runtime, images = Blurred(resize=resize), photographs(*size)
@@ -231,7 +233,7 @@ def test_the_padded_image_is_mirrored_whatever_pads_it():
 @pytest.mark.parametrize(("size", "longer", "target"), [((20, 31), None, (33, 51)), ((50, 20), 60, (60, 24))])
 def test_the_shorter_side_is_scaled_and_scores_are_scaled_back(size, longer, target):
     runtime, images = Blurred(), photographs(*size)
-    scaled = resized(images.astype(np.float64), target, False)
+    scaled = resized(images.astype(np.float64), target, "half_pixel_centers")
     expected = resized(whole(runtime, scaled), size)
     predict = predictor(runtime, shorter_side=33, longer_side=longer)
     check(predict, images, probabilities(expected, runtime.spec))

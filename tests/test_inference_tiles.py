@@ -19,8 +19,8 @@ from keras_deeplab.inference.tiles.raster import tiling_of
 from keras_deeplab.inference.tiles.seams import Positions, Seams
 from keras_deeplab.inference.tiles.settings import TileOptions
 from keras_deeplab.inference.tiles.upsampling import Upsampling
-from keras_deeplab.layers import ResizeBilinear
-from keras_deeplab.specs import ModelSpec
+from keras_deeplab.layers import ResizeBilinear, conventions
+from keras_deeplab.specs import RESIZES, ModelSpec
 from keras_deeplab.specs.model import with_spec
 
 
@@ -110,21 +110,21 @@ def test_neighbours_weights_add_up_to_one(fade):
     np.testing.assert_allclose(total[..., 1], np.repeat(4.0 * np.arange(53)[None], 75, 0), atol=1e-3)
 
 
-@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize("size", [(65, 50), (64, 47), (1, 33)])
-def test_labels_of_coarse_scores_are_those_of_tensorflows_resize(align_corners, size):
+def test_labels_of_coarse_scores_are_those_of_tensorflows_resize(resize, size):
     grid = tuple(-(-side // 16) for side in size)
     scores = np.random.default_rng(2).normal(size=(*grid, 5)).astype(np.float32)
     like = np.zeros((1, *size, 1), np.float32)
-    dense = keras.ops.convert_to_numpy(ResizeBilinear(align_corners)([scores[None], like]))[0]
-    ours = Upsampling(grid, size, align_corners, None).labels(scores, 0, 0, size[0])
+    dense = keras.ops.convert_to_numpy(ResizeBilinear(**conventions(resize))([scores[None], like]))[0]
+    ours = Upsampling(grid, size, resize, None).labels(scores, 0, 0, size[0])
     np.testing.assert_array_equal(ours, dense)
-    labels = Upsampling(grid, size, align_corners, lambda each: each.argmax(-1)).labels(scores, 0, 0, size[0])
+    labels = Upsampling(grid, size, resize, lambda each: each.argmax(-1)).labels(scores, 0, 0, size[0])
     np.testing.assert_array_equal(labels, dense.argmax(-1))
 
 
 def test_a_piece_of_an_axis_has_the_taps_of_the_whole():
-    whole, piece = taps(40, 625, True, 0, 625), taps(40, 625, True, 160, 200, 10, 14)
+    whole, piece = taps(40, 625, "align_corners", 0, 625), taps(40, 625, "align_corners", 160, 200, 10, 14)
     inside = slice(0, 190)
     np.testing.assert_array_equal(whole.before[160:350], piece.before[inside] + 10)
     np.testing.assert_array_equal(whole.behind[160:350], piece.behind[inside] + 10)
@@ -289,7 +289,7 @@ def test_a_large_image_is_put_to_a_keras_model_by_tiles_where_its_labels_are_the
     model = small_v3()
     pixels, predict = image(470, 450), predictor(model)
     whole = predict(pixels)
-    monkeypatch.setattr("keras_deeplab.inference.predictor.ONE_PIECE_PIXELS", 470 * 450 - 1)
+    monkeypatch.setattr("keras_deeplab._helpers.limits.ONE_PIECE_PIXELS", 470 * 450 - 1)
     monkeypatch.setattr("keras_deeplab.inference.tiles.tiling.TILE", 400)
     sizes, scores = [], Tiles.tiling
     monkeypatch.setattr(Tiles, "tiling", lambda *given: sizes.append(scores(*given)) or sizes[-1])

@@ -1,6 +1,8 @@
 """TFLite files become the Keras models that compute the same, whatever wrote them, and other graphs are refused."""
 
+import io
 import warnings
+import zipfile
 
 import flatbuffers
 import keras
@@ -14,11 +16,14 @@ import keras_deeplab
 from keras_deeplab import data, layers, quantize
 from keras_deeplab._helpers.private import schema
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
-from keras_deeplab.export import graph
+from keras_deeplab.export import flatbuffer, graph
 from keras_deeplab.export.calibration import Calibration
 from keras_deeplab.export.tflite import export_tflite
 from keras_deeplab.export.tflite.conversion import converted
+from keras_deeplab.metadata import tables
 from keras_deeplab.weights import tflite
+from keras_deeplab.weights.describe import describe
+from keras_deeplab.weights.readers import tflite as reader
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +91,8 @@ def edited(file, tmp_path):
             code = content.operatorCodes[operator.opcodeIndex]
             name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
             operators.setdefault(name, []).append(operator)
-        change(graph, operators)
+        given = (content, graph, operators)
+        change(*given[-change.__code__.co_argcount :])
         builder = flatbuffers.Builder(0)
         builder.Finish(content.Pack(builder), b"TFL3")
         path = tmp_path / "edited.tflite"
@@ -267,14 +273,47 @@ def no_shortcut(graph, operators):
     operator.inputs = [other.inputs[0] if index == other.outputs[0] else index for index in operator.inputs]
 
 
+def nearest(content, graph, operators):
+    """The decoder's resize repeats the nearest position."""
+    operator, code = operators["RESIZE_BILINEAR"][-2], schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESIZE_NEAREST_NEIGHBOR
+    code.version = 3
+    operator.opcodeIndex = len(content.operatorCodes)
+    content.operatorCodes.append(code)
+    operator.builtinOptionsType = schema.BuiltinOptions.ResizeNearestNeighborOptions
+    operator.builtinOptions = schema.ResizeNearestNeighborOptionsT()
+    operator.builtinOptions.halfPixelCenters = True
+
+
+def compiled_for_the_edge_tpu(content, graph, operators):
+    """One operator of the chip's own in place of all."""
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = b"edgetpu-custom-op"
+    content.operatorCodes.append(code)
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = (
+        len(content.operatorCodes) - 1,
+        graph.inputs,
+        graph.outputs,
+    )
+    operator.customOptions = np.arange(64, dtype=np.uint8)
+    graph.operators = [operator]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_options("RESIZE_BILINEAR", -1, alignCorners=False), r"RESIZE_BILINEAR\(align_corners=\w+, half_pixel"),
+        (set_options("RESIZE_BILINEAR", -1, alignCorners=False), "it has resizes by align_corners and asymmetric, whi"),
         (
             set_options("RESIZE_BILINEAR", -1, alignCorners=False, halfPixelCenters=True),
-            "resizes of both conventions",
+            "it has resizes by align_corners and half_pixel_centers, which no DeepLab here mixes",
         ),
+        (
+            set_options("RESIZE_BILINEAR", -2, halfPixelCenters=True),
+            r"enlarges a map by RESIZE_BILINEAR\(align_corners=True, half_pixel_centers=True\), which no DeepLab here",
+        ),
+        (nearest, r"enlarges a map by RESIZE_NEAREST_NEIGHBOR\(align_corners=\w+, half_pixel_centers=True\), which"),
         (set_options("DEPTHWISE_CONV_2D", 5, dilationHFactor=2, dilationWFactor=2), "its blocks have the strides"),
         (set_options("DEPTHWISE_CONV_2D", 5, dilationHFactor=2), "DEPTHWISE_CONV_2D"),
         (set_options("DEPTHWISE_CONV_2D", 1, padding=1), r"DEPTHWISE_CONV_2D\(padding=VALID"),
@@ -293,6 +332,79 @@ def test_graphs_that_differ_from_the_network_are_refused_with_what_was_found(cha
         keras_deeplab.load(path)
     assert str(path) in str(caught.value)
     assert "CONV_2D" in str(caught.value)
+
+
+@pytest.mark.parametrize(("flavour", "plus"), [("tf_asymmetric", True), ("tf_bounded_asymmetric", False)])
+def test_resizes_of_neither_convention_are_a_third(flavour, plus, tmp_path):
+    """TensorFlow 1's own default, and the only one of Android's NNAPI before 1.3; the others are in NETWORKS."""
+    path, size = tmp_path / "m.tflite", (64, 80)  # an even size, where the conventions are farthest apart
+    original, picture = build(plus, flavour=flavour), photograph(*size)
+    export_tflite(original, path, input_size=size, output="logits")
+    resizes = [operator.options for operator in reader.read_graph(path).operators if operator.name == "RESIZE_BILINEAR"]
+    assert resizes
+    assert not any(options["align_corners"] or options["half_pixel_centers"] for options in resizes)
+    got, expected = keras_deeplab.load(path), run(path, picture)
+    assert (got.spec.resize, got.spec.flavour) == ("asymmetric", flavour)
+    assert_close(logits_of(got, picture), expected)
+    assert_close(logits_of(original, picture), expected)
+    other = build(plus, flavour=flavour.removesuffix("_asymmetric"))
+    other.set_weights(original.get_weights())
+    assert np.abs(logits_of(other, picture) - expected).max() > 0.01 * np.abs(expected).max()
+
+
+def test_an_integer_file_of_the_third_convention_loads_with_its_labels(tmp_path):
+    """As MLPerf Mobile's files of ADE20K are: 8 bits, 512x512 there, argmax inside, resizes with neither flag."""
+    original = build(flavour="tf_bounded_asymmetric")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network, spec = graph.network(original)
+        plain = quantize.fold(graph.inference_model(network, (64, 64)))
+        pictures = [photograph(64, 64, seed) for seed in range(3)]
+        options = {"precision": "int8", "output": "labels", "input_type": "uint8"}
+        images = Calibration(pictures).images((64, 64))
+        (tmp_path / "m.tflite").write_bytes(converted(plain, spec, (64, 64), images=images, **options))
+    got = keras_deeplab.load(tmp_path / "m.tflite")
+    assert (got.spec.resize, got.spec.flavour) == ("asymmetric", "tf_bounded_asymmetric")
+    # The rounding of random features costs labels; another convention costs more.
+    other = build(flavour="tf_bounded")
+    other.set_weights(got.get_weights())
+    labels = [run(tmp_path / "m.tflite", picture) for picture in pictures]
+    found = [[logits_of(each, picture).argmax(-1) for picture in pictures] for each in (got, other)]
+    equal, unequal = (np.mean(np.array(each) == np.array(labels)) for each in found)
+    assert equal > 0.7
+    assert equal > unequal + 0.02
+
+
+def test_a_file_compiled_for_the_edge_tpu_is_refused_with_what_to_take(edited, int8_file):
+    path = edited(compiled_for_the_edge_tpu, int8_file)
+    with pytest.raises(ValueError, match=r"compiled for the Edge TPU.*take the file that it was compiled from"):
+        keras_deeplab.load(path)
+    with pytest.raises(ValueError, match=r"edited.tflite is compiled for the Edge TPU and runs there alone"):
+        keras_deeplab.predictor(path)
+    assert "compiled for the Edge TPU" in " ".join(describe(path).split())
+
+
+def test_class_names_in_the_metadata_are_the_models(edited, file, tmp_path):
+    """Of our own record, and of any program's file of labels, whatever its name."""
+    names = ("background", "sky", "road", "car", "tree")
+    own = tmp_path / "own.tflite"
+    own.write_bytes(file.read_bytes())
+    assert keras_deeplab.load(own).spec.classes.names is None
+    content = flatbuffer.unpacked(file.read_bytes())
+    content.metadata, bare = None, None
+    labels = [(0, "string", "labelmap.txt"), (2, "int8", 2)]
+    subgraph = [(3, "tables", [[(0, "string", "scores"), (6, "tables", [labels])]])]
+    flatbuffer.add_metadata(content, "TFLITE_METADATA", tables.packed([(3, "tables", [subgraph])], b"M001"))
+    for text, expected in (("\n".join(names) + "\n", names), ("\r\n".join(names), names), ("one\ntwo\n", None)):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as files:
+            files.writestr("labelmap.txt", text)
+            files.writestr("labels.txt", "other\n" * 5)
+        bare = tmp_path / "other.tflite"
+        bare.write_bytes(flatbuffer.packed(content) + archive.getvalue())
+        assert keras_deeplab.load(bare).spec.classes.names == expected
+        if expected:
+            assert keras_deeplab.predictor(bare).spec.classes.names == expected
 
 
 def test_other_networks_are_refused(tmp_path):

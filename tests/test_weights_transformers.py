@@ -51,7 +51,7 @@ def test_settings_that_are_not_built_are_refused_by_name(config, message):
         ({}, "tf"),
         ({"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}, "torch"),
         ({"do_normalize": False, "do_rescale": False}, None),
-        ({"image_mean": 0.25, "image_std": 0.5, "rescale_factor": 0.5}, "x*[1, 1, 1]+[-0.5, -0.5, -0.5]"),
+        ({"image_mean": 0.25, "image_std": 0.5}, ((0.25,) * 3, (0.5,) * 3)),
     ],
 )
 def test_the_processors_normalisation_is_the_models(processor, mode):

@@ -1,17 +1,18 @@
 """Pixels in 0..255 to what a network was trained on: the first layers of every model here."""
 
-import json
-import re
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
-import numpy as np
+
+MODES = ("tf", "torch", "caffe", "caffe_deeplab", "bgr")
+FLIPPED = ("caffe", "caffe_deeplab", "bgr")  # blue first
+Mode = str | tuple[tuple[float, ...], tuple[float, ...]]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet in 0..255, BGR
 DEEPLAB_CAFFE_MEAN = (104.008, 116.669, 122.675)  # the same, as DeepLab v1's and v2's Caffe networks subtract it
-# scale and offset of `"torch"`
-_TORCH = [1 / (255 * std) for std in STD], [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
 
 # What the documentation of keras.applications asks for, by the start of the model's name (the longest that fits).
 # None: the network has its own first layers for it.
@@ -40,79 +41,111 @@ def applications_mode(name: str) -> str | None:
     return _APPLICATIONS[max(fits, key=len)] if fits else None
 
 
-# A normalisation that has no name: "x*[a, b, c]+[d, e, f]", with " of BGR" for channels in that order.
-_LINEAR = re.compile(r"x\*(?P<scale>\[[^\]]*\])\+(?P<offset>\[[^\]]*\])(?P<bgr> of BGR)?")
+def normalise(mode: Mode | None, channels: int = 3) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    """A function from a Keras tensor of pixels in 0..255 to a normalised one.
 
-
-def normalise(mode: str | None) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
-    """A function from a Keras tensor of RGB pixels in 0..255 to a normalised one.
+    The means and deviations of the modes are those of red, green and blue. Of more channels these three are the first,
+    and the others take the mean of the three; so does every channel where there are one or two.
 
     Args:
         mode: `"tf"` (to [-1, 1]), `"torch"` (ImageNet mean and deviation), `"caffe"` (BGR minus the mean),
-            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2), what `mode_of` gives, or None.
+            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2), `"bgr"` (BGR in 0..1), None, or one's own
+            (means, deviations), a number in 0..1 for each channel.
+        channels: of the pixels.
 
     Raises:
-        ValueError: any other mode.
+        ValueError: any other mode, or other numbers of means and deviations than channels.
     """
+    mode = checked(mode)
     if mode is None:
         return lambda x: x
-    scale, offset, bgr = linear(mode)
-    layer = keras.layers.Rescaling(_one(scale), _one(offset), name="preprocessing")
-    return (lambda x: layer(keras.ops.flip(x, axis=-1))) if bgr else layer
+    if mode == "tf":
+        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")
+    if mode in FLIPPED:
+        mean = CAFFE_MEAN if mode == "caffe" else DEEPLAB_CAFFE_MEAN
+        subtract = keras.layers.Rescaling(1.0, [-each for each in of_each(mean, channels)], name="preprocessing")
+        if mode == "bgr":
+            subtract = keras.layers.Rescaling(1 / 255, name="preprocessing")
+        if channels < 3:
+            return subtract
+        order = [2, 1, 0, *range(3, channels)]
+        return lambda x: subtract(keras.ops.flip(x, -1) if channels == 3 else keras.ops.take(x, order, -1))
+    means, deviations = (of_each(MEAN, channels), of_each(STD, channels)) if isinstance(mode, str) else mode
+    if len(means) != channels:
+        raise ValueError(
+            f"include_preprocessing has {len(means)} means and deviations, and the images {channels} channels."
+        )
+    scale = [1 / (255 * deviation) for deviation in deviations]
+    offset = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
+    return keras.layers.Rescaling(scale, offset, name="preprocessing")
 
 
-def _one(numbers: list[float]) -> list[float] | float:
-    """A number for every channel alike, where they are."""
-    return numbers[0] if len(set(numbers)) == 1 else numbers
+def mode_of(scale: Sequence[float], offset: Sequence[float]) -> Mode | None:
+    """The normalisation that multiplies pixels in 0..255 by `scale` and adds `offset`, a number for each channel.
 
-
-def fits_any_channels(mode: str | None) -> bool:
-    """Whether a mode does the same to every channel, however many there are."""
-    scale, offset, bgr = linear(mode)
-    return not bgr and len(set(scale)) == len(set(offset)) == 1
-
-
-def mode_of(scale: Sequence[float], offset: Sequence[float], bgr: bool = False) -> str | None:
-    """The mode that multiplies pixels in 0..255 by `scale` and adds `offset`, a number for each channel.
-
-    Args:
-        bgr: whether the channels stand in the order blue, green, red.
-
-    Returns:
-        A name where there is one, or text that says it all.
-
-    >>> mode_of([1 / 127.5] * 3, [-1.0] * 3), mode_of([1 / 255] * 3, [0.0] * 3, bgr=True)
-    ('tf', 'x*[0.00392156863, 0.00392156863, 0.00392156863]+[0, 0, 0] of BGR')
+    >>> mode_of([1 / 127.5] * 3, [-1.0] * 3), mode_of([1 / 255] * 3, [0.0] * 3)
+    ('tf', ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
     """
-    named = {"tf": ([1 / 127.5] * 3, [-1.0] * 3), "torch": _TORCH, None: ([1.0] * 3, [0.0] * 3)}
-    for name, numbers in named.items():
-        if not bgr and np.allclose((scale, offset), numbers, rtol=1e-6, atol=1e-7):
+    if set(scale) == {1.0} and not any(offset):
+        return None
+    deviations = [1 / (255 * each) for each in scale]
+    means = [-each * deviation or 0.0 for each, deviation in zip(offset, deviations, strict=True)]
+    named = {"tf": ((0.5,) * 3, (0.5,) * 3), "torch": (MEAN, STD)}
+    for name, (mean, std) in named.items():
+        if all(map(math.isclose, [*means, *deviations], [*mean, *std])):
             return name
-    parts = ["[" + ", ".join(f"{number:.9g}" for number in numbers) + "]" for numbers in (scale, offset)]
-    return f"x*{parts[0]}+{parts[1]}" + " of BGR" * bgr
+    # As they are written: 1 / 255 / (1 / 255) is not always 1.
+    return tuple(round(each, 12) for each in means), tuple(round(each, 12) for each in deviations)
 
 
-def linear(mode: str | None) -> tuple[list[float], list[float], bool]:
-    """A mode to (scale, offset, whether channels stand in the order BGR): what `mode_of` takes.
+def linear(mode: Mode | None) -> tuple[list[float], list[float]]:
+    """A normalisation of three channels that flips none to (scale, offset), as `mode_of` takes them."""
+    if mode is None:
+        return [1.0] * 3, [0.0] * 3
+    named = {"tf": ((0.5,) * 3, (0.5,) * 3), "torch": (MEAN, STD)}
+    means, deviations = named[mode] if isinstance(mode, str) else mode
+    scale = [1 / (255 * deviation) for deviation in deviations]
+    return scale, [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
+
+
+def of_each(values: Sequence[float], channels: int) -> list[float]:
+    """What RGB has, for any number of channels; see `normalise`.
+
+    >>> of_each((1.0, 2.0, 6.0), 4)
+    [1.0, 2.0, 6.0, 3.0]
+    """
+    known = list(values) if channels >= 3 else []
+    return known + [sum(values) / 3] * (channels - len(known))
+
+
+def checked(mode: Any) -> Mode | None:
+    """A normalisation as records have it: a name, None, or ((means), (deviations)).
 
     Raises:
-        ValueError: there is no such mode.
+        ValueError: it is none.
     """
-    if mode is None:
-        return [1.0] * 3, [0.0] * 3, False
-    if mode == "tf":
-        return [1 / 127.5] * 3, [-1.0] * 3, False
-    if mode == "torch":
-        return *map(list, _TORCH), False
-    if mode in ("caffe", "caffe_deeplab"):
-        mean = CAFFE_MEAN if mode == "caffe" else DEEPLAB_CAFFE_MEAN
-        return [1.0] * 3, [-channel for channel in mean], True
-    found = _LINEAR.fullmatch(mode) if isinstance(mode, str) else None
+    if mode is None or mode in MODES:
+        return mode
     try:
-        scale, offset = (json.loads(found[part]) for part in ("scale", "offset"))
-        return [float(number) for number in scale], [float(number) for number in offset], found["bgr"] is not None
+        means, deviations = (tuple(float(number) for number in part) for part in mode)
+        right = len(means) == len(deviations) > 0 and all(map(math.isfinite, means)) and min(deviations) > 0
     except (TypeError, ValueError):
+        right = False
+    if not right or isinstance(mode, str):
         raise ValueError(
-            "include_preprocessing is True, False, 'tf', 'torch', 'caffe', 'caffe_deeplab' or, for any other scale "
-            f"and offset, text such as 'x*[0.004, 0.004, 0.004]+[0, 0, 0] of BGR'; received {mode!r}."
-        ) from None
+            f"include_preprocessing is True, False, {', '.join(map(repr, MODES[:-1]))} or {MODES[-1]!r}, or (means, "
+            f"deviations) with a number in 0..1 for each channel; received {mode!r}."
+        )
+    return means, deviations
+
+
+def told(mode: Mode | None) -> str:
+    """A normalisation in words.
+
+    >>> told("tf"), told(((0.5, 0.25), (0.5, 0.5)))
+    ('tf', 'means 0.5, 0.25 and deviations 0.5, 0.5, of pixels in 0..1')
+    """
+    if mode is None or isinstance(mode, str):
+        return mode or "none: it takes normalised images"
+    means, deviations = (", ".join(f"{number:g}" for number in part) for part in mode)
+    return f"means {means} and deviations {deviations}, of pixels in 0..1"

@@ -135,10 +135,10 @@ def basic_unit(
     x: keras.KerasTensor, filters: int, *, name: str, strides: int = 1, dilation_rate: int = 1
 ) -> keras.KerasTensor:
     """Two 3x3 convolutions beside a shortcut, (B, H, W, any) to (B, H / strides, W / strides, filters)."""
-    shortcut = _shortcut(x, filters, strides, name)
+    beside = shortcut(x, filters, strides, name)
     x = conv3x3(x, filters, strides=strides, dilation_rate=dilation_rate, name=f"{name}_conv1")
     x = conv3x3(x, filters, dilation_rate=dilation_rate, activation=None, name=f"{name}_conv2")
-    return _join(x, shortcut, name)
+    return join(x, beside, name)
 
 
 def bottleneck_unit(
@@ -156,11 +156,11 @@ def bottleneck_unit(
     """
     outer = EXPANSION * filters
     first, second = (strides, 1) if stride_first else (1, strides)
-    shortcut = _shortcut(x, outer, strides, name)
+    beside = shortcut(x, outer, strides, name)
     x = blocks.conv_bn(x, filters, strides=first, name=f"{name}_conv1")
     x = conv3x3(x, filters, strides=second, dilation_rate=dilation_rate, name=f"{name}_conv2")
     x = blocks.conv_bn(x, outer, activation=None, name=f"{name}_conv3")
-    return _join(x, shortcut, name)
+    return join(x, beside, name)
 
 
 def check_cascade_blocks(cascade_blocks: int) -> None:
@@ -185,12 +185,14 @@ def _resnet(layers, unit, input_shape, cascade_blocks, name, caffe=False):
     return keras.Model(inputs, x, name=name)
 
 
-def _shortcut(x, filters, strides, name):
+def shortcut(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
+    """What a unit adds to: its input, projected by a 1x1 convolution where the unit has another shape."""
     if strides == 1 and x.shape[-1] == filters:
         return x
     return blocks.conv_bn(x, filters, strides=strides, activation=None, name=f"{name}_downsample")
 
 
-def _join(x, shortcut, name):
-    x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
+def join(x: keras.KerasTensor, beside: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """The end of a unit: the sum of both ways, and ReLU."""
+    x = keras.layers.Add(name=f"{name}_add")([x, beside])
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)

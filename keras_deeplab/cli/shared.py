@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_deeplab.data.settings import MAX_PIXELS, DataOptions, ImageOptions, read_colors
+from keras_deeplab._helpers import limits
+from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
 from keras_deeplab.inference.settings import InferenceOptions
 from keras_deeplab.options import (
@@ -36,8 +37,12 @@ DATA = (
 STRIDE = "of checkpoints: 8, 16 (their default) or 32"
 
 
-def load_data(name: str, split: str, reading: DataOptions) -> "Source":
-    """A data set's split, read as the options say; those that its reader doesn't take are refused."""
+def load_data(name: str, split: str, reading: DataOptions, spec: ModelSpec | None = None) -> "Source":
+    """A data set's split, read as the options say; those that its reader doesn't take are refused.
+
+    Args:
+        spec: the record of the model that it is for, which says how images are read where no option does.
+    """
     from keras_deeplab import data
 
     given, kind = reading.given(), data.kind_of(name)
@@ -50,7 +55,7 @@ def load_data(name: str, split: str, reading: DataOptions) -> "Source":
             name=repr(name),
             kind=str(kind),
         )
-    source = data.load(name, split=split, **given)
+    source = data.load(name, split=split, **{**data.options_of_model(name, spec), **given})
     for note in source.notes:
         print(f"{source.name}: {in_flags(note, DataOptions)}")
     return source
@@ -138,13 +143,22 @@ class AnyModel(Options):
 
     model: str = option(help=f"{MODEL}, .tflite or .onnx file, or SavedModel folder", flag=None, metavar="MODEL")
     identity: Identity = nested(Identity)
+    runtime: str | None = option(
+        None,
+        "what runs a .tflite or .onnx file: litert, onnxruntime or openvino; by default the first that is installed. "
+        "fastest has them run it some times first",
+        metavar="PROGRAM",
+    )
     settings: InferenceOptions = nested(InferenceOptions)
 
     def predictor(self) -> "Predictor":
         """A predictor whose record has the classes that are given, or its own."""
         from keras_deeplab.inference.predictor import predictor
+        from keras_deeplab.inference.runtimes import RUNTIMES
 
-        predict = predictor(self.model, **self.settings.values())
+        predict = predictor(self.model, runtime=self.runtime, **self.settings.values())
+        if Path(self.model).suffix.lower() in RUNTIMES:
+            print(f"{self.model} is run by {predict.program}")
         if self.identity.given():
             own = Classes() if predict.spec is None else predict.spec.classes
             classes = self.identity.resolved(own, predict.num_labels)
@@ -191,7 +205,7 @@ class Images(Options):
     merge: Any = option(None, "classes to take together under a new name", kind=SUMS)
     alpha: float = option(0.5, "weight of the colours in the overlay", minimum=0, maximum=1)
     max_pixels: int = option(
-        MAX_PIXELS,
+        limits.MAX_PIXELS,
         "of an image that is put to the model whole; with --write labels larger ones are cut into tiles, else refused",
         minimum=1,
     )
@@ -208,8 +222,12 @@ class Images(Options):
 
         return check_outputs(self.write)
 
-    def segment(self, predict: Any, classes: Classes | None = None) -> int:
-        """Writes files of answers with the classes given, or the predictor's own; returns the exit status."""
+    def segment(self, predict: Any, classes: Classes | None = None, spec: ModelSpec | None = None) -> int:
+        """Writes files of answers with the classes given, or the predictor's own; returns the exit status.
+
+        Args:
+            spec: the model's record, where `predict` doesn't have it.
+        """
         from keras_deeplab.inference.files import segment_files
 
         written, failures = segment_files(
@@ -220,6 +238,7 @@ class Images(Options):
             only=self.only or (),
             merge=self.merge,
             classes=classes,
+            spec=spec,
             alpha=self.alpha,
             max_pixels=self.max_pixels,
             reading=self.reading,
@@ -249,8 +268,9 @@ class Comparison(Options):
         if self.settings.max_miou_drop is not None and self.evaluate is None:
             raise OptionError("{max_miou_drop} needs labelled images to compare on: give {evaluate} DATA")
 
-    def source(self) -> "Source | None":
-        return None if self.evaluate is None else load_data(self.evaluate, self.split, self.reading)
+    def source(self, spec: ModelSpec) -> "Source | None":
+        """What a model with this record is compared on."""
+        return None if self.evaluate is None else load_data(self.evaluate, self.split, self.reading, spec)
 
 
 def told_refusals(files: list[Any], rows: list[Any]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from keras_deeplab._helpers.files import write_whole
 from keras_deeplab.demo import runtime as litert
 from keras_deeplab.metadata import tflite as _tflite_metadata
-from keras_deeplab.specs import default_colors
+from keras_deeplab.specs import ALIGN_CORNERS, default_colors
 from keras_deeplab.weights.readers.tflite import read_graph
 
 STATIC = Path(__file__).parent / "static"
@@ -33,7 +33,7 @@ class BrowserModel:
         palette: uint8 (N, 3) colours in the file's metadata, or None.
         threshold: the score above which a class is there, where each is decided by itself; None where the largest
             score is the label.
-        align_corners: how scores that are coarser than the images are enlarged.
+        resize: how scores that are coarser than the images are enlarged, of `keras_deeplab.specs.RESIZES`.
         ignored: the label where no class is there, or None where one always is.
     """
 
@@ -44,7 +44,7 @@ class BrowserModel:
     classes: list | None = None
     palette: np.ndarray | None = None
     threshold: float | None = None
-    align_corners: bool = True
+    resize: str = ALIGN_CORNERS
     ignored: int | None = None
 
 
@@ -143,7 +143,7 @@ def check_model(path):
             names,
             palette,
             threshold={"logits": 0.0, "probabilities": 0.5}[record.output] if alone else None,
-            align_corners=model is None or model.align_corners,
+            resize=ALIGN_CORNERS if model is None else model.resize,
             ignored=ignored,
         )
     raise ValueError(
@@ -184,7 +184,7 @@ def _settings(model, facts, classes, palette, input_range):
         "palette": palette.tolist(),
         "output": facts.output,
         "threshold": facts.threshold,
-        "alignCorners": facts.align_corners,
+        "resize": facts.resize,
         "ignored": facts.ignored,
     }
 

@@ -11,15 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab._helpers.private import convert_variables_to_constants_v2
+from keras_deeplab._helpers import limits
 from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
+from keras_deeplab.layers import ResizeBilinear, conventions
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
 
-# 4096x4096: the photographs of most phones. The logits of 21 classes then take 1.4 GB.
-MAX_PIXELS = 1 << 24
+# What to do where a call has too many pixels.
+_FEWER = "send fewer at a time, such of similar sizes, or send them to `encoded`"
 
 # There is nothing to train in a frozen graph; with gradients, saving fails on those that capture a tensor.
 _SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -42,7 +43,7 @@ def export_saved_model(
     palette: np.ndarray | None = None,
     overwrite: bool = False,
     portable: bool = False,
-    max_pixels: int | None = MAX_PIXELS,
+    max_pixels: int | None = limits.SERVED_PIXELS,
     warmup_size: Any = 513,
     batch_requests: int | None = None,
 ) -> Path:
@@ -59,7 +60,8 @@ def export_saved_model(
 
     Any batch size, and any H and W if the model takes any; else only its own. The files of a call may differ in size,
     colour mode (grey becomes RGB, alpha is dropped) and format. `encoded` and `encoded_labels` are there for models of
-    1 (grey), 3 (RGB) and 4 channels (RGBA, whose files are PNG or BMP): image files have no others.
+    1 (grey), 3 (RGB) and 4 channels (PNG or BMP files that have four): image files have no others. PNG files of 16
+    bits are scaled by the `image_range` of the model's record, and refused where it has none.
 
     Each label PNG has the size of its image and one channel whose values are the labels. `encoded_labels` has the H
     and W of the call's tallest and widest image, with 255 below and to the right of smaller ones; `sizes` tells each
@@ -83,8 +85,9 @@ def export_saved_model(
         overwrite: whether a SavedModel that is already at `path` may be replaced.
         portable: dilated depthwise convolutions are one operator each, which TensorFlow has for CPUs with oneDNN (its
             default on x86). True takes several slower ones that every CPU and GPU has.
-        max_pixels: pixels of the largest file that a server shall decode, and of the largest call with tensors, whose
-            images are computed all at once: H x W, or B x H x W. A pixel takes 4 bytes for each class. None: no limit.
+        max_pixels: pixels of the largest file that a server shall decode (H x W), and of the largest call with tensors,
+            whose images are computed all at once, or to `encoded_labels`, whose labels are one array (B x H x W). None:
+            no limit.
         warmup_size: int or (height, width) of the images in `assets.extra/tf_serving_warmup_requests`, which has
             TensorFlow Serving run each signature once before it lets clients in; a model of a fixed size takes its own.
             None: no such file.
@@ -122,9 +125,7 @@ def export_saved_model(
             write_warmup_requests(fresh, path.absolute().parent.name, requests)
         if batch_requests is not None:
             (fresh / "batching_params.pbtxt").write_text(_BATCHING.format(size=batch_requests), "utf-8")
-        if path.exists():
-            path.rename(workplace / "old")
-        fresh.rename(path)
+        _put(fresh, path, workplace / "old", overwrite)
     finally:
         if (workplace / "old").exists() and not path.exists():
             (workplace / "old").rename(path)
@@ -175,6 +176,27 @@ def _check_target(path, overwrite):
         )
 
 
+def _put(fresh, path, aside, overwrite):
+    """Gives a folder that is whole its name; what has that goes aside, if it may be replaced.
+
+    Asked here once more: while a model was written, another process may have put its own there.
+    """
+    while True:
+        try:
+            fresh.rename(path)  # onto nothing, or an empty folder
+        except OSError:
+            if not os.path.lexists(path):
+                raise
+        else:
+            return
+        _check_target(path, overwrite)
+        if any(path.iterdir()):
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        else:
+            path.rmdir()  # Windows renames onto nothing that is there
+
+
 def _warmup_size(model, size, max_pixels):
     """(height, width) of the warm-up images, or None for none; ValueError where a number can't be."""
     if max_pixels is not None and max_pixels < 1:
@@ -212,11 +234,22 @@ def _signatures(model, record, portable, max_pixels):
     pixels = tf.TensorSpec((None, height, width, spec.channels), tf.uint8, "images")
     files = tf.TensorSpec((None,), tf.string, "image_bytes")
     queries = tf.TensorSpec((None,), tf.string, "query")
-    logits_of = _frozen(graph.logits_function(model, native=False if portable else None), pixels)
+    # Labels are made of the logits before they are resized, so that those of every pixel are never there.
+    coarse, convention = graph.before_resize(model)
+    coarse_of = graph.frozen(graph.logits_function(coarse, native=False if portable else None), pixels)
+
+    def labels_of(images):
+        return graph.labels_of(coarse_of(images), spec, tf.shape(images)[1:3], convention)
+
+    def logits_of(images):
+        found = coarse_of(images)
+        if convention is None:
+            return found
+        return ResizeBilinear(**conventions(convention), dtype="float32")([found, images])
 
     @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):
-        return {"labels": graph.labels_of(logits_of(checked_images(images, max_pixels)), spec)}
+        return {"labels": labels_of(checked_images(images, max_pixels))}
 
     @tf.function(input_signature=[pixels], autograph=False)
     def logits(images):
@@ -234,28 +267,35 @@ def _signatures(model, record, portable, max_pixels):
     if spec.channels not in CHANNELS:
         return {**found, "record": record_of}
 
+    def sizes_of(image_bytes):
+        settings = {"channels": spec.channels, "image_range": spec.image_range}
+        return checked_sizes(image_bytes, max_pixels, height, width, **settings)
+
     def segment_each(image_bytes, result, kind):
         # One after the other: large images need much memory, and the operators use all cores anyway.
         def segment(data):
-            return result(_labels(decode(data, spec.channels), spec, logits_of, height, width))
+            return result(_labels(decode(data, spec.channels, spec.image_range), labels_of, height, width))
 
         return tf.map_fn(segment, image_bytes, fn_output_signature=kind, parallel_iterations=1)
 
     # The suffix _bytes of an output's name is how TensorFlow Serving's REST interface knows to send it as base64.
     @tf.function(input_signature=[files], autograph=False)
     def encoded(image_bytes):
-        with tf.control_dependencies([checked_sizes(image_bytes, max_pixels, height, width)]):
+        with tf.control_dependencies([sizes_of(image_bytes)]):
             image_bytes = tf.identity(image_bytes)
         return {"labels_png_bytes": segment_each(image_bytes, _png, tf.string)}
 
     @tf.function(input_signature=[files], autograph=False)
     def encoded_labels(image_bytes):
-        sizes = checked_sizes(image_bytes, max_pixels, height, width)
+        sizes = sizes_of(image_bytes)
         largest = tf.reduce_max(sizes, 0)
         fine = [tf.debugging.Assert(tf.size(image_bytes) > 0, ["image_bytes holds no file"])]
         if max_pixels is not None:
-            text = "the images differ too much in size to be padded to one: send them in several calls, or to `encoded`"
-            area = tf.reduce_prod(tf.cast(largest, tf.int64))
+            count = tf.size(image_bytes, tf.int64)
+            area = count * tf.reduce_prod(tf.cast(largest, tf.int64))
+            shown = tf.strings.reduce_join(tf.as_string(largest), separator="x")
+            much = ["the labels of ", tf.as_string(count), " files, padded to ", shown, ", have ", tf.as_string(area)]
+            text = tf.strings.join([*much, f" pixels; this model takes calls of up to {max_pixels}: {_FEWER}"])
             fine.append(tf.debugging.Assert(area <= max_pixels, [text]))
         with tf.control_dependencies(fine):
             image_bytes = tf.identity(image_bytes)
@@ -270,18 +310,7 @@ def _signatures(model, record, portable, max_pixels):
     return {**found, "encoded": encoded, "encoded_labels": encoded_labels, "record": record_of}
 
 
-def _frozen(function, spec):
-    """A function of one tensor to the same with its variables as constants, which all signatures share.
-
-    TensorFlow computes batch norm's scale and offset and folds them into the kernels when it loads constants, which it
-    can't with variables: about a fifth faster.
-    """
-    traced = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
-    constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)
-    return lambda images: constant(images)[0]
-
-
-def _labels(image, spec, logits_of, height, width):
+def _labels(image, labels_of, height, width):
     """An image (H, W, channels) to its labels (H, W); (height, width) is the model's size, None where free."""
     size = tf.shape(image)[:2]
     batch = image[None]
@@ -291,8 +320,8 @@ def _labels(image, spec, logits_of, height, width):
         padding = [[0, missing[0]], [0, missing[1]], [0, 0]]
         # Evaluation pads with 127.5, which the graph's uint8 images can't hold.
         batch = tf.pad(image, padding, constant_values=tf.constant(128, tf.uint8))[None]
-        batch = tf.ensure_shape(batch, (1, height, width, spec.channels))
-    return graph.labels_of(logits_of(batch), spec)[0, : size[0], : size[1]]
+        batch = tf.ensure_shape(batch, (1, height, width, image.shape[2]))
+    return labels_of(batch)[0, : size[0], : size[1]]
 
 
 def _png(labels):

@@ -1,7 +1,9 @@
 """Going back: a model's weights under the names, and with the axes, of the code that other people run."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -121,6 +123,7 @@ def _written(model, source):
     if nameless:
         raise ValueError(f"{model.name!r} is no network of {title}, which has no {', '.join(nameless[:6])}.")
     other_names = getattr(SOURCES[source], "other_names", lambda name: ())
+    unused: Callable[[Any], dict[str, Any]] = getattr(SOURCES[source], "unused", lambda state: {})
 
     def arrays(plan):
         state = {
@@ -130,6 +133,7 @@ def _written(model, source):
         if dialect.counter is not None:
             means = [name for path, name in names.items() if path.endswith("_BN/moving_mean")]
             state.update({name.rpartition(".")[0] + dialect.counter: np.zeros((), "int64") for name in means})
+        state |= unused(state)
         return state | {other: array for name, array in state.items() for other in other_names(name)}
 
     unordered = Plan(source, None, rows, dialect)
@@ -137,6 +141,9 @@ def _written(model, source):
     if hasattr(SOURCES[source], "export_configs"):
         configs = SOURCES[source].export_configs(spec_of(model), variables)
     plan = recognise(arrays(unordered), repr(model.name), source, configs)
+    if plan.undecided:
+        own = {"backbone": spec_of(model).backbone}
+        plan = plan.decided(own, repr(model.name)) if own["backbone"] in plan.undecided.get("backbone", ()) else plan
     _compare(model, layers, plan, title)
     fillers = getattr(SOURCES[source], "fillers", lambda configs: {})
     return {name: np.asarray(array) for name, array in (arrays(plan) | fillers(configs)).items()}, configs
@@ -176,7 +183,7 @@ def _network(layers):
     return {
         (
             layer.name,
-            getattr(layer, "align_corners", None),
+            getattr(layer, "resize", None),
             getattr(layer, "epsilon", None),
             tuple(tuple(variable.shape) for variable in layer.weights),
         )

@@ -11,7 +11,7 @@ import keras
 
 from keras_deeplab.blocks import conv_bn, separable_conv_bn
 from keras_deeplab.heads.flavours import Flavour
-from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.layers import ResizeBilinear, conventions
 
 
 def atrous_rates(output_stride: int) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ def aspp(
     if image_pooling:
         pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
         pooled = conv_bn(pooled, filters, name="image_pooling", **settings)
-        branches.append(ResizeBilinear(flavour.align_corners, name="image_pooling_resize")([pooled, x]))
+        branches.append(ResizeBilinear(**conventions(flavour.resize), name="image_pooling_resize")([pooled, x]))
     branches.append(conv_bn(x, filters, name="aspp0", **settings))
     for index, rate in enumerate(rates, start=1):
         branches.append(head_conv(x, filters, flavour, dilation_rate=rate, separable=separable, name=f"aspp{index}"))

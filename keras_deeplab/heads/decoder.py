@@ -5,7 +5,7 @@ import keras
 from keras_deeplab.blocks import conv_bn
 from keras_deeplab.heads.aspp import head_conv
 from keras_deeplab.heads.flavours import Flavour
-from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.layers import ResizeBilinear, conventions
 
 
 def decoder(
@@ -32,7 +32,7 @@ def decoder(
     )
     if flavour.aspp_conv:
         x = head_conv(x, filters, flavour, separable=separable, name="aspp_conv")
-    x = ResizeBilinear(flavour.align_corners, name="decoder_resize")([x, low_level])
+    x = ResizeBilinear(**conventions(flavour.resize), name="decoder_resize")([x, low_level])
     x = keras.layers.Concatenate(name="decoder_concat")([x, low_level])
     for index in range(flavour.decoder_convs):
         x = head_conv(

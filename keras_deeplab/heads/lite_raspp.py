@@ -1,7 +1,8 @@
 """Lite R-ASPP, the head of the DeepLabs on MobileNetV3 (arXiv 1905.02244, section 6.4 and figure 10).
 
 Layer names and batch norm's epsilon are those of research/deeplab, model.py, with the flags that g3doc/model_zoo.md
-lists for MobileNetV3.
+lists for MobileNetV3. torchvision's form (segmentation/lraspp.py) has a plain sigmoid without bias of the whole image's
+mean for a gate.
 """
 
 import keras
@@ -11,10 +12,13 @@ from keras_deeplab.layers import ResizeBilinear, WindowedAveragePooling2D
 from keras_deeplab.rewrite import taps
 
 # Network -> the layer at stride 8 that the head's decoder taps: the depthwise map before its squeeze and excitation
-# (networks_to_feature_maps in research/deeplab/core/feature_extractor.py).
+# (networks_to_feature_maps in research/deeplab/core/feature_extractor.py); in torchvision the first block of that
+# stride.
 LOW_LEVEL = {
     "mobilenet_v3_large_seg": "expanded_conv_5_depthwise_relu",
     "mobilenet_v3_small_seg": "expanded_conv_2_depthwise_relu",
+    "mobilenet_v3_large": "features_4_block_3_0_BN",
+    "mobilenet_v3_small": "features_2_block_2_0_BN",
 }
 POOLING_CROP_SIZE, POOLING_STRIDES = 769, (4, 5)
 QUANTIZED_SIXTH = 0.16667
@@ -57,6 +61,7 @@ def lite_raspp(
     pooling_window: int | tuple[int, int] | None = None,
     pooling_strides: tuple[int, int] = POOLING_STRIDES,
     quantized_sigmoid: bool = True,
+    gate_bias: bool = True,
     align_corners: bool = True,
 ) -> keras.KerasTensor:
     """Features (B, h, w, C) and a finer map (B, H, W, D) to float32 logits (B, H, W, num_classes).
@@ -71,7 +76,8 @@ def lite_raspp(
             `crop_window(output_stride)`; or (height, width). A map that is smaller is one window. None for one mean
             of the whole map.
         pooling_strides: steps from a window to the next, (down, across).
-        quantized_sigmoid: whether the gate is relu6(x + 3) * 0.16667, as in the published networks, or a sigmoid.
+        quantized_sigmoid: whether the gate is relu6(x + 3) * 0.16667, as in Google's networks, or a sigmoid.
+        gate_bias: whether the gate's convolution has a bias.
         align_corners: convention of the bilinear resizes.
     """
     if pooling_window is None:
@@ -79,7 +85,7 @@ def lite_raspp(
     else:
         gate = WindowedAveragePooling2D(pooling_window, pooling_strides, name="image_pooling_mean")(x)
     activation = "hard_sigmoid" if quantized_sigmoid else "sigmoid"
-    gate = keras.layers.Conv2D(filters, 1, activation=activation, name="image_pooling")(gate)
+    gate = keras.layers.Conv2D(filters, 1, activation=activation, use_bias=gate_bias, name="image_pooling")(gate)
     if quantized_sigmoid:
         gate = keras.layers.Rescaling(6 * QUANTIZED_SIXTH, name="image_pooling_sixth")(gate)
     gate = ResizeBilinear(align_corners, name="image_pooling_resize")([gate, x])

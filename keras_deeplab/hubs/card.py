@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras_deeplab.backbones.preprocessing import told
 from keras_deeplab.specs import ModelSpec
 
 UNKNOWN = "not stated"
@@ -83,7 +84,6 @@ def _front(spec, card, name):
 
 def _body(spec, card, name, parameters, handle):
     names = spec.classes.names
-    normalised = spec.preprocessing or "nothing: it takes normalised images"
     facts = [
         ("architecture", " on ".join(filter(None, (spec.builder, spec.backbone))) or UNKNOWN),
         ("flavour", spec.flavour or UNKNOWN),
@@ -93,7 +93,7 @@ def _body(spec, card, name, parameters, handle):
             "input",
             f"(B, H, W, {spec.channels}), pixels in 0..255 where it normalises them, of any size it was built for",
         ),
-        ("normalisation inside", normalised),
+        ("normalisation inside", told(spec.preprocessing)),
         ("output", f"(B, H, W, {spec.num_classes}), {spec.activation or 'logits'}"),
         ("resize convention", spec.resize),
         ("ignored label", spec.classes.ignore_label),

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ def overlapped(
     behind: int = 4,
     size: Callable[[Made], int] = lambda made: 0,
     most: int = 1 << 28,
-) -> Iterator[tuple[Item, Written | Exception]]:
+) -> Generator[tuple[Item, Written | Exception], None, None]:
     """Each item with what `write` returns for it, or the exception that one of the three raised, in their order.
 
     `read` and `write` run in threads, `work` in the caller's. However many items there are, no more than `ahead` are

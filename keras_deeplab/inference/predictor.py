@@ -1,5 +1,6 @@
 """From images to answers, in one call: Keras models, checkpoints, SavedModels, TFLite and ONNX files, servers."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deeplab.data.settings import ONE_PIECE_PIXELS
+from keras_deeplab._helpers import limits
+from keras_deeplab.data.channels import scaled
 from keras_deeplab.inference import answers
 from keras_deeplab.inference.answers import Answer
 from keras_deeplab.inference.composition import composed
-from keras_deeplab.inference.runtimes import RUNTIMES, Runtime, open_file, runtime_of
+from keras_deeplab.inference.runtimes import FASTEST, RUNTIMES, Runtime, installed, open_file, runtime_of
 from keras_deeplab.inference.runtimes.base import LABELS
 from keras_deeplab.inference.runtimes.keras_model import KerasRuntime
 from keras_deeplab.inference.settings import InferenceOptions
@@ -21,15 +23,19 @@ from keras_deeplab.options import takes
 from keras_deeplab.serving.client import Client
 from keras_deeplab.specs import ModelSpec
 
+_log = logging.getLogger("keras_deeplab")
+
 
 class Predictor:
     """Calls with images (H, W, channels) or (B, H, W, channels) return labels (H, W) or (B, H, W).
 
-    Images are uint8 or float in 0..255, RGB where they have three channels. Labels are uint8, or int32 where there are
-    more than 256 classes: the class of the greatest score; of a binary model 1 where its probability is above
-    `threshold`; of a multi-label model the likeliest class where that is above it, else the ignored label.
+    Images are uint8 or float in 0..255, RGB where they have three channels; or integers of more bits, where the
+    model's record tells which two of them are 0 and 255 (`spec.image_range`), as files are read. Labels are uint8, or
+    int32 where there are more than 256 classes: the class of the greatest score; of a binary model 1 where its
+    probability is above `threshold`; of a multi-label model the likeliest class where that is above it, else the
+    ignored label.
 
-    Of a Keras model and an image above `keras_deeplab.data.settings.ONE_PIECE_PIXELS` the same labels, but for the
+    Of a Keras model and an image above `keras_deeplab._helpers.limits.ONE_PIECE_PIXELS` the same labels, but for the
     rounding of scores, are made by tiles, in less memory; a call for probabilities puts it to the model in one piece.
 
     `predictor` makes them; put together by hand they are a runtime, a strategy and a threshold.
@@ -45,6 +51,7 @@ class Predictor:
         input_size: (height, width) that images are padded to at the bottom and right with 127.5, or None.
         channels: of its images.
         name: what messages call the model.
+        program: what computes it, such as `"tensorflow"`, `"litert"`, `"onnxruntime"` or `"openvino"`.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Predictor:
         self.settings = settings
         self.spec: ModelSpec | None = runtime.spec
         self.name = runtime.name
+        self.program = runtime.program
         self.channels = runtime.channels
         # What derives from the whole image sees it another way, which only scores can be brought back from.
         self._whole = type(self.strategy) is WholeImage
@@ -118,7 +126,7 @@ class Predictor:
     def _by_tiles(self, shape):
         """What makes the labels of images of a shape by tiles, where they are the same; None where they are small."""
         height, width = shape[-3:-1] if len(shape) in (3, 4) else (0, 0)
-        if not self._whole or self.input_size is not None or height * width <= ONE_PIECE_PIXELS:
+        if not self._whole or self.input_size is not None or height * width <= limits.ONE_PIECE_PIXELS:
             return None
         # Of other files nothing tells how far they see; on other backends nobody has tried it.
         if not isinstance(self.runtime, KerasRuntime) or keras.backend.backend() != "tensorflow":
@@ -160,7 +168,14 @@ class Predictor:
             shape = f"(H, W, {self.channels}) or (B, H, W, {self.channels})"
             raise ValueError(f"images must have shape {shape}, received {images.shape}")
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-            raise ValueError(f"images must be uint8 or floating point in 0..255, received dtype {images.dtype}")
+            trained = None if self.spec is None else self.spec.image_range
+            if trained is None or images.dtype.kind not in "ui":
+                raise ValueError(
+                    f"images must be uint8 or floating point in 0..255, received dtype {images.dtype}, and the model's "
+                    "record has no image_range, which says what other numbers mean: keras_deeplab.with_spec(model, "
+                    "image_range=(0, 4095)) gives it one"
+                )
+            images = scaled(images, trained)
         batch = images if images.ndim == 4 else images[None]
         return np.asarray(batch, np.float32) if as_float else batch, images.ndim == 3
 
@@ -231,8 +246,10 @@ def predictor(
         input_range: (low, high) that 0..255 is mapped to, for TFLite files that don't normalise themselves.
             None means (0, 255); a quantised input that stands for -1..1 or 0..1 then gets the bytes as they are.
         num_threads: threads of the runtime of a `.tflite` or `.onnx` file; None for all cores.
-        runtime: what runs such a file: `"litert"` (.tflite), `"onnxruntime"` (.onnx) or `"openvino"` (both); None for
-            the first that fits.
+        runtime: what runs such a file: `"litert"` (.tflite), `"onnxruntime"` (.onnx) or `"openvino"` (both). None for
+            the first of them that is installed, which is mostly the fastest, and always the same; `"fastest"` has all
+            that are installed run it some times first, which takes a second or two. What was taken is the attribute
+            `program`, and a line of the log `keras_deeplab`.
         {options}
 
     Models of a fixed size set `input_size` themselves. What averages scores needs a model that gives them, and
@@ -282,10 +299,16 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
         kind = {".tflite": "a TFLite file", ".onnx": "an ONNX file"}.get(suffix, f"a {suffix} file")
         options = {"num_threads": num_threads}
         if input_range is not None:
+            if runtime == FASTEST:
+                runtime = "litert"  # the others don't take it
             if runtime_of(path, runtime) != "litert":
                 _refuse(kind, {"input_range": True}, "such files take images in 0..255 here")
             options["input_range"] = input_range
-        return _at_its_own(open_file(path, runtime, **options), output_stride)
+        opened = open_file(path, runtime, **options)
+        others = installed(path)[1:] if runtime is None else []
+        also = f'; {" and ".join(others)} can run it too: runtime="fastest" tries all' if others else ""
+        _log.info("%s is run by %s%s", path, opened.program, also)
+        return _at_its_own(opened, output_stride)
     if runtime is not None:
         raise ValueError(f"runtime {runtime!r} is for {' and '.join(RUNTIMES)} files; {path} is neither")
     if input_range is not None:

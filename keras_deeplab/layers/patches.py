@@ -13,6 +13,7 @@ from keras import ops
 from keras_deeplab.layers.backend import Tensor, register
 from keras_deeplab.layers.resizes import resize_bilinear
 from keras_deeplab.layers.windows import Shape
+from keras_deeplab.specs import HALF_PIXEL_CENTERS
 
 _REMAINDERS = ("resize", "crop")
 
@@ -60,7 +61,7 @@ class UnfoldPatches(_Patches):
         if self.remainder == "crop":
             x = inputs[:, : rows * side, : columns * side]
         else:
-            x = resize_bilinear(inputs, (rows * side, columns * side), False, self.compute_dtype)
+            x = resize_bilinear(inputs, (rows * side, columns * side), HALF_PIXEL_CENTERS, self.compute_dtype)
         x = ops.reshape(x, (batch, rows, side, columns, side, channels))
         return ops.reshape(ops.transpose(x, (0, 2, 4, 1, 3, 5)), (batch, side * side, rows * columns, channels))
 
@@ -89,7 +90,7 @@ class FoldPatches(_Patches):
         x = ops.reshape(ops.transpose(x, (0, 3, 1, 4, 2, 5)), (batch, rows * side, columns * side, channels))
         if self.remainder == "crop":
             return ops.pad(x, ((0, 0), (0, height - rows * side), (0, width - columns * side), (0, 0)))
-        return resize_bilinear(x, (height, width), False, self.compute_dtype)
+        return resize_bilinear(x, (height, width), HALF_PIXEL_CENTERS, self.compute_dtype)
 
     def build(self, input_shape: Sequence[Shape]) -> None:
         self.built = True

@@ -1,4 +1,4 @@
-"""Resizes: bilinear to another map's size or by a factor, in both conventions, and repetition of positions."""
+"""Resizes: bilinear to another map's size or by a factor, in each convention, and repetition of positions."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,6 +10,31 @@ from keras import ops
 
 from keras_deeplab.layers.backend import TENSORFLOW, Tensor, register, tf
 from keras_deeplab.layers.windows import Shape
+from keras_deeplab.specs import ALIGN_CORNERS, ASYMMETRIC, HALF_PIXEL_CENTERS, RESIZES
+
+
+def convention(align_corners: bool, half_pixel_centers: bool | None = None) -> str:
+    """The arguments of `ResizeBilinear` to the name of their convention; ValueError where both are asked for.
+
+    >>> convention(False), convention(False, False)
+    ('half_pixel_centers', 'asymmetric')
+    """
+    if half_pixel_centers is None:
+        half_pixel_centers = not align_corners
+    if align_corners and half_pixel_centers:
+        raise ValueError("align_corners and half_pixel_centers are two conventions: give one of them as True")
+    return ALIGN_CORNERS if align_corners else HALF_PIXEL_CENTERS if half_pixel_centers else ASYMMETRIC
+
+
+def conventions(resize: str) -> dict[str, bool]:
+    """The name of a convention to the arguments of `ResizeBilinear`.
+
+    >>> conventions("asymmetric")
+    {'align_corners': False, 'half_pixel_centers': False}
+    """
+    if resize not in RESIZES:
+        raise ValueError(f"resize must be one of {', '.join(map(repr, RESIZES))}; received {resize!r}")
+    return {"align_corners": resize == ALIGN_CORNERS, "half_pixel_centers": resize == HALF_PIXEL_CENTERS}
 
 
 @register
@@ -19,11 +44,16 @@ class ResizeBilinear(keras.layers.Layer):
     The sizes may be unknown when the model is built. Half-precision maps are resized in float32 and cast back.
 
     Args:
-        align_corners: True lays corner pixel centre on corner pixel centre, as TF1's DeepLab does; False lays edge on
-            edge (half-pixel centres).
+        align_corners: True lays corner pixel centre on corner pixel centre, as TF1's DeepLab does.
+        half_pixel_centers: True lays edge on edge, and None means it where `align_corners` is False. Where both are
+            False position i reads from i * h / H: what lies behind is shifted by up to half a position, as TF1's own
+            default is and the only resize that Android's NNAPI had before 1.3.
+
+    Attributes:
+        resize: the name of the convention: `"align_corners"`, `"half_pixel_centers"` or `"asymmetric"`.
 
     Raises:
-        ValueError: it is called on anything but two maps.
+        ValueError: it is called on anything but two maps, or both conventions are asked for.
 
     Example:
 
@@ -33,9 +63,11 @@ class ResizeBilinear(keras.layers.Layer):
     [0.0, 2.0, 4.0, 6.0, 8.0]
     """
 
-    def __init__(self, align_corners: bool = True, **kwargs: Any) -> None:
+    def __init__(self, align_corners: bool = True, half_pixel_centers: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.align_corners = bool(align_corners)
+        self.resize = convention(align_corners, half_pixel_centers)
+        self.align_corners = self.resize == ALIGN_CORNERS
+        self.half_pixel_centers = self.resize == HALF_PIXEL_CENTERS
 
     def _check(self, inputs: Any) -> None:
         if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
@@ -49,40 +81,42 @@ class ResizeBilinear(keras.layers.Layer):
     def call(self, inputs: Sequence[Tensor]) -> Tensor:
         self._check(inputs)
         x, reference = inputs
-        return resize_bilinear(x, ops.shape(reference)[1:3], self.align_corners, self.compute_dtype)
+        return resize_bilinear(x, ops.shape(reference)[1:3], self.resize, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         x, reference = input_shape
         return (x[0], reference[1], reference[2], x[3])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "align_corners": self.align_corners}
+        config = {**super().get_config(), "align_corners": self.align_corners}
+        # Files of the other two stay readable by versions that know no third.
+        return config if self.resize != ASYMMETRIC else {**config, "half_pixel_centers": False}
 
 
-def resize_bilinear(x: Tensor, size: Sequence[Any], align_corners: bool, compute_dtype: str) -> Tensor:
-    """(B, h, w, C) to (B, *size, C) in `compute_dtype`, computed in float32 at least; sizes may be tensors."""
+def resize_bilinear(x: Tensor, size: Sequence[Any], resize: str, compute_dtype: str) -> Tensor:
+    """(B, h, w, C) to (B, *size, C) in `compute_dtype`, by a convention's name; sizes may be tensors."""
     if TENSORFLOW and compute_dtype != "float64":
         resized = tf.raw_ops.ResizeBilinear(
             images=tf.cast(x, "float32"),
             size=size,
-            align_corners=align_corners,
-            half_pixel_centers=not align_corners,
+            align_corners=resize == ALIGN_CORNERS,
+            half_pixel_centers=resize == HALF_PIXEL_CENTERS,
         )
         return tf.cast(resized, compute_dtype)
     dtype = "float64" if compute_dtype == "float64" else "float32"
-    rows, columns = (
-        _interpolation(old, new, align_corners, dtype) for old, new in zip(ops.shape(x)[1:3], size, strict=True)
-    )
+    rows, columns = (_interpolation(old, new, resize, dtype) for old, new in zip(ops.shape(x)[1:3], size, strict=True))
     return ops.cast(ops.einsum("ph,qw,bhwc->bpqc", rows, columns, ops.cast(x, dtype)), compute_dtype)
 
 
-def _interpolation(size: Any, new_size: Any, align_corners: bool, dtype: str) -> Tensor:
+def _interpolation(size: Any, new_size: Any, resize: str, dtype: str) -> Tensor:
     """The (new_size, size) matrix of bilinear weights."""
     # Before the sizes become tensors: under JAX's jit an arange needs plain ones.
     positions, sources = ops.arange(new_size, dtype=dtype), ops.arange(size, dtype=dtype)
     size, new_size = ops.cast(size, dtype), ops.cast(new_size, dtype)
-    if align_corners:
+    if resize == ALIGN_CORNERS:
         positions = positions * (size - 1) / ops.maximum(new_size - 1, 1)
+    elif resize == ASYMMETRIC:
+        positions = positions * size / new_size
     else:
         positions = (positions + 0.5) * size / new_size - 0.5
     positions = ops.clip(positions, 0, size - 1)

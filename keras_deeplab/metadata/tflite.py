@@ -3,7 +3,7 @@
 The standard is a buffer named TFLITE_METADATA (metadata_schema.fbs of the TensorFlow Authors' tflite-support, with the
 identifier M001) that describes tensors and names files, and a ZIP archive of these files behind the model. Interpreters
 ignore both; any ZIP reader lists the files. tflite-support's own Python package stopped at Python 3.11 and NumPy 1, so
-the few tables that are needed are written here with flatbuffers alone.
+the few tables that are needed are written with flatbuffers alone.
 
 export.json is the record that this package reads; labels.txt and palette.txt say the same to other readers.
 """
@@ -12,18 +12,18 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from keras_deeplab.metadata import MAX_BYTES, earlier_spec
-from keras_deeplab.specs import Classes, FileSpec, parsed
+from keras_deeplab._helpers import limits
+from keras_deeplab.metadata import earlier_spec, mediapipe, tables
+from keras_deeplab.specs import Classes, FileSpec, parsed, range_text
 
 BUFFER = "TFLITE_METADATA"
 LABELS, PALETTE, EXPORT = "labels.txt", "palette.txt", "export.json"
 # Of the standard's parsers, the first that knows every field written here.
-_PARSER = "1.0.0"
+_PARSER = "1.5.0"
 _IDENTIFIER = b"M001"
 # metadata_schema.fbs: AssociatedFileType, ContentProperties, ProcessUnitOptions, ColorSpaceType.
 _UNKNOWN, _AXIS_LABELS, _VALUE_LABELS = 0, 2, 3
@@ -43,8 +43,6 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
         name: of the model.
         spec: the record.
     """
-    import flatbuffers
-
     classes, count = spec.model.classes, spec.model.num_labels
     files = {EXPORT: json.dumps(spec.to_dict(), indent=1).encode()}
     if classes.names is not None:
@@ -61,9 +59,12 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
     if len(sizes) == 1:
         image.append((1, "table", [(0, "uint32", sizes[0][1]), (1, "uint32", sizes[0][0])]))
     shown = {1: "grey", 3: "RGB", 4: "RGBA"}.get(spec.model.channels, f"{spec.model.channels}-channel")
+    told = f"{shown} pixels in 0..255 whatever the type; the model normalises them itself"
+    if spec.model.image_range is not None:
+        told += f"; of images of more bits, {range_text(spec.model.image_range)}"
     pixels = [
         (0, "string", "images"),
-        (1, "string", f"{shown} pixels in 0..255 whatever the type; the model normalises them itself"),
+        (1, "string", told),
         (3, "table", [(0, "uint8", _IMAGE), (1, "table", image), (2, "table", [(0, "int32", 0), (1, "int32", 255)])]),
         (4, "tables", [[(0, "uint8", _NORMALIZATION), (1, "table", [(0, "floats", [0.0]), (1, "floats", [1.0])])]]),
     ]
@@ -79,7 +80,14 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
     loose = (
         [_file(LABELS, "the labels, a name a line, from 0", _UNKNOWN)] if LABELS in files and not about_labels else []
     )
-    subgraph = [(2, "tables", [pixels]), (3, "tables", [result])]
+    reason = mediapipe.misread(spec)
+    told = "for MediaPipe Tasks too" if reason is None else f"not for MediaPipe Tasks: {reason}"
+    subgraph = [
+        (1, "string", told),
+        (2, "tables", [pixels]),
+        (3, "tables", [result]),
+        (9, "tables", [[(0, "string", mediapipe.NAME), (1, "buffer", mediapipe.options(spec))]]),
+    ]
     model = [
         (0, "string", name),
         (1, "string", f"Semantic segmentation, weights and activations in {spec.precision}"),
@@ -87,9 +95,7 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
         (6, "tables", [*loose, *colours, about]),
         (7, "string", _PARSER),
     ]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(_table(builder, model), _IDENTIFIER)
-    return bytes(builder.Output()), _archive(files)
+    return tables.packed(model, _IDENTIFIER), _archive(files)
 
 
 _OUTPUTS = {
@@ -121,9 +127,10 @@ def read_spec(path: str | Path) -> FileSpec | None:
 
 
 def read_classes(path: str | Path) -> Classes | None:
-    """The path of any TFLite file to the classes of its record or, in other programs' files, of its labels.txt.
+    """The path of any TFLite file to the classes of its record or, in other programs' files, of the file of labels.
 
-    None where it has neither, or names there that don't tell classes apart.
+    That is the one which the metadata name for its last output, or else labels.txt. None where it has none, or names
+    there that don't tell classes apart.
 
     Raises:
         ValueError: as `read_spec`.
@@ -131,7 +138,8 @@ def read_classes(path: str | Path) -> Classes | None:
     spec = read_spec(path)
     if spec is not None:
         return spec.model.classes
-    texts = _texts(path)
+    texts = _texts(path, (PALETTE, _named_labels(path) or LABELS))
+    texts = {name if name == PALETTE else LABELS: text for name, text in texts.items()}
     names, colors = _names_and_colors(texts, path)
     if names is None or len(set(names)) != len(names) or not all(name.strip() for name in names):
         return None
@@ -141,8 +149,30 @@ def read_classes(path: str | Path) -> Classes | None:
     return Classes(tuple(names), shown)
 
 
-def _texts(path: str | Path) -> dict[str, str]:
-    """The files of a TFLite file's archive that are read here."""
+def _named_labels(path: str | Path) -> str | None:
+    """The name of the file that the metadata tell to hold the labels of a TFLite file's last output, or None."""
+    try:
+        data = Path(path).read_bytes()
+        if data[4:8] != b"TFL3":
+            return None
+        file = tables.Table(data)  # a Model of TensorFlow Lite's schema.fbs
+        buffers = [entry.number(1, "I") for entry in file.tables(6) if entry.text(0) == BUFFER]
+        if not buffers:
+            return None
+        for subgraph in tables.Table(file.tables(4)[buffers[0]].bytes(0)).tables(3)[:1]:
+            for about in subgraph.tables(3)[-1:]:
+                for entry in about.tables(6):
+                    if entry.number(2, "b") in (_AXIS_LABELS, _VALUE_LABELS) and not entry.text(3):  # of no language
+                        return entry.text(0)
+    except OSError:
+        return None  # that there is no file the runtime says
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"the metadata of {path} can't be read: {error}") from error
+    return None
+
+
+def _texts(path: str | Path, wanted: Sequence[str] = (LABELS, PALETTE, EXPORT)) -> dict[str, str]:
+    """The files of these names in a TFLite file's archive."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError):
@@ -150,7 +180,7 @@ def _texts(path: str | Path) -> dict[str, str]:
     try:
         with archive:
             names = set(archive.namelist())
-            return {name: _text(archive, name, path) for name in (LABELS, PALETTE, EXPORT) if name in names}
+            return {name: _text(archive, name, path) for name in wanted if name in names}
     except UnicodeDecodeError as error:
         raise ValueError(f"the metadata of {path} is no text: {error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
@@ -161,18 +191,20 @@ def _texts(path: str | Path) -> dict[str, str]:
 def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
     with archive.open(name) as entry:
         # Not what the directory says of it: a few kilobytes may unpack to gigabytes.
-        content = entry.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
+        content = entry.read(limits.RECORD_BYTES + 1)
+    if len(content) > limits.RECORD_BYTES:
         raise ValueError(
-            f"the metadata of {path} can't be read: its {name} has more than {MAX_BYTES >> 20} MB, which no record of "
-            "a model takes"
+            f"the metadata of {path} can't be read: its {name} has more than {limits.RECORD_BYTES >> 20} MB, which no "
+            "record of a model takes"
         )
     return content.decode()
 
 
 def _names_and_colors(texts: dict[str, str], path: str | Path) -> tuple[list[str] | None, list[list[int]] | None]:
     """labels.txt and palette.txt, each None where there is none."""
-    names = texts[LABELS].removesuffix("\n").split("\n") if LABELS in texts else None
+    names = None
+    if LABELS in texts:
+        names = [name.removesuffix("\r") for name in texts[LABELS].removesuffix("\n").split("\n")]
     if PALETTE not in texts:
         return names, None
     try:
@@ -200,7 +232,11 @@ def describe(path: str | Path) -> str | None:
         rows += [("model", ", ".join(built))] if built else []
         rows += [("precision", spec.precision), ("image size", sizes)]
         rows += [("channels", str(model.channels))] if model.channels != 3 else []
+        if model.image_range is not None:
+            rows.append(("image range", range_text(model.image_range)))
         rows.append(("output", spec.output))
+        reason = mediapipe.misread(spec)
+        rows.append(("MediaPipe", "reads it" if reason is None else f"not for it: {reason}"))
         if spec.output != "labels":
             rows.append(("resize left", f"bilinear, {model.resize}" if not spec.upsampled else "none"))
         if classes.names is None and model.num_labels is not None:
@@ -225,33 +261,3 @@ def _archive(files):
             # A date of its own would make every export another file.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
     return stream.getvalue()
-
-
-def _table(builder, fields):
-    """Writes a table of (slot, kind, value) and returns where it lies; what it points to comes before it."""
-    placed = []
-    for slot, kind, value in fields:
-        if kind == "string":
-            placed.append((slot, kind, builder.CreateString(value)))
-        elif kind == "table":
-            placed.append((slot, kind, _table(builder, value)))
-        elif kind == "tables":
-            if not value:
-                continue
-            offsets = [_table(builder, entry) for entry in value]
-            builder.StartVector(4, len(offsets), 4)
-            for offset in reversed(offsets):
-                builder.PrependUOffsetTRelative(offset)
-            placed.append((slot, kind, builder.EndVector()))
-        elif kind == "floats":
-            placed.append((slot, kind, builder.CreateNumpyVector(np.asarray(value, np.float32))))
-        else:
-            placed.append((slot, kind, value))
-    builder.StartObject(max((slot for slot, _, _ in fields), default=-1) + 1)
-    scalars = {"int8": "Int8", "uint8": "Uint8", "int32": "Int32", "uint32": "Uint32"}
-    for slot, kind, value in placed:
-        if kind in scalars:
-            getattr(builder, f"Prepend{scalars[kind]}Slot")(slot, value, 0)
-        else:
-            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
-    return builder.EndObject()

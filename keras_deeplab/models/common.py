@@ -9,8 +9,8 @@ import keras
 from keras_deeplab import rewrite
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, Backbone, preprocessing, resolve
-from keras_deeplab.layers import ResizeBilinear
-from keras_deeplab.specs import ALIGN_CORNERS, AUXILIARY, HALF_PIXEL_CENTERS, LOGITS, Classes, ModelSpec
+from keras_deeplab.layers import ResizeBilinear, convention
+from keras_deeplab.specs import AUXILIARY, LOGITS, Classes, ModelSpec
 from keras_deeplab.specs.model import SegmentationModel
 from keras_deeplab.weights.filling import load_backbone, load_weights
 
@@ -107,7 +107,10 @@ def encode(
         )
     if backbone_weights is not None:
         load_backbone(classifier, backbone_weights, name=backbone)
-    mode = row.preprocessing if include_preprocessing is True else include_preprocessing or None
+    if include_preprocessing is True:
+        mode = row.preprocessing
+    else:
+        mode = None if include_preprocessing is False else preprocessing.checked(include_preprocessing)
     inputs = keras.Input(input_shape, name="images")
     names = []
     for tap in taps:
@@ -133,8 +136,9 @@ def encode(
         multi_grid_from=32 if cascade_blocks else None,
         strided_rate=(row.cascade_strided_rate if cascade_blocks else row.strided_rate) or strided_rate or "old",
         contracted=row.contracted,
+        centred=row.centred,
         inputs=[inputs],
-        entry=preprocessing.normalise(mode),
+        entry=preprocessing.normalise(mode, input_shape[2]),
         fresh=fresh,
     )
     *tapped, features = encoder.outputs
@@ -149,6 +153,7 @@ def finish(
     backbone,
     output_stride,
     align_corners,
+    half_pixel_centers=None,
     upsample_logits,
     classifier_activation,
     classes,
@@ -183,7 +188,10 @@ def finish(
     for index, x in enumerate(logits):
         prefix = "auxiliary_" if index else ""
         if upsample_logits:
-            x = ResizeBilinear(align_corners, dtype="float32", name=f"{prefix}upsample_logits")([x, inputs])
+            enlarge = ResizeBilinear(
+                align_corners, half_pixel_centers, dtype="float32", name=f"{prefix}upsample_logits"
+            )
+            x = enlarge([x, inputs])
         if classifier_activation is not None:
             activation = keras.layers.Activation(
                 classifier_activation, dtype="float32", name=f"{prefix}classifier_activation"
@@ -202,7 +210,7 @@ def finish(
         preprocessing=encoder.preprocessing,
         classes=Classes.of(classes),
         logits_stride=1 if upsample_logits else _stride(model),
-        resize=ALIGN_CORNERS if align_corners else HALF_PIXEL_CENTERS,
+        resize=convention(align_corners, half_pixel_centers),
         activation=classifier_activation,
         outputs=(LOGITS, AUXILIARY)[: len(outputs)],
         head=_head(model, encoder),

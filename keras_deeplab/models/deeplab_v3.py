@@ -17,6 +17,7 @@ _PYRAMID = """\
         atrous_rates: dilation rates of the pyramid's 3x3 branches; None takes those that go with the output stride,
             or those that the flavour has at all of them.
         separable: whether the head's 3x3 convolutions are depthwise separable; None for what the flavour has.
+        pyramid_separable: likewise, of the pyramid's alone; None for as the others.
         image_pooling: whether the pyramid sees the image-level feature.
         filters: width of the head; None for 256, or 128 for lite R-ASPP.
         dropout: rate of the dropout behind the pyramid; None for what the flavour has.
@@ -34,6 +35,7 @@ def DeepLabV3(
     multi_grid=None,
     atrous_rates=None,
     separable=False,
+    pyramid_separable=None,
     image_pooling=True,
     filters=None,
     dropout=None,
@@ -86,15 +88,19 @@ def DeepLabV3(
             encoder.taps[0],
             num_classes,
             filters=filters or LITE_FILTERS,
-            pooling_window=crop_window(output_stride),
+            pooling_window=crop_window(output_stride) if row.windowed_gate else None,
+            quantized_sigmoid=row.windowed_gate,
+            gate_bias=row.windowed_gate,
             align_corners=row.align_corners,
+            half_pixel_centers=row.half_pixel_centers,
         )
     else:
         if cascade_blocks:
             rates, image_pooling = (), False
         else:
             rates = _rates(atrous_rates, row, output_stride) if atrous_rates is not None or head == "aspp" else ()
-        x = _pyramid(encoder.features, rates, row, filters or FILTERS, separable, image_pooling, dropout)
+        branches = separable if pyramid_separable is None else pyramid_separable
+        x = _pyramid(encoder.features, rates, row, filters or FILTERS, branches, image_pooling, dropout)
         if row.head_stride is not None and output_stride > row.head_stride:
             x = ScaleBilinear(output_stride // row.head_stride, row.align_corners, name="head_resize")(x)
         if row.head_conv:
@@ -112,6 +118,7 @@ def DeepLabV3(
         flavour=flavour,
         output_stride=output_stride,
         align_corners=row.align_corners,
+        half_pixel_centers=row.half_pixel_centers,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
         classes=classes,
@@ -121,6 +128,7 @@ def DeepLabV3(
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
+            "pyramid_separable": pyramid_separable,
             "image_pooling": image_pooling,
             "filters": filters,
             "dropout": dropout,
@@ -140,6 +148,7 @@ def DeepLabV3Plus(
     multi_grid=None,
     atrous_rates=None,
     separable=None,
+    pyramid_separable=None,
     image_pooling=True,
     filters=FILTERS,
     dropout=None,
@@ -181,7 +190,8 @@ def DeepLabV3Plus(
     )
     separable = row.separable if separable is None else separable
     rates = _rates(atrous_rates, row, output_stride)
-    x = _pyramid(encoder.features, rates, row, filters, separable, image_pooling, dropout)
+    branches = separable if pyramid_separable is None else pyramid_separable
+    x = _pyramid(encoder.features, rates, row, filters, branches, image_pooling, dropout)
     x = decoder(
         x, encoder.taps[0], flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable
     )
@@ -193,6 +203,7 @@ def DeepLabV3Plus(
         flavour=flavour,
         output_stride=output_stride,
         align_corners=row.align_corners,
+        half_pixel_centers=row.half_pixel_centers,
         upsample_logits=upsample_logits,
         classifier_activation=classifier_activation,
         classes=classes,
@@ -202,6 +213,7 @@ def DeepLabV3Plus(
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
+            "pyramid_separable": pyramid_separable,
             "image_pooling": image_pooling,
             "filters": filters,
             "dropout": dropout,

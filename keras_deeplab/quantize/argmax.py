@@ -86,7 +86,7 @@ def search_range(model: keras.Model, images: Sequence[np.ndarray]) -> Ends:
             images=logits[None],
             size=size,
             align_corners=resize.align_corners,
-            half_pixel_centers=not resize.align_corners,
+            half_pixel_centers=resize.half_pixel_centers,
         )[0]
 
     @tf.function(autograph=False)

@@ -70,6 +70,8 @@ def fetch(handle: str) -> Snapshot:
         if not wanted:
             raise ValueError(f"it has no file of weights that is read here, only {', '.join(names[:12]) or 'nothing'}")
         paths = [Path(api.hf_hub_download(repo, name, revision=commit)) for name in wanted]
+        if revision != commit:  # which lets the cache know what the revision's name stands for
+            api.hf_hub_download(repo, wanted[-1], revision=revision or "main")
     except package.errors.RepositoryNotFoundError as error:
         raise ValueError(
             f"{handle} can't be loaded: there is no such repository, or it is private or gated and needs a token "
@@ -108,12 +110,13 @@ def _wanted(names):
 
 def _cached(package, repo, revision):
     """What the hub's cache on this machine has of a repository; None where it lacks it."""
-    try:
-        folder = Path(package.snapshot_download(repo, revision=revision, local_files_only=True))
-    except Exception:  # several kinds, by what is missing
-        return None
-    present = [path.name for path in folder.iterdir()]
-    return Snapshot(folder, f"{SCHEME}{repo}@{folder.name}") if _wanted(present) else None
+    for name in (*HUB_FILES, "config.json"):
+        path = package.try_to_load_from_cache(repo, name, revision=revision or "main")
+        if isinstance(path, str):
+            folder = Path(path).parent
+            whole = _wanted([each.name for each in folder.iterdir()])
+            return Snapshot(folder, f"{SCHEME}{repo}@{folder.name}") if whole else None
+    return None
 
 
 def _root(path, name):

@@ -119,8 +119,12 @@ def mode_of_processor(settings, processor):
         )
         offset = [-m / d for m, d in zip(mean, deviation, strict=True)]
         scale = [s / d for s, d in zip(scale, deviation, strict=True)]
-    flips = processor.flips is not None and settings.switch("do_flip_channel_order", processor.flips)
-    return preprocessing.mode_of(scale, offset, flips)
+    mode = preprocessing.mode_of(scale, offset)
+    if processor.flips is None or not settings.switch("do_flip_channel_order", processor.flips):
+        return mode
+    if mode != ((0.0,) * 3, (1.0,) * 3):
+        raise settings.refused("rescale_factor", "1/255 where do_flip_channel_order is true")
+    return "bgr"
 
 
 def _three(settings, name, least):
@@ -139,7 +143,10 @@ def processor_of_mode(mode, processor):
     Raises:
         ValueError: the processor can't.
     """
-    scale, offset, flips = preprocessing.linear(mode)
+    flips = mode in preprocessing.FLIPPED
+    if flips and mode != "bgr":
+        raise ValueError(f"{processor.name}ImageProcessor can't normalise as the model does, by {mode!r}")
+    scale, offset = preprocessing.linear(((0.0,) * 3, (1.0,) * 3) if flips else mode)
     config = {
         "image_processor_type": f"{processor.name}ImageProcessor",
         "do_resize": True,
@@ -152,7 +159,8 @@ def processor_of_mode(mode, processor):
     }
     if processor.normalises is None:
         if mode is not None and (any(offset) or len(set(scale)) > 1):
-            raise ValueError(f"{processor.name}ImageProcessor only scales pixels; the model normalises by {mode!r}")
+            told = preprocessing.told(mode)
+            raise ValueError(f"{processor.name}ImageProcessor only scales pixels; the model normalises by {told}")
         config["rescale_factor"] = scale[0]
     else:
         config["do_normalize"] = mode is not None

@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.specs import Classes, ModelSpec
 from keras_deeplab.specs.model import spec_of, with_spec
@@ -20,9 +21,8 @@ from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.classes import settle
 from keras_deeplab.weights.plan import class_layers
 from keras_deeplab.weights.readers import hdf5
-from keras_deeplab.weights.readers.common import EXPANSION, reading
+from keras_deeplab.weights.readers.common import reading
 
-_MAX_CONFIG = 1 << 26  # bytes; a DeepLab's takes some 300 KB
 _WEIGHTS = "model.weights.h5"  # in a .keras file, and how Keras knows one by its name
 # Classes of Keras that bring code or whole programs along. Keras refuses them as well, unless it was told not to.
 _CODE = {"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
@@ -94,10 +94,10 @@ def network_beside(configs):
 def _unpack(path, folder):
     """The text of the network and the path of the weights of a .keras file; checksums are compared."""
     with zipfile.ZipFile(path) as archive:
-        if archive.getinfo("config.json").file_size > _MAX_CONFIG:
+        if archive.getinfo("config.json").file_size > limits.CONFIG_BYTES:
             raise ValueError("its config.json is far larger than a network's")
         member = archive.getinfo(_WEIGHTS)
-        if member.file_size > EXPANSION * os.path.getsize(path):
+        if member.file_size > limits.EXPANSION * os.path.getsize(path):
             raise ValueError("its weights are far larger than the file")
         return archive.read("config.json").decode(), Path(archive.extract(member, folder))
 
@@ -167,12 +167,12 @@ def load(stored, num_classes=None, classes=None, output_stride=None):
 def _check_record(model):
     """Raises ValueError where a model's record says other of its last layers than they do themselves."""
     told, found = model.spec, spec_of(keras.Model(model.inputs, model.outputs))
-    last = [layer for layer in model.layers if layer.name == "upsample_logits" and hasattr(layer, "align_corners")]
+    last = [layer for layer in model.layers if layer.name == "upsample_logits" and hasattr(layer, "resize")]
     wrong = []
     if found.activation not in (None, told.activation):
         wrong.append(f"activation {told.activation}, the model has {found.activation}")
-    if last and last[0].align_corners != told.align_corners:
-        wrong.append(f"resize {told.resize}, the model has align_corners={last[0].align_corners}")
+    if last and last[0].resize != told.resize:
+        wrong.append(f"resize {told.resize}, the model has {last[0].resize}")
     if wrong:
         raise ValueError(f"the record of {model.name!r} is not its own: {'; '.join(wrong)}")
 
@@ -217,14 +217,27 @@ def check_fits(model, stored):
 
 
 def _config(text):
+    if len(text) > limits.CONFIG_BYTES:
+        raise ValueError(f"its configuration takes {len(text):,} bytes, far more than a network's")
     config = json.loads(text)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError("its configuration is no network's")
     code = sorted({name for name in _class_names(config) if name in _CODE})
     if code:
         raise ValueError(f"it has layers that run code of their own ({', '.join(code)}), which are not built")
+    count = _count_layers(config)
+    if count > limits.LAYERS:
+        raise ValueError(f"it asks for {count:,} layers; networks of up to {limits.LAYERS:,} are built")
     config["compile_config"] = None
     return config
+
+
+def _count_layers(value):
+    """The layers in a configuration, those of models in it included."""
+    if isinstance(value, dict):
+        own = value.get("layers")
+        return len(own if isinstance(own, (dict, list)) else ()) + sum(map(_count_layers, value.values()))
+    return sum(map(_count_layers, value)) if isinstance(value, list) else 0
 
 
 def _class_names(value):

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.registry import Registry
 from keras_deeplab.weights import (
     bonlime,
@@ -26,7 +27,8 @@ from keras_deeplab.weights import (
 # beside the arrays as `{file name: parsed JSON}`, to the `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None
 # where it is another source's; and, where weights can be written for it, `export_rows(paths, layers)`, which maps a
 # model's variables and layers by name to the rows, dialect and constants of such a plan, and perhaps
-# `other_names(name)`, the names that it keeps a tensor under besides.
+# `other_names(name)`, the names that it keeps a tensor under besides, and `unused(state)`, the arrays that it keeps
+# beside those of `{name: array}` and doesn't compute with.
 SOURCES = Registry(
     "source",
     tf1=tf1,
@@ -89,9 +91,6 @@ _PLAIN_WEIGHTS = (
 )
 
 
-_MAX_PREFIX = 4  # parts
-
-
 def _prefixes(arrays):
     """What all names may begin with, from nothing to what they share, in whole parts.
 
@@ -100,7 +99,7 @@ def _prefixes(arrays):
     """
     prefixes = [""]
     for parts in zip(*(name.split(".")[:-1] for name in arrays), strict=False):
-        if len(set(parts)) > 1 or len(prefixes) > _MAX_PREFIX:
+        if len(set(parts)) > 1 or len(prefixes) > limits.PREFIX_PARTS:
             break
         prefixes.append(f"{prefixes[-1]}{parts[0]}.")
     return prefixes
@@ -110,7 +109,7 @@ def _plan(key, shapes, label, configs):
     """The plan that a source makes of `{name: shape}`, None where they aren't its own."""
     try:
         plan = SOURCES[key].recognise(shapes, label, configs)
-    except (KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(
             f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays "
             f"don't tell a network that can be built ({type(error).__name__}: {error})."

@@ -12,7 +12,9 @@ import numpy as np
 from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.backbones.mobilenet_v2 import TABLE
 from keras_deeplab.heads.flavours import FLAVOURS
+from keras_deeplab.metadata import tflite as metadata
 from keras_deeplab.networks import V3, V3_PLUS, network
+from keras_deeplab.specs import ALIGN_CORNERS, ASYMMETRIC, HALF_PIXEL_CENTERS, RESIZES
 from keras_deeplab.weights.names import Dialect
 from keras_deeplab.weights.plan import Plan
 from keras_deeplab.weights.readers import tflite as reader
@@ -25,6 +27,13 @@ _WHAT = "a DeepLab on MobileNetV2"
 # The arrays have the names of our variables already.
 _DIALECT = Dialect(leaves=(), ignored="")
 BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
+_EDGE_TPU = "CUSTOM:edgetpu-custom-op"
+# (operator, align_corners, half_pixel_centers) -> our name of it
+_CONVENTIONS = {
+    ("RESIZE_BILINEAR", True, False): ALIGN_CORNERS,
+    ("RESIZE_BILINEAR", False, True): HALF_PIXEL_CENTERS,
+    ("RESIZE_BILINEAR", False, False): ASYMMETRIC,
+}
 _WIDEST = 4  # width multiplier; published are up to 1.4
 # kind of step -> what a message calls it
 _WORDS = {
@@ -62,7 +71,7 @@ def read(path):
     Understood are DeepLab v3 and v3+ on MobileNetV2 as TensorFlow pads it, of any width, output stride, pyramid and
     number of classes, in floating point or quantised, with or without normalisation, resize, softmax or argmax inside.
     The model that `keras_deeplab.load` makes of it computes logits and takes pixels in 0..255: what the file's user
-    would do to the pixels first, it does itself.
+    would do to the pixels first, it does itself. The range of its images is that of the file's metadata.
 
     A batch norm that was folded is not there to be unfolded. Ours has scale 1, mean 0 and variance 1 - epsilon, so
     that it adds the folded bias and nothing else: inference is that of the file. Before training on, know that these
@@ -76,7 +85,15 @@ def read(path):
     with reading(path, "a TFLite file"):
         graph = reader.parse(data)
     with reading(path, _WHAT):
-        return _network(graph, Budget.of(len(data)))
+        found = _network(graph, Budget.of(len(data)))
+    found.plan = replace(found.plan, spec=_with_range(found.plan.spec, path))
+    return found
+
+
+def _with_range(spec, path):
+    """A record read off a graph, with the range of images that the file's own record tells."""
+    file = metadata.read_spec(path)
+    return spec if file is None else replace(spec, image_range=file.model.image_range)
 
 
 # Operators to steps -------------------------------------------------------------------------------------------------
@@ -104,7 +121,7 @@ class _Step:
     bounds: tuple = (-np.inf, np.inf)
     pads: tuple = ()
     spread: bool = False
-    align_corners: bool | None = None
+    resize: str | None = None
 
     def __str__(self):
         if self.kernel is None:
@@ -311,11 +328,12 @@ class _Steps:
         before, after = self.spatial(operator.inputs[0]), self.spatial(operator.outputs[0])
         if before is not None and before == after:
             return x
-        conventions = bool(options["align_corners"]), bool(options["half_pixel_centers"])
-        align_corners = {(True, False): True, (False, True): False}.get(conventions)
-        if align_corners is None and before != (1, 1):
-            return None
-        return _Step("resize", (x,), x.channels, align_corners=align_corners)
+        # Of one position every convention makes the same; of others no network here has any but these.
+        known = _CONVENTIONS.get((operator.name, bool(options["align_corners"]), bool(options["half_pixel_centers"])))
+        resize = None if before == (1, 1) else known or _describe(operator)
+        return _Step("resize", (x,), x.channels, resize=resize)
+
+    _resize_nearest_neighbor = _resize_bilinear
 
     def _broadcast_to(self, operator):
         if self.spatial(operator.inputs[0]) != (1, 1):
@@ -389,6 +407,11 @@ def _network(graph, budget):
 
 
 def _matched(steps, graph):
+    if any(operator.name == _EDGE_TPU for operator in graph.operators):
+        raise ValueError(
+            "it is compiled for the Edge TPU, and its operator edgetpu-custom-op holds the network in that chip's own "
+            "code: take the file that it was compiled from, whose name is mostly the same without _edgetpu"
+        )
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one of each")
     head = _Head(steps.data(graph.outputs[0]))
@@ -464,7 +487,7 @@ class _Head:
         rates: dilation rates of the pyramid.
         separable: whether its 3x3 convolutions are; None without any.
         separable_norm: whether something stands between the halves of one; None without any.
-        align_corners: convention of its resizes; None without one that would tell.
+        resize: convention of its resizes, of `keras_deeplab.specs.RESIZES`; None without one that would tell.
         activation: `"relu"` or `"relu6"`.
         convs: how many 3x3 convolutions stand before the classifier; `aspp_conv`: whether one is behind the pyramid.
     """
@@ -490,7 +513,7 @@ class _Head:
                 self._spatial(step, "head_conv")
         self._pyramid(x)
         self.separable = self._agreed(self._separable, "dense and separable 3x3 convolutions") or False
-        self.align_corners = self._agreed(self._conventions, "resizes of both conventions")
+        self.resize = self._agreed(self._conventions, f"resizes by {' and '.join(sorted(self._conventions))}")
         self.activation = self._activation()
 
     def _behind(self, step):
@@ -500,8 +523,10 @@ class _Head:
         """What a resize is of, its convention taken down; any other step as it is."""
         if step.kind != "resize":
             return step
-        if step.align_corners is not None:
-            self._conventions.add(step.align_corners)
+        if step.resize not in (None, *RESIZES):
+            raise ValueError(f"it enlarges a map by {step.resize}, which no DeepLab here does: {', '.join(RESIZES)}")
+        if step.resize is not None:
+            self._conventions.add(step.resize)
         return step.inputs[0]
 
     @staticmethod
@@ -727,7 +752,7 @@ def _flavour(head, body):
         same = [
             not row.use_bias,
             row.activation == head.activation,
-            head.align_corners in (None, row.align_corners),
+            head.resize in (None, row.resize),
             head.separable_norm in (None, row.separable_norm),
             (row.strided_rate or "old") in body.strided_rates,
         ]
@@ -741,7 +766,7 @@ def _flavour(head, body):
     raise ValueError(
         f"its head {kind} has {head.convs} 3x3 convolutions before the classifier, "
         f"{'one' if head.aspp_conv else 'none'} behind the pyramid, activations {head.activation}, "
-        f"align_corners={head.align_corners} and rates of {' or '.join(body.strided_rates)} kind, which together "
+        f"resizes by {head.resize} and rates of {' or '.join(body.strided_rates)} kind, which together "
         f"are none of the flavours {', '.join(FLAVOURS)}"
     )
 
@@ -752,11 +777,14 @@ def _preprocessing(step):
         return "tf"
     if step.kind != "affine" or step.inputs[0].kind != "input":
         raise ValueError(f"between its input and its first convolution it has {step}")
-    scale, offset = (np.broadcast_to(np.asarray(part, "float64"), (3,)) for part in step.bias)
+    channels = max(np.size(part) for part in step.bias)
+    channels = 3 if channels == 1 else channels
+    scale, offset = (np.broadcast_to(np.asarray(part, "float64").reshape(-1), (channels,)) for part in step.bias)
     ends = np.stack([offset, 255 * scale + offset])
     for mode in ("tf", "torch"):
-        expected = np.stack([preprocessing.normalise(mode)(np.full((1, 1, 1, 3), v, "float32")) for v in (0, 255)])
-        if np.abs(ends - expected.reshape(2, 3)).max() < 0.02:
+        normalise = preprocessing.normalise(mode, channels)
+        expected = np.stack([normalise(np.full((1, 1, 1, channels), v, "float32")) for v in (0, 255)])
+        if np.abs(ends - expected.reshape(2, channels)).max() < 0.02:
             return mode
     if np.allclose(scale, 1):
         raise ValueError(

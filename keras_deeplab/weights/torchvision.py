@@ -1,17 +1,17 @@
-"""Checkpoints of torchvision: its DeepLab v3, and the classifiers that its names also serve in other repositories.
+"""Checkpoints of torchvision: its DeepLab v3, its lite R-ASPP, and the classifiers whose names serve others as well.
 
-Source: torchvision/models/segmentation/deeplabv3.py and fcn.py; models/resnet.py, vgg.py, mobilenetv2.py,
+Source: torchvision/models/segmentation/deeplabv3.py, lraspp.py and fcn.py; models/resnet.py, vgg.py, mobilenetv2.py,
 mobilenetv3.py.
 """
 
 import re
 
-from keras_deeplab.backbones import resnet, vgg
+from keras_deeplab.backbones import BACKBONES, resnet, vgg
 from keras_deeplab.networks import V3, network
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.plan import Plan, torch_head
 
-TITLE = "torchvision's DeepLabV3"
+TITLE = "torchvision's DeepLabV3 and LRASPP"
 
 # Backbones: their convolution, their batch norm, our layer ---------------------------------------------------------
 
@@ -50,14 +50,22 @@ _HEAD = [
     ("aux_classifier.0", "aux_classifier.1", "auxiliary_conv"),
     ("aux_classifier.4", None, "auxiliary_logits"),
 ]
+_LITE = [
+    ("classifier.cbr.0", "classifier.cbr.1", "aspp0"),
+    ("classifier.scale.1", None, "image_pooling"),
+    ("classifier.low_classifier", None, "feature_projection0"),
+    ("classifier.high_classifier", None, "decoder_conv0"),
+]
 
 
 def recognise(shapes, label, configs):
-    """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't torchvision's DeepLab.
+    """The shapes of a checkpoint's arrays to its `Plan`; None where it is neither of torchvision's.
 
     Raises:
         ValueError: it is, on a backbone that isn't built here.
     """
+    if "classifier.cbr.0.weight" in shapes:
+        return _lite(shapes, label)
     if "classifier.0.convs.0.0.weight" not in shapes:
         return None
     mobilenet = "backbone.0.0.weight" in shapes
@@ -66,8 +74,7 @@ def recognise(shapes, label, configs):
     classes, settings, blocks = torch_head(paths)
     spec = network(
         V3,
-        mobilenet_v3_name(paths, label) if mobilenet else resnet_name(paths, label),
-        backbone_settings=width_of(paths, "features_15_block_3_0", 160) if mobilenet else {},
+        **(_mobilenet_v3(paths, label) if mobilenet else {"backbone": resnet_name(paths, label)}),
         num_classes=classes,
         output_stride=16 if mobilenet else 8,
         flavour="torchvision",
@@ -77,8 +84,25 @@ def recognise(shapes, label, configs):
     return Plan("torchvision", spec, table, TORCH, blocks=blocks, optional=r"auxiliary_(conv|conv_BN|logits)/.*")
 
 
+def _lite(shapes, label):
+    """The plan of a lite R-ASPP, of which torchvision publishes one on MobileNetV3 large."""
+    table = rows(MOBILENET_V3, "backbone.") + rows(_LITE)
+    paths = renamed(shapes, table, TORCH)
+    spec = network(
+        V3,
+        **_mobilenet_v3(paths, label),
+        num_classes=shapes.get("classifier.low_classifier.weight", (None,))[0],
+        flavour="torchvision",
+        head="lite_raspp",
+        filters=shapes["classifier.cbr.0.weight"][0],
+    )
+    return Plan("torchvision", spec, table, TORCH)
+
+
 def export_rows(paths, layers):
     """The rows, dialect and constants that name a model's variables, given their paths."""
+    if "feature_projection0/kernel" in paths:
+        return rows(MOBILENET_V3, "backbone.") + rows(_LITE), TORCH, {}
     return _rows(mobilenet="features_0_0/kernel" in paths), TORCH, {}
 
 
@@ -90,7 +114,7 @@ def resnet_name(paths, label, suffix=""):
     """The registry key of the ResNet that `{variable path: shape}` belongs to.
 
     Raises:
-        ValueError: there is no such ResNet, or it is a wide or grouped one.
+        ValueError: there is no such ResNet or ResNeXt, or it is a wide one.
     """
     units = []
     for stage in range(1, 5):
@@ -101,6 +125,9 @@ def resnet_name(paths, label, suffix=""):
     for depth, counts in resnet.TABLE.items():
         if counts == tuple(units) and (depth >= 50) == bottlenecks:
             if second is not None and tuple(second) != (64, 64, 3, 3):
+                grouped = f"resnext{depth}_{second[0] // max(second[1], 1)}x{second[1]}d{suffix}"
+                if grouped in BACKBONES:
+                    return grouped
                 raise ValueError(
                     f"{label} holds a wide or grouped ResNet (wide_resnet, resnext), which isn't built here: its "
                     f"first 3x3 convolution has the shape {tuple(second)}, not (64, 64, 3, 3)."
@@ -114,11 +141,12 @@ def resnet_name(paths, label, suffix=""):
     )
 
 
-def mobilenet_v3_name(paths, label):
-    """The registry key of torchvision's MobileNetV3 that `{variable path: shape}` belongs to."""
-    for name, last in [("mobilenet_v3_large", "features_16_0/kernel"), ("mobilenet_v3_small", "features_12_0/kernel")]:
-        if last in paths:
-            return name
+def _mobilenet_v3(paths, label):
+    """What the record says of torchvision's MobileNetV3 that `{variable path: shape}` belongs to."""
+    for size, last, project, filters in [("large", 16, 15, 160), ("small", 12, 11, 96)]:
+        if f"features_{last}_0/kernel" in paths:
+            width = width_of(paths, f"features_{project}_block_3_0", filters)
+            return {"backbone": f"mobilenet_v3_{size}", "backbone_settings": width}
     raise ValueError(f"{label} holds a MobileNetV3 that is neither torchvision's large nor its small one.")
 
 

@@ -18,6 +18,7 @@ class Runtime(ABC):
 
     Attributes:
         name: what messages call the model.
+        program: what computes it, such as `"tensorflow"` or `"litert"`.
         spec: the model's record; None for a file that returns labels and doesn't tell of which classes.
         returns: what `scores` gives: `"logits"`, `"probabilities"`, or `"labels"` of a file that has no scores.
         channels: of its images.
@@ -25,6 +26,7 @@ class Runtime(ABC):
     """
 
     name: str = "the model"
+    program: str = ""
     spec: ModelSpec | None = None
     returns: str = LOGITS
     channels: int = 3

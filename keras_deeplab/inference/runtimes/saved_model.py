@@ -26,6 +26,8 @@ class SavedModelRuntime(Runtime):
         ValueError: there is no signature from images to scores or labels.
     """
 
+    program = "tensorflow"
+
     def __init__(self, path):
         import tensorflow as tf
 

@@ -14,6 +14,7 @@ class ServerRuntime(Runtime):
 
     def __init__(self, client):
         self.name = f"the model {client.model!r} on {client.server}"
+        self.program = f"the server {client.server}"
         self._client = client
         known = client.spec
         self.spec = None if known is None else known.model

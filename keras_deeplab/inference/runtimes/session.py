@@ -27,7 +27,7 @@ class SessionRuntime(Runtime):
     """
 
     def __init__(self, path, runtime, num_threads=None):
-        self.name = f"{path} ({runtime})"
+        self.name, self.program = f"{path} ({runtime})", runtime
         load = {"onnxruntime": _onnxruntime, "openvino": _openvino}[runtime]
         try:
             shape, self._dtype, output_shape, self._infer, known = load(path, threads(num_threads))

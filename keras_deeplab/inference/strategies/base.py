@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_deeplab.inference.runtimes.base import LABELS, PADDING, Runtime, size_name
-from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.layers import ResizeBilinear, conventions
 from keras_deeplab.specs import ModelSpec
 
 
@@ -116,16 +116,16 @@ def resized(scores: Any, size: Sequence[Any], spec: ModelSpec | None) -> Any:
         return scores
     known = [side if isinstance(side, int) else None for side in size] if isinstance(size, (tuple, list)) else [None]
     if None not in known and None not in scores.shape[1:3]:
-        return scores if tuple(scores.shape[1:3]) == tuple(known) else resize(scores, size, spec.align_corners)
+        return scores if tuple(scores.shape[1:3]) == tuple(known) else resize(scores, size, spec.resize)
     if spec.logits_stride == 1:
         return scores
     if spec.logits_stride is not None:
-        return resize(scores, size, spec.align_corners)
+        return resize(scores, size, spec.resize)
     same = keras.ops.all(keras.ops.equal(keras.ops.shape(scores)[1:3], size))
-    return keras.ops.cond(same, lambda: scores, lambda: resize(scores, size, spec.align_corners))
+    return keras.ops.cond(same, lambda: scores, lambda: resize(scores, size, spec.resize))
 
 
-def resize(maps: Any, size: Sequence[Any], align_corners: bool) -> Any:
-    """Maps (B, h, w, C) to (B, *size, C) bilinearly, in float32."""
+def resize(maps: Any, size: Sequence[Any], convention: str) -> Any:
+    """Maps (B, h, w, C) to (B, *size, C) bilinearly, in float32, by a convention of `keras_deeplab.specs.RESIZES`."""
     like = keras.ops.broadcast_to(keras.ops.zeros((1, 1, 1, 1)), (1, size[0], size[1], 1))
-    return ResizeBilinear(align_corners, dtype="float32")([maps, like])
+    return ResizeBilinear(**conventions(convention), dtype="float32")([maps, like])

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_deeplab.inference.runtimes.base import Runtime
 from keras_deeplab.inference.strategies.base import Around, Strategy, needs_scores, resize, resized, told
+from keras_deeplab.specs import HALF_PIXEL_CENTERS
 
 
 class Resized(Around):
@@ -37,7 +38,7 @@ class Resized(Around):
     def __call__(self, runtime: Runtime, images: np.ndarray) -> tuple[Any, str]:
         size = images.shape[1:3]
         target = sides(size, self.shorter, self.longer)
-        scaled = images if target == size else np.asarray(resize(images, target, align_corners=False))
+        scaled = images if target == size else np.asarray(resize(images, target, HALF_PIXEL_CENTERS))
         scores, returns = self.inner(runtime, scaled)
         return resized(scores, size, runtime.spec), returns
 

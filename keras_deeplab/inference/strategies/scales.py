@@ -18,7 +18,7 @@ from keras_deeplab.inference.strategies.base import (
     takes_any_size,
     told,
 )
-from keras_deeplab.specs import ModelSpec
+from keras_deeplab.specs import ALIGN_CORNERS, ModelSpec
 
 _CELLS = 1 << 20  # probabilities that are worked out at a time
 
@@ -69,7 +69,7 @@ class SeveralScales(Around):
         images = self.padded(runtime, images)
         mean = _Greatest(spec) if self.average == MAX else _Mean()
         for scale in self.scales:
-            scaled = images if scale == 1.0 else _scaled(images, scale, spec.align_corners)
+            scaled = images if scale == 1.0 else _scaled(images, scale, spec.resize)
             for mirrored in (False, True)[: 1 + self.flip]:
                 fed = np.ascontiguousarray(scaled[:, :, ::-1]) if mirrored else scaled
                 scores, returns = self.inner(runtime, fed)
@@ -83,12 +83,12 @@ class SeveralScales(Around):
         return *told(self.inner), f"{seen} ({'maximum' if self.average == MAX else 'mean'} of probabilities)"
 
 
-def _scaled(images: np.ndarray, scale: float, align_corners: bool) -> np.ndarray:
-    if align_corners:
+def _scaled(images: np.ndarray, scale: float, convention: str) -> np.ndarray:
+    if convention == ALIGN_CORNERS:
         target = [max(1, int((side - 1) * scale + 1.0)) for side in images.shape[1:3]]
     else:
         target = [max(1, int(side * scale + 0.5)) for side in images.shape[1:3]]
-    return np.asarray(resize(images, target, align_corners))
+    return np.asarray(resize(images, target, convention))
 
 
 def _probabilities(scores: np.ndarray, spec: ModelSpec, returns: str) -> Any:

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from keras_deeplab import summary
-from keras_deeplab._helpers.private import calls, producer
-from keras_deeplab.inference.runtimes.base import LOGITS, PROBABILITIES
+from keras_deeplab._helpers.private import calls
+from keras_deeplab.inference.coarse import without_resize
 from keras_deeplab.inference.tiles.bilinear import Taps, taps
 from keras_deeplab.inference.tiles.plan import Span
 from keras_deeplab.layers import ResizeBilinear, WindowedAveragePooling2D
@@ -31,7 +31,7 @@ class _Resize(NamedTuple):
 
     sizes: tuple[tuple[int, int], ...]
     strides: tuple[tuple[int, int], ...]  # 0 where a size doesn't follow the image's
-    align_corners: bool
+    resize: str
 
 
 class _Mean(NamedTuple):
@@ -56,7 +56,7 @@ class PlacedModel:
         unit: what tiles' starts are multiples of, in pixels.
         stride: pixels from one position of the scores to the next.
         reach: how many pixels away a position of the scores sees, beside means over the image.
-        align_corners: how scores are resized to the image; None where they have its size.
+        resize: how scores are resized to the image; None where they have its size.
         returns: what the scores are.
         means: whether it has means over the image that can be given.
         differs: why its tiles aren't the image's in any case, or None.
@@ -66,7 +66,7 @@ class PlacedModel:
     """
 
     def __init__(self, model: keras.Model, spec: ModelSpec) -> None:
-        self.model, self.align_corners, self.returns = _without_resize(model, spec)
+        self.model, self.resize, self.returns = without_resize(model, spec)
         rows = summary.receptive_field(self.model)
         strides = [stride for row in rows if row.output_stride is not None for stride in row.output_stride]
         fractions = [Fraction(stride).limit_denominator(1000) for stride in strides] or [Fraction(1)]
@@ -86,7 +86,7 @@ class PlacedModel:
             self.means = False
         self.stride = probe.stride
         if self.stride == 1:
-            self.align_corners = None
+            self.resize = None
         resizes = sum(0 not in each.strides[0] for each in probe.resizes)
         fields = [side for row in rows if row.receptive_field is not None for side in row.receptive_field]
         # A centred field, moved by less than a unit where sizes are even, and by one for each resize between maps that
@@ -217,7 +217,7 @@ class PlacedImage:
                     (pair[0][axis], pair[1][axis]) for pair in (resize.sizes, resize.strides)
                 )
                 first, count = _piece(span, new_stride, new_size)
-                axes += taps(size, new_size, resize.align_corners, first, count, *_piece(span, stride, size))
+                axes += taps(size, new_size, resize.resize, first, count, *_piece(span, stride, size))
             found.append(axes)
         return found
 
@@ -269,7 +269,7 @@ def _sizes(model: keras.Model, height: int, width: int) -> _Found:
         late = any(id(value) in behind for value in values)
         if isinstance(layer, ResizeBilinear):
             x, reference = args[0]
-            resizes.append((tuple(x.shape[1:3]), tuple(reference.shape[1:3]), layer.align_corners))
+            resizes.append((tuple(x.shape[1:3]), tuple(reference.shape[1:3]), layer.resize))
             late = id(x) in behind
         if isinstance(layer, _MEAN):
             means.append((tuple(args[0].shape[1:3]), (1, *outputs.shape[1:])))
@@ -283,24 +283,6 @@ def _sizes(model: keras.Model, height: int, width: int) -> _Found:
     images = keras.KerasTensor((1, height, width, model.inputs[0].shape[-1]), model.inputs[0].dtype)
     found = main_output(summary.run_through(model, [images], step))
     return _Found(resizes, means, tuple(found.shape[1:3]), nested)
-
-
-def _without_resize(model: keras.Model, spec: ModelSpec) -> tuple[keras.Model, bool | None, str]:
-    """A model to that of its scores before they are resized to the image, how they are, and what they are."""
-    scores = model.outputs[0]
-    returns = LOGITS if spec.activation is None else PROBABILITIES
-    layer = producer(scores)
-    if isinstance(layer, keras.layers.Activation) and spec.activation is not None:
-        scores = calls(layer)[0].input_tensors[0]
-        if isinstance(producer(scores), ResizeBilinear):
-            layer, returns = producer(scores), LOGITS
-    if isinstance(layer, ResizeBilinear):
-        coarse, reference = calls(layer)[0].input_tensors
-        if reference is model.inputs[0]:
-            return keras.Model(model.inputs, coarse), layer.align_corners, returns
-    if len(model.outputs) > 1:
-        model = keras.Model(model.inputs, model.outputs[0])
-    return model, None if spec.logits_stride == 1 else spec.align_corners, returns
 
 
 def _piece(span: Span, stride: int, size: int) -> tuple[int, int]:

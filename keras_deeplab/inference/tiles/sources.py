@@ -41,7 +41,7 @@ class Source(Protocol):
         unit: what tiles' starts are multiples of, in pixels.
         stride: pixels from one position of the scores to the next.
         reach: how many pixels away a position of the scores sees; None where that isn't known.
-        align_corners: how scores are resized to the image; None where they have its size.
+        resize: how scores are resized to the image; None where they have its size.
         returns: `"logits"`, `"probabilities"` or `"labels"`.
         fixed: (height, width) of the only tiles that it takes, or None.
         differs: why scores of a tile aren't the image's even within reach; None where they are.
@@ -50,7 +50,7 @@ class Source(Protocol):
     unit: int
     stride: int
     reach: int | None
-    align_corners: bool | None
+    resize: str | None
     returns: str
     fixed: tuple[int, int] | None
     differs: str | None
@@ -71,7 +71,7 @@ class Placed:
     def __init__(self, model: PlacedModel, means: str = "image") -> None:
         self._model, self._means = model, means == "image"
         self.unit, self.stride, self.reach = model.unit, model.stride, model.reach
-        self.align_corners, self.returns = model.align_corners, model.returns
+        self.resize, self.returns = model.resize, model.returns
         self.differs = model.differs
         if model.means and not self._means:
             self.differs = "its means over the image are each tile's own, as asked for"
@@ -89,7 +89,7 @@ class EachTile:
         reason: why the model can't be placed, to follow "it".
     """
 
-    align_corners: bool | None = None
+    resize: str | None = None
     stride = 1
     reach: int | None = None
     first_pass = False

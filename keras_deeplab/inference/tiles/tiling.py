@@ -176,11 +176,11 @@ class _Sink:
         # Rows of coarse scores that rows of labels still need, and where they start.
         self._rows: np.ndarray | None = None
         self._first = 0
-        align_corners = tiling.source.align_corners
+        resize = tiling.source.resize
         self._upsampling = None
-        if align_corners is not None:
+        if resize is not None:
             make = None if tiling._labels_of is None else self._labels_of
-            self._upsampling = Upsampling(grid, tiling.size, align_corners, make)
+            self._upsampling = Upsampling(grid, tiling.size, resize, make)
 
     def _labels_of(self, scores: np.ndarray) -> np.ndarray:
         make = self._tiling._labels_of

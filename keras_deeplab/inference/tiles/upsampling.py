@@ -17,7 +17,7 @@ class Upsampling:
     Args:
         grid: (h, w).
         size: (H, W).
-        align_corners: convention of the resize.
+        resize: convention of the resize, of `keras_deeplab.specs.RESIZES`.
         labels_of: scores (..., C) to labels (...); None for scores in place of labels.
     """
 
@@ -25,10 +25,10 @@ class Upsampling:
         self,
         grid: tuple[int, int],
         size: tuple[int, int],
-        align_corners: bool,
+        resize: str,
         labels_of: Callable[[np.ndarray], np.ndarray] | None,
     ) -> None:
-        self._rows, self._columns = (taps(*pair, align_corners, 0, pair[1]) for pair in zip(grid, size, strict=True))
+        self._rows, self._columns = (taps(*pair, resize, 0, pair[1]) for pair in zip(grid, size, strict=True))
         self._labels_of = labels_of
         self._width = size[1]
 

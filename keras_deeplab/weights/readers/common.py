@@ -6,10 +6,8 @@ import os
 
 import numpy as np
 
-# A file of n bytes may become at most this many times n bytes of arrays. Weights hardly compress, and an array is
-# widened 4 times at most (int8 to float32); what goes beyond was made to exhaust the memory.
-EXPANSION = 16
-_SMALL = 1 << 20
+from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.files import open_regular
 
 
 @contextlib.contextmanager
@@ -28,10 +26,10 @@ def contents(path, size=-1):
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is a folder, or can't be read.
+        ValueError: it is a folder, a pipe, or can't be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(size)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.") from None
@@ -54,7 +52,7 @@ class Budget:
     @classmethod
     def of(cls, size):
         """The budget for the arrays of a file of `size` bytes."""
-        return cls(EXPANSION * size + _SMALL)
+        return cls(limits.EXPANSION * size + limits.SMALL)
 
     def spend(self, amount):
         self.left -= amount

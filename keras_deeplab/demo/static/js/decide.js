@@ -3,15 +3,15 @@
 /**
  * Scores, rows x columns x classes, to the labels of the top left width x height pixels of images of the model's size.
  *
- * `to` is {rows, columns} of those images: coarser scores are enlarged bilinearly, corner pixel centre on corner pixel
- * centre with `alignCorners`, edge on edge without. A `threshold` is the score above which a class is there: one class
+ * `to` is {rows, columns} of those images: coarser scores are enlarged bilinearly, by the `resize` "align_corners" corner
+ * pixel centre on corner pixel centre, by "half_pixel_centers" edge on edge, by "asymmetric" neither. A `threshold` is the score above which a class is there: one class
  * alone gives labels 0 and 1, several the best of those that are there, or `ignored`. Null: the largest score.
  */
-function decided(scores, from, to, width, height, { alignCorners, threshold, ignored }) {
+function decided(scores, from, to, width, height, { resize, threshold, ignored }) {
   const { rows, columns, classes } = from;
   const labels = new Uint8Array(width * height);
-  const down = places(rows, to.rows, alignCorners);
-  const across = places(columns, to.columns, alignCorners);
+  const down = places(rows, to.rows, resize);
+  const across = places(columns, to.columns, resize);
   const values = new Float32Array(classes);
   for (let row = 0; row < height; row++) {
     const [above, below, y] = down[row];
@@ -32,10 +32,14 @@ function decided(scores, from, to, width, height, { alignCorners, threshold, ign
 }
 
 /** Where each of `count` pixels lies between two of `length`: [before, behind, share of the one behind]. */
-function places(length, count, alignCorners) {
+function places(length, count, resize) {
+  const ways = {
+    align_corners: (index) => (count > 1 ? (index * (length - 1)) / (count - 1) : 0),
+    half_pixel_centers: (index) => Math.max(0, ((index + 0.5) * length) / count - 0.5),
+    asymmetric: (index) => (index * length) / count,
+  };
   return Array.from({ length: count }, (_, index) => {
-    const aligned = count > 1 ? (index * (length - 1)) / (count - 1) : 0;
-    const at = alignCorners ? aligned : Math.max(0, ((index + 0.5) * length) / count - 0.5);
+    const at = ways[resize](index);
     const before = Math.min(Math.floor(at), length - 1);
     return [before, Math.min(before + 1, length - 1), at - before];
   });
