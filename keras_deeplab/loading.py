@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab._helpers.warning import warn
 from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.models.build import build
 from keras_deeplab.specs import Classes
 from keras_deeplab.specs.model import SegmentationModel
-from keras_deeplab.weights import SOURCES, opened, own
+from keras_deeplab.weights import SOURCES, foreign, opened, own
 from keras_deeplab.weights.assign import assign
+from keras_deeplab.weights.beside import agree
 from keras_deeplab.weights.classes import settle
 from keras_deeplab.weights.filling import STEMS, stem_for
 from keras_deeplab.weights.plan import all_layers, class_layers
@@ -27,6 +29,7 @@ def load(
     input_shape: Sequence[int | None] | None = None,
     stem: str | None = None,
     classes: Classes | Sequence[str] | None = None,
+    prefix: str | None = None,
     **settings: Any,
 ) -> SegmentationModel:
     """Maps a DeepLab checkpoint to a `keras.Model` that computes exactly what it was trained to compute.
@@ -75,6 +78,8 @@ def load(
             turn, scaled likewise, and `"zero"` zeros behind the stored ones, as Google's code has it: whatever is in
             the new channels, the model computes what it did. None is `"zero"` for more channels and `"sum"` for fewer;
             a warning says what was done.
+        prefix: what the names of the arrays begin with, of a file that holds several networks, such as `"ema_model."`
+            for the moving average beside a `"model."`.
         settings: what names and shapes don't tell, or shouldn't decide, for the model's builder: `atrous_rates`,
             `multi_grid`, `dropout`, `classifier_activation`, `name`, for torchvision's `auxiliary_head=True`, for a
             network trained with bounded activations `backbone="xception_65_bounded", flavour="tf_bounded"`.
@@ -105,15 +110,39 @@ def load(
     }
     with opened(checkpoint) as stored:
         if stored.network is not None:
+            if prefix is not None:
+                raise ValueError(f"{stored.path} is a file of Keras, which holds one network: leave prefix= out.")
             return _load_own(stored, source, output_stride, num_classes, classes, stem, settings)
-        return _load(stored, source, output_stride, num_classes, classes, stem, settings)
+        plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
+        return _load(stored, plan, arrays, output_stride, num_classes, classes, stem, settings)
 
 
-def _load(stored, source, output_stride, num_classes, classes, stem, settings):
-    """`load` of arrays by the names of a source."""
+def refusal(stored: own.Stored, source: str = "auto", prefix: str | None = None) -> str | None:
+    """Why `load` refuses what `opened` gave, in its own words; None where it doesn't, or asks what `describe` tells.
+
+    Nothing is loaded: the network is built without memory, to see whether the arrays fit it.
+    """
+    if stored.network is not None:
+        return None
+    settings = {"include_preprocessing": True, "upsample_logits": True, "input_shape": None}
+    try:
+        plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
+        if plan.undecided:
+            return None
+        with unallocated():
+            count = 1 if plan.spec.num_classes is None else None
+            _load(stored, plan, arrays, None, count, None, None, settings, dry=True)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _load(stored, plan, arrays, output_stride, num_classes, classes, stem, settings, dry=False):
+    """`load` of arrays by the names of a source; where it is `dry` nothing is assigned or warned of."""
     label = stored.path
-    plan, arrays = match(stored.arrays, label, source, stored.configs)
     plan = plan.decided(settings, label)
+    if settings["include_preprocessing"] is True:
+        agree(plan.beside, plan.spec.preprocessing, label)
     spec = plan.at(output_stride)
     told = stored.classes if stored.classes != Classes() else spec.classes
     number, known, why = settle(label, spec.num_classes, told, num_classes, classes)
@@ -127,9 +156,19 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     model = build(replace(spec, channels=channels), num_classes=number, classes=known, **settings)
     names = [layer.name for layer in all_layers(model) if hasattr(layer, "filters")]
     fresh = [] if why is None else class_layers(names)
-    if fresh:
+    if fresh and not dry:
         _tell_of_fresh(label, fresh, why)
-    return plan.fill(model, arrays, label, fresh_layers=fresh, stem=stem_for(stem, label, model.spec.preprocessing))
+    adapt = stem_for(stem, label, model.spec.preprocessing)
+    try:
+        plan.fill(model, arrays, label, fresh_layers=fresh, stem=adapt, dry=dry)
+    except ValueError as error:
+        seems = foreign.told(arrays, plan.unknown(arrays))
+        if not seems:
+            raise
+        raise ValueError(f"{label} can't be loaded. {seems}\n{error}") from error
+    if plan.beside.names and not dry:
+        warn(f"{label}: left out as no part of the network: {plan.beside.told()}.")
+    return model
 
 
 # What `load` is called with where nothing is asked for.

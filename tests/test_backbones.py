@@ -10,10 +10,14 @@ from randomise import randomise
 
 import keras_deeplab
 from keras_deeplab._helpers.unallocated import unallocated
-from keras_deeplab.backbones import BACKBONES, resolve
+from keras_deeplab.backbones import BACKBONES, convnext, efficientnet, mobileone, resnext, resolve, se_resnet
 from keras_deeplab.rewrite import atrous, taps
 
-DISTINCT = [name for name in BACKBONES if name != "xception"]
+# Of families of one build the smallest; benchmarks/smp_parity.py runs all of them beside their source.
+FAMILIES = (resnext, se_resnet, efficientnet, mobileone, convnext)
+LARGER = {name for family in FAMILIES for name in list(family.BUILDERS)[1:]}
+LARGER -= {"se_resnext50_32x4d", "senet154", "efficientnet_b0_timm_same"}
+DISTINCT = [name for name in BACKBONES if name not in LARGER | {"xception"}]
 
 # backbone, output stride, family -> trainable parameters and multiply-adds (10^9) of convolutions at 513x513, 21
 # classes, counted on Google's own code
@@ -63,7 +67,7 @@ def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_
     randomise(model)
     for layer in model.layers:
         # A gate by the image's averages differs on the denser map; without its inputs it is the same constant.
-        if getattr(layer, "activation", None) is keras.activations.hard_sigmoid:
+        if getattr(layer, "activation", None) in (keras.activations.hard_sigmoid, keras.activations.sigmoid):
             layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
         # With clips on every map, random scales make a difference of rounding grow from unit to unit: on processors
         # that round the two forms alike there is none, on others it reached 3e-3 of the output.

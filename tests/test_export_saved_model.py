@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -342,6 +343,7 @@ def test_a_model_that_another_process_put_there_meanwhile_is_not_replaced(model,
             pathlib.Path(place, "saved_model.pb").write_text(text)
 
     monkeypatch.setattr(saved_model.tf.saved_model, "save", save)
+    monkeypatch.setattr(saved_model, "_try", lambda *arguments: None)
     if overwrite:
         export_saved_model(model, target, overwrite=True, warmup_size=None)
     else:
@@ -349,6 +351,17 @@ def test_a_model_that_another_process_put_there_meanwhile_is_not_replaced(model,
             export_saved_model(model, target, warmup_size=None)
     assert (target / "saved_model.pb").read_text() == ("mine" if overwrite else "theirs")
     assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_something_else_than_its_model_gets_no_name(model, tmp_path, monkeypatch):
+    export_saved_model(small_model(seed=1), tmp_path / "other", warmup_size=None)
+    monkeypatch.setattr(
+        saved_model.tf.saved_model, "save", lambda _, new, *rest: shutil.copytree(tmp_path / "other", new)
+    )
+    with pytest.raises(ValueError, match=r"the converted file gives something else than the model 'functional"):
+        export_saved_model(model, tmp_path / "1", warmup_size=None)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["other"]
 
 
 @pytest.mark.slow

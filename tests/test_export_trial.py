@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from export_models import small_model
 
 from keras_deeplab.export import trial
+from keras_deeplab.export.tflite import writer
 from keras_deeplab.inference.runtimes import Runtime
 from keras_deeplab.specs import ModelSpec
 
@@ -97,3 +99,18 @@ def test_a_model_that_is_not_finite_can_not_be_compared(model):
     broken = keras.Model(model.inputs[0], keras.layers.Rescaling(float("nan"))(model.outputs[0]))
     with pytest.raises(ValueError, match=r"gives scores that are not finite on a random picture of 97x129"):
         difference(broken, "logits", lambda logits: logits)
+
+
+@pytest.mark.slow
+def test_a_tflite_file_that_is_something_else_than_its_model_gets_no_name(tmp_path, monkeypatch):
+    model, other = small_model(size=33), small_model(size=33, seed=1)
+    path = tmp_path / "model.tflite"
+    written = writer.export_tflite(model, path, output="logits")
+    assert written.difference <= 1e-5
+    assert writer.export_tflite(model, path, precision="float16").difference is not None
+    before = path.read_bytes()
+    converted = writer.converted
+    monkeypatch.setattr(writer, "converted", lambda _, *rest, **options: converted(other, *rest, **options))
+    with pytest.raises(ValueError, match=r"something else than the model 'functional.*on a random picture of 33x33"):
+        writer.export_tflite(model, path)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]

@@ -215,3 +215,18 @@ def test_entries_that_cannot_be_read_are_named(place, value, tmp_path):
     path = file(tmp_path, bytes(content))
     with pytest.raises(ValueError, match=rf"metadata of {path} can't be read"):
         _tflite_metadata.read_spec(path)
+
+
+def test_whatever_bit_of_the_directory_is_turned_is_a_record_or_a_refusal_by_name(tmp_path):
+    whole = archive_of(labels_txt="sky\nroad", export_json=json.dumps({**FACTS, "num_classes": 2}))
+    told = []
+    for bit in range(8 * whole.index(b"PK\x01\x02"), 8 * len(whole), 3):
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path = file(tmp_path, bytes(broken))
+        try:
+            _tflite_metadata.read_spec(path)
+        except ValueError as error:
+            told.append(str(error))
+    assert len(told) > 50
+    assert all(f"metadata of {path}" in text for text in told)

@@ -63,6 +63,11 @@ def test_a_record_goes_through_json_unchanged():
         ({"classes": {"colors": [[1, 2, 300]] * 3}}, r"in 0\.\.255"),
         ({"classes": 5}, r"isn't understood"),
         ({"outputs": []}, r"outputs must begin with 'logits'"),
+        ({"outputs": {"0": "logits"}}, r"isn't understood: outputs must be a tuple of names"),
+        ({"head": 5}, r"head must be a tuple of names; received 5"),
+        ({"settings": [3]}, r"settings must be a dict of arguments; received \(3,\)"),
+        ({"backbone": 5}, r"backbone must be a name or None; received 5"),
+        ({"multi_label": "no"}, r"multi_label must be True or False; received 'no'"),
     ],
 )
 def test_a_damaged_record_is_refused_by_name(change, message):
@@ -70,6 +75,21 @@ def test_a_damaged_record_is_refused_by_name(change, message):
         ModelSpec.from_dict({**SPEC.to_dict(), **change}, "x.keras")
     with pytest.raises(ValueError, match=r"x\.tflite has .*no JSON"):
         ModelSpec.from_json("{", "x.tflite")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_sizes": 5}, r"x\.tflite has a record that isn't understood"),
+        ({"input_sizes": [[1]]}, r"input_sizes must be pairs \(height, width\)"),
+        ({"upsampled": "no"}, r"upsampled must be True or False; received 'no'"),
+        ({"precision": 8}, r"precision must be a name, such as 'int8'; received 8"),
+        ({"output": ["labels"]}, r"output must be one of labels, logits, probabilities; received \('labels',\)"),
+    ],
+)
+def test_a_damaged_record_of_a_file_is_refused_by_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        FileSpec.from_dict({**FileSpec(SPEC).to_dict(), **change}, "x.tflite")
 
 
 def test_sigmoids_of_several_classes_decide_each_and_one_class_is_binary():

@@ -1,6 +1,7 @@
 """segmentation_models.pytorch: its own networks run beside ours, and what config.json says is asked or honoured."""
 
 import json
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -11,7 +12,9 @@ import keras_deeplab
 from keras_deeplab.backbones.mobilenet_v3 import mobilenet_v3_small_timm, mobilenet_v3_small_timm_symmetric
 from keras_deeplab.cli import main
 from keras_deeplab.export.weights import state_dict
+from keras_deeplab.weights import recognise
 from keras_deeplab.weights.describe import describe
+from keras_deeplab.weights.writers import write_torch
 
 SIZES = [(48, 80), (80, 32)]
 V3, PLUS = "DeepLabV3", "DeepLabV3Plus"
@@ -38,6 +41,13 @@ PEERS = [
         "resnet18",
     ),
     (PLUS, "tu-resnet18", {"encoder_output_stride": 8}, "resnet18"),
+    (PLUS, "se_resnext50_32x4d", {}, "se_resnext50_32x4d"),
+    (V3, "efficientnet-b0", {}, "efficientnet_b0"),
+    (V3, "tu-tf_efficientnet_b0", {"encoder_output_stride": 16}, "efficientnet_b0_timm_same"),
+    (PLUS, "timm-tf_efficientnet_lite0", {"encoder_output_stride": 8}, "efficientnet_lite0_timm"),
+    (PLUS, "mobileone_s1", {}, "mobileone_s1"),
+    (V3, "mobileone_s4", {"reparameterized": True}, "mobileone_s4"),
+    (PLUS, "tu-convnext_atto", {"encoder_output_stride": 8}, "convnext_atto"),
 ]
 
 
@@ -54,8 +64,29 @@ def test_its_own_network_computes_the_same_and_takes_the_weights_back(
     ours = smp_peer.loaded(theirs, tmp_path)
     assert ours.spec.backbone == backbone
     assert smp_peer.difference(theirs, ours, SIZES) < 1e-5
+    if architecture == V3:
+        assert smp_peer.inner_difference(theirs, ours, [(65, 97)]) < 1e-5
     smp_peer.written_back(ours, theirs)
     assert smp_peer.difference(theirs, ours, SIZES[:1]) < 1e-5
+
+
+def test_relatives_of_encoders_are_refused_by_name():
+    model = keras_deeplab.DeepLabV3("resnet18", num_classes=2, filters=8, flavour="smp_tu", output_stride=8)
+    arrays = state_dict(model, "smp")
+    assert "encoder.model.layer1.0.conv1.weight" in arrays
+    for name, message in [
+        (None, None),
+        ("tu-resnet18.a1_in1k", None),
+        ("tu-resnetblur18", "names the encoder 'tu-resnetblur18', and the arrays are those of resnet18"),
+        ("resnet18", "names the encoder 'resnet18', and the arrays are those of resnet18"),
+    ]:
+        configs = {} if name is None else {"config.json": {"encoder_name": name}}
+        with pytest.raises(ValueError, match=message) if message else nullcontext():
+            spec = recognise(arrays, configs=configs).spec
+            assert (spec.backbone, spec.flavour) == ("resnet18", "smp_tu")
+    gated = {"encoder.model.layer1.0.se.fc1.weight": np.zeros((4, 64, 1, 1), "float32")}
+    with pytest.raises(ValueError, match="on an encoder that isn't built here"):
+        recognise(arrays | gated)
 
 
 # Two networks of the same arrays -----------------------------------------------------------------------------------
@@ -111,6 +142,13 @@ def test_the_config_or_an_argument_decides_and_the_two_differ(arrays, tmp_path):
         assert (model.spec.backbone, model.spec.backbone_settings) == (name, {"alpha": 0.25})
         written = state_dict(model, "smp")
         assert all(np.array_equal(written[each], arrays[each]) for each in arrays)
+
+
+def test_an_older_folder_holds_a_file_of_pytorch(arrays, tmp_path):
+    path = folder(tmp_path / "old", arrays, **CONFIG)
+    (path / "model.safetensors").unlink()
+    write_torch(path / "pytorch_model.bin", arrays)
+    assert keras_deeplab.load(path).spec.backbone == SYMMETRIC
 
 
 def test_weights_are_refused_for_the_other_network_of_the_same_arrays(arrays, tmp_path):

@@ -490,6 +490,7 @@ def test_a_checkpoint_s_own_channels_are_kept():
     [
         *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_small_seg", "mobilenet_v3_small_timm", "drn_d_22"),
         *("resnet18", "resnet_v1_50_beta", "vgg11", "xception_41", "xception_jfzhang95"),
+        *("se_resnet50", "mobileone_s1", "convnext_atto", "efficientnet_b0"),
     ],
 )
 def test_the_first_layer_of_a_backbone_is_known(name):

@@ -200,7 +200,7 @@ def int8_file(model, tmp_path_factory):
         # As other teams' files are: converted without this package's own quantisation, which changes the kernels.
         network, spec = graph.network(model)
         plain = quantize.fold(graph.inference_model(network, SIZE))
-        images = Calibration([PICTURE, PICTURE[::-1]]).images(SIZE)
+        images = Calibration([PICTURE, PICTURE[::-1]], 2, spec).images(SIZE)
         options = {"precision": "int8", "output": "labels", "input_type": "uint8", "images": images}
         path.write_bytes(converted(plain, spec, SIZE, **options))
     return path
@@ -361,7 +361,7 @@ def test_an_integer_file_of_the_third_convention_loads_with_its_labels(tmp_path)
         plain = quantize.fold(graph.inference_model(network, (64, 64)))
         pictures = [photograph(64, 64, seed) for seed in range(3)]
         options = {"precision": "int8", "output": "labels", "input_type": "uint8"}
-        images = Calibration(pictures).images((64, 64))
+        images = Calibration(pictures, 3, spec).images((64, 64))
         (tmp_path / "m.tflite").write_bytes(converted(plain, spec, (64, 64), images=images, **options))
     got = keras_deeplab.load(tmp_path / "m.tflite")
     assert (got.spec.resize, got.spec.flavour) == ("asymmetric", "tf_bounded_asymmetric")

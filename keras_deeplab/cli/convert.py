@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from keras_deeplab.cli.inspect import SOURCE
+from keras_deeplab.cli.inspect import PREFIX, SOURCE
 from keras_deeplab.cli.shared import CHECKPOINT, Identity
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, record
 from keras_deeplab.specs import checked_range
@@ -40,6 +40,7 @@ class Arguments(Options):
     checkpoint: str = option(help=f"any {CHECKPOINT}", flag=None, metavar="IN")
     output: str = option(help="file to write: .keras, or .weights.h5 with the network beside", flag=None, metavar="OUT")
     source: str = option("auto", SOURCE)
+    prefix: str | None = option(None, PREFIX)
     backbone: str | None = option(None, "which of those that its arrays fit, where they fit several and nothing tells")
     output_stride: int | None = option(None, "8, 16 or 32; by default the source's own", minimum=1)
     num_classes: int | None = option(
@@ -86,12 +87,13 @@ def run(arguments: Arguments) -> None:
 
     suffix_of_keras(arguments.output)  # before the work
     with opened(arguments.checkpoint) as stored:
-        print(text(stored, arguments.source))
+        print(text(stored, arguments.source, prefix=arguments.prefix))
         chosen = {} if arguments.backbone is None else {"backbone": arguments.backbone}
         model = load(
             stored,
             **chosen,
             source=arguments.source,
+            prefix=arguments.prefix,
             output_stride=arguments.output_stride,
             num_classes=arguments.num_classes,
             include_preprocessing=arguments.normalisation or arguments.preprocessing,

@@ -1,9 +1,12 @@
 """What every reader returns: a `Source`, one split of a data set with its classes, and its samples as tf.data."""
 
+import atexit
 import contextlib
+import gc
 import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +18,19 @@ import tensorflow as tf
 from keras_deeplab.specs import IGNORED, Classes, checked_range
 
 _LISTED = 10  # how many problems an error lists before it only counts
+
+
+@atexit.register
+def _free_iterators() -> None:
+    """Frees the iterators over data that nothing uses any more, before the interpreter ends.
+
+    Their threads call `Source._read`, so they wait for the interpreter, which at its very end waits for them: a program
+    that was over would not end. What holds them is a circle of references, or the traceback of the error that was last
+    printed.
+    """
+    for name in ("last_exc", "last_value", "last_traceback"):
+        vars(sys).pop(name, None)
+    gc.collect()
 
 
 class Source:

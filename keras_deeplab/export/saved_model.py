@@ -1,5 +1,6 @@
 """A Keras model to a SavedModel folder that TensorFlow Serving, or TensorFlow alone, runs."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -12,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab._helpers import limits
-from keras_deeplab.export import arguments, graph
+from keras_deeplab.export import arguments, graph, trial
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
+from keras_deeplab.inference.runtimes.saved_model import SavedModelRuntime
 from keras_deeplab.layers import ResizeBilinear, conventions
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
@@ -75,7 +77,8 @@ def export_saved_model(
 
     Files that are none of these, cut short or too large are refused by their headers, with a message that names each.
 
-    The folder appears when it is complete: a server that watches the parent never sees half of it.
+    The folder appears when it is complete and TensorFlow has run it on random pictures, where it has to give what the
+    model gives: a server that watches the parent never sees half of it.
 
     Args:
         model: keras.Model from images (B, H, W, channels) in 0..255 to logits.
@@ -125,12 +128,20 @@ def export_saved_model(
             write_warmup_requests(fresh, path.absolute().parent.name, requests)
         if batch_requests is not None:
             (fresh / "batching_params.pbtxt").write_text(_BATCHING.format(size=batch_requests), "utf-8")
+        _try(fresh, model, spec, max_pixels)
         _put(fresh, path, workplace / "old", overwrite)
     finally:
         if (workplace / "old").exists() and not path.exists():
             (workplace / "old").rename(path)
         shutil.rmtree(workplace)
     return path
+
+
+def _try(folder, model, spec, max_pixels):
+    """Raises ValueError unless the SavedModel gives what the model gives."""
+    # A server with few pixels to an image takes no picture of the usual size.
+    size = (math.isqrt(max_pixels),) * 2 if max_pixels is not None and max_pixels < 1 << 14 else None
+    trial.largest_difference(SavedModelRuntime(folder), model, spec, size=size)
 
 
 def signature_names(channels: int) -> tuple[str, ...]:

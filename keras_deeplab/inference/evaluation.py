@@ -104,11 +104,11 @@ def _predictor(given: Any, settings: EvaluationOptions) -> Any:
     if isinstance(given, (str, os.PathLike, keras.Model, Client, Runtime)):
         return make_predictor(given, **wanted.values())
     own = getattr(given, "settings", None)
-    if own is not None and own.values() == wanted.values():
+    if own is not None and own.to_json() == wanted.to_json():
         return given
     protocol = settings.scoring.protocol
     if protocol is not None and own is not None:
-        other = next(name for name, value in wanted.values().items() if own.values()[name] != value)
+        other = next(name for name, value in wanted.to_json().items() if own.to_json()[name] != value)
         raise ValueError(
             f"protocol={protocol!r} is of a predictor with {other}={wanted.values()[other]!r}, and this one was made "
             f"with {other}={own.values()[other]!r}: give the model or its file, or that option where it is made"

@@ -264,7 +264,7 @@ def predictor(
         given = {name: True for name in settings.overridden()} | {"strategy": strategy is not None}
         _refuse("a Predictor that is already made", given, "give it where the Predictor is made")
         return model_or_path
-    opened = _opened(model_or_path, settings.input_size, settings.output_stride, input_range, num_threads, runtime)
+    opened = _opened(model_or_path, settings, input_range, num_threads, runtime)
     base: Any = WholeImage if strategy is None else strategy
     if isinstance(base, str):
         if base not in STRATEGIES:
@@ -273,8 +273,9 @@ def predictor(
     return Predictor(opened, composed(opened, settings, base), settings.threshold, settings)
 
 
-def _opened(model_or_path, size, output_stride, input_range, num_threads, runtime):
+def _opened(model_or_path, settings, input_range, num_threads, runtime):
     """The `Runtime` of whatever `predictor` takes."""
+    size, output_stride = settings.input_size, settings.output_stride
     of_a_file = {"runtime": runtime is not None, "input_range": input_range is not None}
     if isinstance(model_or_path, Runtime):
         _refuse("a Runtime", of_a_file, "give it where the Runtime is made")
@@ -304,6 +305,8 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
             if runtime_of(path, runtime) != "litert":
                 _refuse(kind, {"input_range": True}, "such files take images in 0..255 here")
             options["input_range"] = input_range
+        if not settings.safe_mode:
+            options["safe_mode"] = False
         opened = open_file(path, runtime, **options)
         others = installed(path)[1:] if runtime is None else []
         also = f'; {" and ".join(others)} can run it too: runtime="fastest" tries all' if others else ""
@@ -317,7 +320,7 @@ def _opened(model_or_path, size, output_stride, input_range, num_threads, runtim
 
     folder = saved_model.folder_of(path)
     if folder is not None:
-        return _at_its_own(saved_model.SavedModelRuntime(folder), output_stride)
+        return _at_its_own(saved_model.SavedModelRuntime(folder, settings.safe_mode), output_stride)
     import keras_deeplab
 
     if suffix == ".keras":

@@ -158,5 +158,6 @@ class EvaluationOptions(Options):
         known, mine = options(EvaluationOptions), self.values()
         expected = {name: entry.usual() for name, entry in known.items()}
         expected |= {name: known[name].check(value) for name, value in PROTOCOLS[protocol].options.items()}
-        changed = [name for name in known if name != "protocol" and mine[name] != expected[name]]
+        counts = [name for name, entry in known.items() if entry.configuration and name != "protocol"]
+        changed = [name for name in counts if mine[name] != expected[name]]
         return f"{protocol}, changed ({', '.join(changed)})" if changed else protocol

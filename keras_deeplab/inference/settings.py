@@ -49,6 +49,11 @@ class InferenceOptions(Options):
         above=0,
         below=1,
     )
+    safe_mode: bool = option(
+        True,
+        "whether SavedModels and TFLite files with operators that reach files, the network or Python are refused",
+        configuration=False,
+    )
 
     def checked(self) -> None:
         if self.crf is not None:

@@ -11,7 +11,6 @@ export.json is the record that this package reads; labels.txt and palette.txt sa
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -177,14 +176,17 @@ def _texts(path: str | Path, wanted: Sequence[str] = (LABELS, PALETTE, EXPORT)) 
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError):
         return {}  # no archive is in it; that there is no file the runtime says
+    except Exception as error:  # its directory is damaged, of which zipfile makes nearly anything
+        raise ValueError(f"the metadata of {path} can't be read: {type(error).__name__}: {error}") from error
     try:
         with archive:
             names = set(archive.namelist())
             return {name: _text(archive, name, path) for name in wanted if name in names}
     except UnicodeDecodeError as error:
         raise ValueError(f"the metadata of {path} is no text: {error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        # Damaged or cut short; zipfile's RuntimeErrors are a password and a compression that it doesn't know.
+    except ValueError:
+        raise
+    except Exception as error:  # damaged, cut short, with a password or a compression that zipfile doesn't know
         raise ValueError(f"the metadata of {path} can't be read: {error}") from error
 
 

@@ -5,7 +5,7 @@ Plain values that JSON holds, so that whatever reads a file needs neither Keras 
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, cast
 
@@ -255,6 +255,10 @@ class ModelSpec:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer; received {value!r}")
+        for names, kind, what in _TYPES:
+            for name in names:
+                if not kind(getattr(self, name)):
+                    raise ValueError(f"{name} must be {what}; received {_short(getattr(self, name))}")
         if self.image_range is not None:
             object.__setattr__(self, "image_range", checked_range(self.image_range))
         several = self.num_classes != 1
@@ -367,6 +371,23 @@ class ModelSpec:
         return cls.from_dict(parsed(text, origin), origin)
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+# Names of entries of a `ModelSpec`, what tells a value that they take, and that in words.
+_TYPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (
+        ("builder", "backbone", "flavour", "preprocessing"),
+        lambda value: value is None or isinstance(value, str),
+        "a name or None",
+    ),
+    (("settings", "backbone_settings"), lambda value: isinstance(value, Mapping), "a dict of arguments"),
+    (("classes",), lambda value: isinstance(value, Classes), "a Classes"),
+    (("multi_label",), lambda value: isinstance(value, bool), "True or False"),
+    (("outputs", "head"), _is_names, "a tuple of names"),
+)
+
 OUTPUTS = ("labels", "logits", "probabilities")
 
 
@@ -391,6 +412,10 @@ class FileSpec:
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise ValueError(f"output must be one of {', '.join(OUTPUTS)}; received {self.output!r}")
+        if not isinstance(self.upsampled, bool):
+            raise ValueError(f"upsampled must be True or False; received {_short(self.upsampled)}")
+        if not isinstance(self.precision, str):
+            raise ValueError(f"precision must be a name, such as 'int8'; received {_short(self.precision)}")
         sizes = tuple(tuple(size) for size in self.input_sizes)
         if any(len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size) for size in sizes):
             raise ValueError(f"input_sizes must be pairs (height, width) of positive integers; received {sizes}")

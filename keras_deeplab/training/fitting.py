@@ -1,5 +1,6 @@
 """`model.fit` by steps: from any step on, in epochs of a given length, the last and a resumed one perhaps shorter."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -47,6 +48,9 @@ def fit(
             break
         start += length * (next_epoch - first_epoch)
     listed.end()
+    # Keras leaves its iterator in a circle of references. Its threads call Python, which at its own end waits for them,
+    # and they for it: so it goes now, and not whenever circles are looked for.
+    gc.collect()
 
 
 def _pieces(start: int, steps: int, every: int) -> Iterator[tuple[int, int, int]]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def assign(model, arrays, label, fresh_layers=(), names=None):
+def assign(model, arrays, label, fresh_layers=(), names=None, dry=False):
     """Fills `model` from `{variable path: array}` and returns it; nothing is changed unless everything fits.
 
     Args:
@@ -12,6 +12,7 @@ def assign(model, arrays, label, fresh_layers=(), names=None):
         label: what the arrays came from, for messages.
         fresh_layers: names of layers whose variables keep their values; arrays for them are left aside.
         names: what a path is called where the arrays come from, for messages.
+        dry: whether nothing is assigned, and only what doesn't fit is told.
 
     Raises:
         ValueError: variables without an array, arrays without a variable, other shapes, values that aren't finite.
@@ -44,6 +45,6 @@ def assign(model, arrays, label, fresh_layers=(), names=None):
     ]
     if problems:
         raise ValueError(f"The weights in {label} don't fit the model {model.name!r}.\n" + "\n".join(problems))
-    for _, variable, array in both:
+    for _, variable, array in [] if dry else both:
         variable.assign(array)
     return model

@@ -30,13 +30,16 @@ _KINDS = {
 }
 
 
-def describe(path, source="auto", names=False):
+def describe(path, source="auto", names=False, prefix=None, refusal=None):
     """A file of weights to a text: its kind, the network that `load` would make of it, how many arrays it has.
 
     Args:
         path: whatever `load` takes, but a mapping.
         source: as `load` takes it.
         names: whether the names, shapes and types of all arrays follow.
+        prefix: as `load` takes it.
+        refusal: `keras_deeplab.loading.refusal`, to tell of a network that is recognised why `load` refuses it; None
+            for what names and shapes tell.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -45,7 +48,7 @@ def describe(path, source="auto", names=False):
     """
     try:
         with opened(path) as stored:
-            return text(stored, source, names)
+            return text(stored, source, names, prefix=prefix, refusal=refusal)
     except ValueError as error:
         if kind_of(path) != "tflite":
             raise
@@ -53,13 +56,13 @@ def describe(path, source="auto", names=False):
         return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names, str(error))
 
 
-def text(stored, source="auto", names=False, refused=None):
+def text(stored, source="auto", names=False, refused=None, prefix=None, refusal=None):
     """What `opened` gave to the text of `describe`; `refused` is why it gave nothing."""
     arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
     if refused is not None:
         facts = [("does not load", refused), ("holds", _scopes(stored.arrays))]
     elif stored.network is None:
-        facts = _network(stored, source)
+        facts = _network(stored, source, prefix, refusal)
     else:
         with readers.common.reading(stored.path, "a network of Keras"):
             facts = _own(stored)
@@ -69,7 +72,9 @@ def text(stored, source="auto", names=False, refused=None):
     width = max(len(title) for title, _ in facts)
     columns = shutil.get_terminal_size().columns
     for title, text in facts:
-        first, *others = textwrap.wrap(str(text), max(columns - width - 4, 40))
+        first, *others = textwrap.wrap(
+            str(text), max(columns - width - 4, 40), break_on_hyphens=False, break_long_words=False
+        )
         lines.append(f"  {title.ljust(width)}  {first}")
         lines += [" " * (width + 4) + line for line in others]
     if names:
@@ -77,10 +82,10 @@ def text(stored, source="auto", names=False, refused=None):
     return "\n".join(lines)
 
 
-def _network(stored, source):
+def _network(stored, source, prefix, refusal):
     """(title, text) of what `load` would build, or of why it doesn't."""
     try:
-        plan, arrays = match(stored.arrays, "the file", source, stored.configs)
+        plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
     except ValueError as error:
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
     facts = [
@@ -91,6 +96,11 @@ def _network(stored, source):
         facts.append(
             ("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told, or convert")
         )
+    if plan.beside.names:
+        facts.append(("left out", f"{plan.beside.told()}, which are no part of the network"))
+    reason = None if refusal is None else refusal(stored, source, prefix)
+    if reason is not None:
+        facts.append(("does not load", reason))
     left_out = [name for name, array in arrays.items() if _is_optional(name, array, plan)]
     if left_out:
         scopes = ", ".join(sorted({re.split(r"[./]", name)[0] for name in left_out}))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_deeplab.weights.readers.torch import without_wrappers
+from keras_deeplab.weights.readers.torch import alike, without_wrappers
 
 _FIELD = re.compile(r"\{([a-z]+)([+-]\d+)?(?::([^}]+))?\}")
 
@@ -235,6 +235,9 @@ def unwrap(mapping):
     """
     for key in _WRAPPERS:
         if isinstance(mapping.get(key), Mapping):
+            several = [key, *alike(mapping, key)]
+            if len(several) > 1:  # which is meant, nothing tells
+                return {f"{each}.{name}": array for each in several for name, array in unwrap(mapping[each]).items()}
             return unwrap(mapping[key])
     mapping = without_wrappers(mapping)
     if any(str(name).endswith(":0") for name in mapping):

@@ -131,6 +131,8 @@ def _is_archive(path: Path) -> bool:
             names = [name for name in archive.namelist() if not name.endswith("/")]
     except Exception:  # a damaged directory makes zipfile raise nearly anything: its name decides what it should be
         return path.suffix == ".zip"
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):  # by torch.save
+        return False
     return any(name.rpartition("/")[2] in HUB_FILES or name.endswith(_ENDINGS) for name in names)
 
 

@@ -10,6 +10,7 @@ from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.specs import ModelSpec
 from keras_deeplab.weights.assign import assign
+from keras_deeplab.weights.beside import Beside
 from keras_deeplab.weights.names import Dialect, renamed, their_name, translate
 
 # The layers whose width is the number of classes; lite R-ASPP adds up the scores of two.
@@ -49,6 +50,7 @@ class Plan:
     undecided: dict[str, tuple] = field(default_factory=dict)
     flat: str = ""
     told: dict[str, tuple] = field(default_factory=dict)
+    beside: Beside = field(default_factory=Beside)
 
     def at(self, output_stride):
         """The record at another output stride, where rates reach as many pixels as at the source's; None for its own.
@@ -93,6 +95,15 @@ class Plan:
                     f"well, which the model has and which computes something else: build it with {name}={theirs!r}."
                 )
 
+    def unknown(self, names):
+        """Of a checkpoint's names those that are of no layer of the plan's, and nothing that may be left out."""
+        if not self.rows:
+            return []
+        paths = renamed({name: name for name in names}, self.rows, self.dialect)
+        known = {their for their in paths.values()}
+        left_out = f"{self.dialect.ignored}|{self.optional or '(?!)'}"
+        return [name for name in names if name not in known and not re.fullmatch(left_out, name)]
+
     def with_channels(self, shapes):
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""
         paths = renamed(shapes, self.rows, self.dialect) if self.rows else shapes
@@ -105,7 +116,7 @@ class Plan:
         axis = 2 if self.dialect.axes is None else self.dialect.axes[0][2]
         return replace(self, spec=replace(self.spec, channels=int(kernels[0][axis])))
 
-    def fill(self, model, arrays, label, fresh_layers=(), stem=None):
+    def fill(self, model, arrays, label, fresh_layers=(), stem=None, dry=False):
         """Puts the checkpoint's arrays into a model and returns it; all of them, each exactly once.
 
         Args:
@@ -114,6 +125,7 @@ class Plan:
             fresh_layers: names of layers that keep their values.
             stem: None, or a function of the arrays by path and the variable of the first convolution's kernel, which
                 adapts them to the model's input.
+            dry: whether it is only looked whether they fit.
         """
         translated, origins = translate(arrays, self.rows, self.dialect)
         paths = {variable.path for variable in model.weights}
@@ -128,7 +140,7 @@ class Plan:
             if np.ndim(translated.get(kernel.path)) == 4:
                 stem(translated, kernel)
         names = {path: their_name(path, self.rows, self.dialect, **self.constants) for path in paths}
-        return assign(model, translated, label, fresh_layers=fresh_layers, names={**names, **origins})
+        return assign(model, translated, label, fresh_layers=fresh_layers, names={**names, **origins}, dry=dry)
 
     def arrange(self, array, variable, layers, back=False):
         """An array of the source's layout in that of a variable of ours; `back` the other way.

@@ -2,15 +2,16 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 
-from keras_deeplab._helpers import limits
 from keras_deeplab.registry import Registry
 from keras_deeplab.weights import (
     bonlime,
     caffe,
     coincheung,
+    foreign,
     fregu856,
     jfzhang95,
     kazuto1011,
@@ -22,6 +23,8 @@ from keras_deeplab.weights import (
     transformers,
     vainf,
 )
+from keras_deeplab.weights.beside import split
+from keras_deeplab.weights.several import chosen, networks
 
 # Each has a `TITLE` for messages and `recognise(shapes, label, configs)`, which maps `{name: shape}`, and what lies
 # beside the arrays as `{file name: parsed JSON}`, to the `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None
@@ -47,41 +50,56 @@ SOURCES = Registry(
 )
 
 
-def recognise(arrays, label="the given mapping", source="auto", configs=None):
+def recognise(arrays, label="the given mapping", source="auto", configs=None, prefix=None):
     """The `Plan` of the model that `{name: array}` belongs to: what `load` builds and fills.
 
     Args:
         configs: `{file name: parsed JSON}` of the descriptions that lie beside the arrays, such as `config.json`.
+        prefix: what the names of the network begin with, of arrays that hold several.
 
     Raises:
         ValueError: no source's checkpoint has such names, or it is one of a network that isn't built here.
     """
-    return match(arrays, label, source, configs)[0]
+    return match(arrays, label, source, configs, prefix)[0]
 
 
-def match(arrays, label="the given mapping", source="auto", configs=None):
+def match(arrays, label="the given mapping", source="auto", configs=None, prefix=None):
     """(plan, arrays) of a checkpoint: as `recognise`, and the arrays by the names that the plan's source gives them.
 
     What all names begin with beyond that is left out: a PyTorch Lightning module has its network as an attribute, such
-    as `model.`.
+    as `model.`. What a training saved beside it is left out too, and stands in the plan (`Plan.beside`).
     """
     if isinstance(arrays, tflite.Network) and source in ("auto", "tflite"):
         return arrays.plan.with_channels({path: array.shape for path, array in arrays.items()}), arrays
     if source == "keras":
         raise ValueError(f"{label} holds no network of Keras, as files that this package wrote do.{_PLAIN_WEIGHTS}")
-    for prefix in _prefixes(arrays):
-        inner = {name[len(prefix) :]: array for name, array in arrays.items()} if prefix else arrays
-        shapes = {name: tuple(np.shape(array)) for name, array in inner.items()}
-        for key in SOURCES if source == "auto" else [source]:
-            plan = _plan(key, shapes, label, configs or {})
-            if plan is not None:
-                return plan, inner
+    network, beside = split(arrays)
+    found = networks(network, lambda inner: _source_of(inner, label, source, configs or {}))
+    if not found:
+        raise ValueError(_refusal(arrays, label, source))
+    plan, inner = chosen(found, network, prefix, label)
+    return replace(plan, beside=beside), inner
+
+
+def _source_of(arrays, label, source, configs):
+    """The plan of the first source whose network these are; None where they are nobody's."""
+    shapes = {name: tuple(np.shape(array)) for name, array in arrays.items()}
+    for key in SOURCES if source == "auto" else [source]:
+        plan = _plan(key, shapes, label, configs)
+        if plan is not None:
+            return plan
+    return None
+
+
+def _refusal(arrays, label, source):
     scopes = sorted({re.split(r"[./]", name)[0] for name in arrays})
     titles = [module.TITLE for module in SOURCES.values()] if source == "auto" else [SOURCES[source].TITLE]
+    seems = foreign.told(arrays)
     plain = bool(arrays) and all(re.search(r"(^|/)vars/\d+$", name) for name in arrays)
-    raise ValueError(
-        f"{label} holds no DeepLab that can be rebuilt: its arrays are in {', '.join(scopes[:12]) or 'nothing'}. "
-        f"What can: checkpoints of {', '.join(titles)}.{_PLAIN_WEIGHTS if plain else ''}"
+    return (
+        f"{label} holds no DeepLab that can be rebuilt: its arrays are in "
+        f"{', '.join(scopes[:12]) or 'nothing'}. {seems}{' ' * bool(seems)}What can: checkpoints of "
+        f"{', '.join(titles)}.{_PLAIN_WEIGHTS if plain else ''}"
     )
 
 
@@ -89,20 +107,6 @@ _PLAIN_WEIGHTS = (
     " Weights that a plain Keras model saved (model.save_weights) don't tell their network: build it and give the file "
     "as weights=, as in DeepLabV3Plus(..., weights='x.weights.h5'). Those of this package's models do."
 )
-
-
-def _prefixes(arrays):
-    """What all names may begin with, from nothing to what they share, in whole parts.
-
-    >>> _prefixes({"model.net.conv.weight": 0, "model.net.conv.bias": 0})
-    ['', 'model.', 'model.net.', 'model.net.conv.']
-    """
-    prefixes = [""]
-    for parts in zip(*(name.split(".")[:-1] for name in arrays), strict=False):
-        if len(set(parts)) > 1 or len(prefixes) > limits.PREFIX_PARTS:
-            break
-        prefixes.append(f"{prefixes[-1]}{parts[0]}.")
-    return prefixes
 
 
 def _plan(key, shapes, label, configs):

@@ -11,12 +11,13 @@ import keras
 import numpy as np
 
 from keras_deeplab import quantize
-from keras_deeplab._helpers.files import write_whole
-from keras_deeplab.export import arguments, compare, flatbuffer, graph
+from keras_deeplab._helpers.files import replacing
+from keras_deeplab.export import arguments, compare, flatbuffer, graph, trial
 from keras_deeplab.export.calibration import Calibration
 from keras_deeplab.export.targets import TARGETS, settled
 from keras_deeplab.export.tflite.conversion import balance, converted, prepared, takes_largest
 from keras_deeplab.export.tflite.settings import check, input_sizes
+from keras_deeplab.inference.runtimes.tflite import TFLiteRuntime
 from keras_deeplab.metadata import tflite as _tflite_metadata
 from keras_deeplab.specs import Classes
 
@@ -33,6 +34,8 @@ class TFLiteFile:
         operators: dict from the names of TFLite's operators to how many of each the file has.
         float_operators: names of the operators that compute in floating point between input and output, in order.
         layer_errors: tuple of `LayerError`, the largest first, where they were asked for; else None.
+        difference: how far it is from the model on random pictures, as
+            `keras_deeplab.export.trial.largest_difference` found it in LiteRT.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class TFLiteFile:
     operators: dict
     float_operators: tuple
     layer_errors: tuple | None = None
+    difference: float | None = None
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -74,7 +78,8 @@ def export_tflite(
     Normalisation, resize and argmax are inside the file, whatever its precision, and so is the model's record
     (`keras_deeplab.metadata.tflite.read_spec`). A binary model's labels are 1 where its one logit is above 0 (the
     probability above 0.5); a multi-label model's are its likeliest class where that is above a probability of 0.5, else
-    255, and its probabilities are those of each class by itself. An auxiliary output is left out.
+    255, and its probabilities are those of each class by itself. An auxiliary output is left out. Before the file gets
+    its name, LiteRT runs it on random pictures; a float32 file has to give what the model gives there.
 
     | precision | weights | activations | images |
     |---|---|---|---|
@@ -222,5 +227,9 @@ def export_tflite(
     flatbuffer.add_metadata(file, _tflite_metadata.BUFFER, about)
     content = flatbuffer.packed(file) + archive
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
-    return TFLiteFile(path, len(content), precision, tuple(sizes), counts, tuple(floating), errors)
+    with replacing(path) as candidate:
+        candidate.write_bytes(content)
+        # How far kernels and activations of few bits may be off is what `compare.verify` tells.
+        limit = trial.LIMIT if precision == "float32" else None
+        difference = trial.largest_difference(TFLiteRuntime(candidate), model, written, limit)
+    return TFLiteFile(path, len(content), precision, tuple(sizes), counts, tuple(floating), errors, difference)

@@ -12,14 +12,14 @@ from keras_deeplab.inference.runtimes.base import Runtime
 __all__ = ["FASTEST", "RUNTIMES", "Runtime", "installed", "open_file", "runtime_of"]
 
 
-def _litert(path, *, input_range=None, num_threads=None):
+def _litert(path, *, input_range=None, num_threads=None, safe_mode=True):
     from keras_deeplab.inference.runtimes.tflite import TFLiteRuntime
 
-    return TFLiteRuntime(path, input_range, num_threads)
+    return TFLiteRuntime(path, input_range, num_threads, safe_mode)
 
 
 def _session(runtime):
-    def opened(path, *, num_threads=None):
+    def opened(path, *, num_threads=None, safe_mode=True):  # neither has operators that reach beyond tensors
         from keras_deeplab.inference.runtimes.session import SessionRuntime
 
         return SessionRuntime(path, runtime, num_threads)

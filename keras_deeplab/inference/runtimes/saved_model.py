@@ -2,17 +2,21 @@
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
+from keras_deeplab.inference.runtimes import operators
 from keras_deeplab.inference.runtimes.base import LABELS, LOGITS, PROBABILITIES, Runtime, check_images, spec_of_file
 from keras_deeplab.metadata import saved_model as metadata
+
+FILE = "saved_model.pb"
 
 
 def folder_of(path):
     """The SavedModel that a folder is, or the highest of the numbered versions it holds, or None."""
-    if (path / "saved_model.pb").is_file():
+    if (path / FILE).is_file():
         return path
     if not path.is_dir():
         return None
-    versions = [sub for sub in path.iterdir() if sub.name.isdigit() and (sub / "saved_model.pb").is_file()]
+    versions = [sub for sub in path.iterdir() if sub.name.isdigit() and (sub / FILE).is_file()]
     return max(versions, key=lambda sub: int(sub.name), default=None)
 
 
@@ -21,18 +25,29 @@ class SavedModelRuntime(Runtime):
 
     Args:
         path: the folder that holds saved_model.pb.
+        safe_mode: whether one with operators that reach files, the network or Python is refused; they run when it is
+            loaded, or called.
 
     Raises:
-        ValueError: there is no signature from images to scores or labels.
+        ValueError: there is no signature from images to scores or labels; it is damaged; it has such operators.
     """
 
     program = "tensorflow"
 
-    def __init__(self, path):
+    def __init__(self, path, safe_mode=True):
         import tensorflow as tf
 
         self.name = f"the SavedModel {path}"
-        self._loaded = tf.saved_model.load(str(path))  # outlives its functions, which hold variables weakly
+        if safe_mode:
+            try:
+                found = operators.outside_of_saved_model(read_regular(path / FILE))
+            except ValueError as error:
+                raise ValueError(f"{self.name} can't be read: {error}") from error
+            operators.refuse(self.name, found)
+        try:
+            self._loaded = tf.saved_model.load(str(path))  # outlives its functions, which hold variables weakly
+        except Exception as error:  # of damaged ones TensorFlow raises nearly anything
+            raise ValueError(f"{self.name} can't be loaded: {type(error).__name__}: {str(error)[:2000]}") from error
         signatures = self._loaded.signatures
         if "serving_default" not in signatures:
             raise ValueError(

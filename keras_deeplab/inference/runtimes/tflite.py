@@ -1,11 +1,13 @@
 """A TFLite file, run by LiteRT where it is installed, else by TensorFlow's copy of it."""
 
+import contextlib
 import os
 import warnings
 
 import numpy as np
 
 from keras_deeplab._helpers.private import operators_of
+from keras_deeplab.inference.runtimes import operators
 from keras_deeplab.inference.runtimes.base import Runtime, check_images, spec_of_file
 from keras_deeplab.metadata import tflite as metadata
 from keras_deeplab.specs import ModelSpec
@@ -65,18 +67,31 @@ class TFLiteRuntime(Runtime):
         input_range: (low, high) that 0..255 is mapped to, for files that don't normalise themselves; None for (0, 255),
             or what a quantised input stands for.
         num_threads: None for all cores.
+        safe_mode: whether one with operators of TensorFlow's that reach files, the network or Python is refused.
+
+    Raises:
+        ValueError: it is no such file, holds operators that nothing here runs, or those.
     """
 
-    def __init__(self, path, input_range=None, num_threads=None):
+    def __init__(self, path, input_range=None, num_threads=None, safe_mode=True):
+        from keras_deeplab.weights.readers.tflite import custom_operators
+
         self.name = f"the TFLite file {path}"
         loaded = interpreter(path, num_threads)
         self.program = "litert" if type(loaded).__module__.startswith("ai_edge_litert") else "tensorflow's tflite"
+        self._foreign = custom_operators(path)
+        if safe_mode:
+            names = [name.removeprefix("Flex") for name in self._foreign if name.startswith("Flex")]
+            operators.refuse(self.name, filter(operators.is_outside, names))
         signatures = sorted(loaded.get_signature_list())
         if len(signatures) > 1:
             self._runs = self._by_size(loaded, signatures, input_range)
             self.sizes = tuple(sorted(self._runs, key=lambda size: size[0] * size[1]))
         else:
             self._runs = {None: self._single(loaded, input_range)}
+        if self._foreign:
+            with self._telling():  # now, and not at the first image
+                loaded.allocate_tensors()
         known = metadata.read_spec(path)
         self.spec, self.returns = spec_of_file(known, self._output_shape, self.channels, self.name)
         classes = metadata.read_classes(path) if known is None else None
@@ -87,7 +102,17 @@ class TFLiteRuntime(Runtime):
 
     def scores(self, images):
         run = self._runs[images.shape[1:3] if None not in self._runs else None]
-        return np.concatenate([run(image[None]) for image in images])
+        with self._telling():
+            return np.concatenate([run(image[None]) for image in images])
+
+    @contextlib.contextmanager
+    def _telling(self):
+        """Within it, what keeps the file from running is a ValueError that names the file and its own operators."""
+        try:
+            yield
+        except RuntimeError as error:
+            foreign = f" It has operators that are not TFLite's own: {', '.join(self._foreign)}." * bool(self._foreign)
+            raise ValueError(f"{self.name} can't be run:{foreign} {error}") from error
 
     def _single(self, loaded, input_range):
         inputs, outputs = loaded.get_input_details(), loaded.get_output_details()

@@ -29,9 +29,19 @@ _OTHERS = [
     (rb"version https://git-lfs", "a Git LFS pointer: the file itself was not downloaded (git lfs pull)"),
     (rb"\s*<(!doctype|html|\?xml)", "a web page, as failed downloads leave"),
     (rb"\x89HDF", "a cut-off HDF5 file (a whole one may also be given as weights= of the model it belongs to)"),
-    (rb"\x08[\x01-\x0f]\x12", "a SavedModel's graph or an ONNX file, neither of which is read here"),
+    # The version, then who wrote it, a text; or a graph, a message.
+    (
+        rb"\x08[\x01-\x1f]\x12[\x01-\x7f][\x20-\x7e]{3}",
+        "an ONNX file, which holds a network's operators and not its names; keras_deeplab.predictor runs it as it is. "
+        "For a model to load or to train, give the weights that it was exported from",
+    ),
+    (
+        rb"\x08[\x01-\x0f]\x12",
+        "a SavedModel's graph, which keras_deeplab.predictor runs from its folder. For a model to load or to train, "
+        "give the weights that it was exported from",
+    ),
     (rb"\x80[\x02-\x05]", "a Python pickle that torch.save did not write"),
-    (rb"\x93NUMPY", "a NumPy array"),
+    (rb"\x93NUMPY", "a NumPy array without a name; give load() a mapping of names to arrays"),
 ]
 
 
@@ -115,6 +125,8 @@ def _guess(head, path):
     if not head:
         return "an empty file"
     if head.startswith(_ZIP):
+        if path.suffix == ".npz":
+            return "a NumPy archive; give load() its arrays: keras_deeplab.load(dict(numpy.load(path)))"
         return "a zip archive with neither the name of a .keras file nor what torch.save puts into one"
     for begin, what in _OTHERS:
         if re.match(begin, head, re.IGNORECASE):

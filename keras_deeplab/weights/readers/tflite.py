@@ -9,6 +9,7 @@ from keras_deeplab._helpers import limits
 from keras_deeplab.weights.readers.common import Budget, contents, reading, shaped
 
 _WHAT = "a TFLite file"
+_CUSTOM = 32  # BuiltinOperator
 
 # TensorType -> type. Source: schema.fbs of TensorFlow Lite.
 _DTYPES = {
@@ -142,17 +143,14 @@ def read_graph(path):
 
 def parse(data):
     """The bytes of a TFLite file to its `Graph`; ValueError where they aren't one."""
-    if data[4:8] != b"TFL3":
-        raise ValueError(f"it begins with {data[:8]!r}; a TFLite file has 'TFL3' in bytes 4 to 8")
     # Field numbers below are those of the tables of TensorFlow Lite's schema.fbs.
-    file = _File(data)
-    model = file.table(0)
+    model = _model(data)
+    file = model.file
     names, option_types = _enumerations()
-    codes = []
-    for code in model.tables(1):
-        number = max(code.number(0, "b"), code.number(3, "i"))  # one byte was enough once
-        name = names.get(number, f"operator {number}")
-        codes.append(f"CUSTOM:{code.text(1)}" if name == "CUSTOM" else name)
+    codes = [
+        f"CUSTOM:{text}" if number == _CUSTOM else names.get(number, f"operator {number}")
+        for number, text in _codes(model)
+    ]
     buffers = [_buffer(file, table) for table in model.tables(4)]
     graphs = model.tables(2)
     if not graphs:
@@ -162,6 +160,29 @@ def parse(data):
     operators = tuple(_operator(table, codes, option_types, len(tensors)) for table in main.tables(3))
     inputs, outputs = (_indices(main, field, len(tensors)) for field in (1, 2))
     return Graph(tensors, operators, inputs, outputs, model.text(3))
+
+
+def custom_operators(path):
+    """The names of the operators in a `.tflite` file that are none of TFLite's own, in any of its graphs.
+
+    Those of TensorFlow begin with "Flex". Raises as `read`.
+    """
+    data = contents(path)
+    with reading(path, _WHAT):
+        return [text for number, text in _codes(_model(data)) if number == _CUSTOM]
+
+
+def _model(data):
+    if data[4:8] != b"TFL3":
+        raise ValueError(f"it begins with {data[:8]!r}; a TFLite file has 'TFL3' in bytes 4 to 8")
+    return _File(data).table(0)
+
+
+def _codes(model):
+    """(number, name of one that isn't TFLite's own) of the operators that the graphs of a file choose from."""
+    for code in model.tables(1):
+        number = max(code.number(0, "b"), code.number(3, "i"))  # one byte was enough once
+        yield number, code.text(1) if number == _CUSTOM else ""
 
 
 def _enumerations():
@@ -285,44 +306,44 @@ class _Table:
     """A table of a FlatBuffers file, whose fields have numbers; an absent field has its default."""
 
     def __init__(self, file, position):
-        self._file, self._position = file, position
+        self.file, self._position = file, position
         self._fields = position - file.number(position, "i")
         self._size = file.number(self._fields, "H")
 
     def _place(self, field):
         """Where a field's value is, or None."""
         entry = 4 + 2 * field
-        offset = self._file.number(self._fields + entry, "H") if entry + 2 <= self._size else 0
+        offset = self.file.number(self._fields + entry, "H") if entry + 2 <= self._size else 0
         return self._position + offset if offset else None
 
     def number(self, field, code, default=0):
         place = self._place(field)
-        return default if place is None else self._file.number(place, code)
+        return default if place is None else self.file.number(place, code)
 
     def child(self, field):
         place = self._place(field)
-        return None if place is None else self._file.table(place)
+        return None if place is None else self.file.table(place)
 
     def _vector(self, field):
         """(place of the first item, their number) of a vector."""
         place = self._place(field)
         if place is None:
             return 0, 0
-        place += self._file.number(place, "I")
-        return place + 4, self._file.number(place, "I")
+        place += self.file.number(place, "I")
+        return place + 4, self.file.number(place, "I")
 
     def numbers(self, field, code):
         place, count = self._vector(field)
-        return self._file.row(place, count, code)
+        return self.file.row(place, count, code)
 
     def bytes(self, field):
         place, count = self._vector(field)
-        return self._file.slice(place, count)
+        return self.file.slice(place, count)
 
     def text(self, field):
         return bytes(self.bytes(field)).decode()
 
     def tables(self, field):
         place, count = self._vector(field)
-        offsets = self._file.row(place, count, "I")
-        return [_Table(self._file, place + 4 * i + offset) for i, offset in enumerate(offsets)]
+        offsets = self.file.row(place, count, "I")
+        return [_Table(self.file, place + 4 * i + offset) for i, offset in enumerate(offsets)]

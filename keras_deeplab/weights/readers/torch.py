@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -82,7 +83,9 @@ def tensors_in(value):
             `state_dict`, `model`, ...), or as the only one there is.
 
     Returns:
-        `{name: array}`; a prefix that all names have from a wrapper (`module.`, `_orig_mod.`) is taken off.
+        `{name: array}`; a prefix that all names have from a wrapper (`module.`, `_orig_mod.`) is taken off. Of several
+        mappings of one network, such as its weights and their moving averages, all are returned, their keys before the
+        names.
 
     Raises:
         ValueError: there is none, or it isn't clear which; the message lists what there is.
@@ -101,6 +104,10 @@ def tensors_in(value):
         choice = [key for key in usual if key in direct][:1] or (direct if len(direct) == 1 else usual[:1])
         if not choice:
             break
+        others = alike(inner, choice[0])
+        if choice[0] in direct and others:
+            several = {key: without_wrappers(inner[key]) for key in (choice[0], *others) if key in direct}
+            return {f"{key}.{name}": array for key, found in several.items() for name, array in found.items()}
         value = inner[choice[0]]
     raise ValueError(
         f"it holds {_list(value)}: no mapping of names to tensors, or no telling which. Give load() the right one, or "
@@ -114,6 +121,19 @@ def _has_tensors(value):
         and bool(value)
         and all(isinstance(key, str) and isinstance(item, np.ndarray) for key, item in value.items())
     )
+
+
+def alike(mapping, key):
+    """The keys of other mappings that hold most of the names in `mapping[key]`: of another copy of that network.
+
+    >>> alike({"state_dict": {"conv.weight": 1}, "ema": {"module.conv.weight": 2}, "optimizer": {}}, "state_dict")
+    ['ema']
+    """
+    names = set(without_wrappers(mapping[key]))
+    others = {other: value for other, value in mapping.items() if other != key and isinstance(value, Mapping)}
+    return [
+        other for other, value in others.items() if 2 * len(names & set(map(str, without_wrappers(value)))) > len(names)
+    ]
 
 
 def without_wrappers(arrays):

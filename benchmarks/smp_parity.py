@@ -1,0 +1,94 @@
+"""Runs segmentation_models.pytorch's own networks beside ours, encoder by encoder, and prints what differs.
+
+Each is filled from a seed, saved by its `save_pretrained`, loaded, compared at 48x80 (odd multiples of its stride) and
+64x32, and written back into it strictly and compared again. The smallest of a family is tried with both architectures
+at both output strides, DeepLab v3's inner modules at odd sizes besides; the others with v3+ at 16.
+
+    pip install -e ".[peers]"
+    python benchmarks/smp_parity.py                  # every encoder, about an hour on two cores
+    python benchmarks/smp_parity.py efficientnet-b0  # those whose names begin so
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import keras
+import smp_peer
+
+V3, PLUS = "DeepLabV3", "DeepLabV3Plus"
+EVERY = [(PLUS, 16), (PLUS, 8), (V3, 8), (V3, 16)]
+# family: encoders, the smallest first
+FAMILIES = {
+    "ResNet": [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)],
+    "ResNet of timm": [f"tu-resnet{depth}" for depth in (18, 34, 50, 101, 152)],
+    "ResNeXt": [f"resnext{name}" for name in ("50_32x4d", "101_32x4d", "101_32x8d", "101_32x16d")],
+    "ResNeXt of timm": [f"tu-resnext{name}" for name in ("50_32x4d", "101_32x4d", "101_32x8d", "101_64x4d")],
+    "SE-ResNet": ["se_resnet50", "se_resnet101", "se_resnet152"],
+    "SE-ResNeXt": ["se_resnext50_32x4d", "se_resnext101_32x4d"],
+    "SENet": ["senet154"],
+    "MobileNetV2": ["mobilenet_v2"],
+    "MobileNetV3, symmetric": [f"tu-mobilenetv3_{name}" for name in ("small_050", "small_075", "small_100")]
+    + [f"tu-mobilenetv3_{name}" for name in ("large_075", "large_100")],
+    "MobileNetV3, TensorFlow's": [f"tu-tf_mobilenetv3_{name}" for name in ("small_075", "large_075")]
+    + [f"timm-mobilenetv3_{size}_{form}100" for size in ("small", "large") for form in ("", "minimal_")],
+    "EfficientNet, lukemelas": [f"efficientnet-b{n}" for n in range(8)],
+    "EfficientNet, its own of timm": [f"timm-efficientnet-b{n}" for n in range(8)],
+    "EfficientNet Lite, its own": [f"timm-tf_efficientnet_lite{n}" for n in range(5)],
+    "EfficientNet, symmetric": [f"tu-efficientnet_b{n}" for n in range(8)],
+    "EfficientNet, TensorFlow's": [f"tu-tf_efficientnet_b{n}" for n in range(8)],
+    "EfficientNet Lite of timm": ["tu-efficientnet_lite0", "tu-tf_efficientnet_lite0", "tu-tf_efficientnet_lite4"],
+    "MobileOne": [f"mobileone_s{n}" for n in range(5)],
+    "MobileOne, one convolution a block": ["mobileone_s0:reparameterized", "mobileone_s4:reparameterized"],
+    "ConvNeXt": [f"tu-convnext_{name}" for name in ("atto", "femto", "pico", "nano", "tiny", "small", "base", "large")],
+    "Xception": ["tu-xception41", "tu-xception65", "tu-xception71"],
+}
+SIZES = [(48, 80), (64, 32)]
+ODD = [(65, 97), (50, 39)]
+
+
+def row(architecture, encoder, output_stride):
+    """(our backbone, largest difference, likewise once it has our weights, or None, at odd sizes)"""
+    name, _, form = encoder.partition(":")
+    settings = {"reparameterized": True} if form else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = smp_peer.network(architecture, name, encoder_output_stride=output_stride, **settings)
+        with tempfile.TemporaryDirectory() as folder:
+            ours = smp_peer.loaded(theirs, folder)
+    largest = smp_peer.difference(theirs, ours, SIZES)
+    odd = smp_peer.inner_difference(theirs, ours, ODD) if architecture == V3 else None
+    smp_peer.written_back(ours, theirs)
+    return ours.spec.backbone, largest, smp_peer.difference(theirs, ours, SIZES[:1]), odd
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prefix", nargs="*", help="beginnings of encoders' names")
+    parser.add_argument("--once", action="store_true", help="each with v3+ at output stride 16 alone")
+    arguments = parser.parse_args()
+    print("| family | encoder | architecture | stride | backbone here | difference | written back | odd sizes | s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for family, encoders in FAMILIES.items():
+        for encoder in encoders:
+            if arguments.prefix and not encoder.startswith(tuple(arguments.prefix)):
+                continue
+            for architecture, stride in EVERY if encoder == encoders[0] and not arguments.once else EVERY[:1]:
+                begin = time.perf_counter()
+                backbone, *differences = row(architecture, encoder, stride)
+                shown = " | ".join("-" if value is None else f"{value:.1e}" for value in differences)
+                seconds = time.perf_counter() - begin
+                print(
+                    f"| {family} | `{encoder}` | {architecture} | {stride} | `{backbone}` | {shown} | {seconds:.0f} |",
+                    flush=True,
+                )
+                keras.backend.clear_session()
+
+
+if __name__ == "__main__":
+    main()
