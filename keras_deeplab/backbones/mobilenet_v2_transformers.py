@@ -4,6 +4,8 @@ Layers have the names of the other forms in `mobilenet_v2`. A block that lost it
 many channels behind as before, which no other form has, so the strides are made here.
 """
 
+from typing import Any
+
 import keras
 
 from keras_deeplab import blocks
@@ -47,8 +49,8 @@ def mobilenet_v2_transformers(
     >>> mobilenet_v2_transformers((64, 64, 3), output_stride=8, alpha=0.35).output_shape
     (None, 8, 8, 112)
     """
-    settings = {"activation": activation, "epsilon": epsilon}
-    forms = blocks if tf_padding else fixed_padding
+    settings: dict[str, Any] = {"activation": activation, "epsilon": epsilon}
+    forms: Any = blocks if tf_padding else fixed_padding
 
     def width(filters):
         return rounded(filters, divisible_by, min_depth)

@@ -149,7 +149,8 @@ class LinearPatchAttention(keras.layers.Layer):
         return ops.relu(values) * context
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], (input_shape[-1] - 1) // 2)
+        width = input_shape[-1]
+        return (*input_shape[:-1], None if width is None else (width - 1) // 2)
 
 
 def _softmax(x: Tensor, axis: int) -> Tensor:
