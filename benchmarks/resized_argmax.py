@@ -28,7 +28,6 @@ import keras_deeplab
 from keras_deeplab.data import synthetic
 from keras_deeplab.data.images import read_image
 from keras_deeplab.export import graph
-from keras_deeplab.export.saved_model import _frozen
 from keras_deeplab.layers import resized_argmax
 
 WAYS = ("before", "after")
@@ -40,8 +39,17 @@ def resized(scores, size):
 
 def labels_of(scores, size, way):
     if way == "after":
-        return resized_argmax(scores, size, True)
+        return resized_argmax(scores, size, "align_corners")
     return tf.argmax(resized(scores, size), -1, output_type=tf.int32)
+
+
+def small_network(classes):
+    """Three convolutions and a head at stride 4."""
+    x = images = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(x)
+    for filters, stride in ((16, 2), (32, 2), (32, 1)):
+        x = keras.layers.Conv2D(filters, 3, stride, padding="same", activation="relu")(x)
+    return keras.Model(images, keras.layers.Conv2D(classes, 1)(x))
 
 
 def prepared(name, classes, size, image):
@@ -55,15 +63,11 @@ def prepared(name, classes, size, image):
     else:
         keras.utils.set_random_seed(0)
         if name == "small":
-            x = images = keras.Input((None, None, 3))
-            x = keras.layers.Rescaling(1 / 127.5, -1)(x)
-            for filters, stride in ((16, 2), (32, 2), (32, 1)):
-                x = keras.layers.Conv2D(filters, 3, stride, padding="same", activation="relu")(x)
-            model = keras.Model(images, keras.layers.Conv2D(classes, 1)(x))
+            model = small_network(classes)
         else:
             model = keras_deeplab.DeepLabV3Plus(name, num_classes=classes, upsample_logits=False)
         spec = tf.TensorSpec((1, None, None, 3), tf.float32)
-        network = _frozen(graph.logits_function(model, native=None), spec)
+        network = graph.frozen(graph.logits_function(model, native=None), spec)
         picture = synthetic.draw(np.random.default_rng(0), size, size)[0] if image is None else read_image(image)
         given = tf.image.resize(picture[None].astype(np.float32), (size, size))
 

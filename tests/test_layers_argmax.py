@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from keras_deeplab.inference import answers
-from keras_deeplab.layers import argmax, conventions, resized_argmax
+from keras_deeplab.layers import argmax, argmax_by_slabs, resized_argmax, slabs_of
+from keras_deeplab.layers.resizes import conventions
 from keras_deeplab.specs import RESIZES, ModelSpec
 
 SIZES = [
@@ -86,3 +87,25 @@ def test_labels_of_every_kind_of_model(classes, multi_label, returns, threshold)
     assert labels.dtype == expected.dtype
     assert len(np.unique(labels)) > 1
     np.testing.assert_array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("convention", RESIZES)
+@pytest.mark.parametrize(("rows", "steps", "each"), [(9, 4, 1), (9, 4, 3), (9, 3, 5), (5, 16, 100), (4, 1, 2)])
+def test_labels_by_slabs(convention, rows, steps, each, monkeypatch):
+    width, aligned = 23, convention == "align_corners"
+    height = (rows - aligned) * steps + aligned
+    scores = scores_of(rows, 6, 5)
+    monkeypatch.setattr(argmax, "_AT_ONCE", each * steps * width * 5)
+    assert slabs_of(scores.shape, (height, width), convention) == (steps, each)
+    labels = argmax_by_slabs(tf.constant(scores), (height, width), convention)
+    np.testing.assert_array_equal(labels, resized(scores, (height, width), convention).argmax(-1))
+
+
+def test_slabs_where_they_gain_nothing_or_do_not_fit():
+    shape, size = (1, 9, 6, 5), (33, 21)
+    assert slabs_of(shape, size, "align_corners", worth=4 * 33 * 21 * 5) is not None
+    assert slabs_of(shape, size, "align_corners", worth=4 * 33 * 21 * 5 + 1) is None
+    assert slabs_of(shape, (34, 21), "align_corners") is None
+    assert slabs_of((1, None, None, 5), size, "align_corners") is None
+    with pytest.raises(ValueError, match="can't be resized"):
+        argmax_by_slabs(tf.zeros(shape), size, "half_pixel_centers")

@@ -74,6 +74,7 @@ def test_every_source_tells_how_many_channels_its_checkpoints_have(name):
         {key: np.zeros(tuple(map(int, filter(None, shape.split(",")))), "int8") for key, shape in told.items()}
     )
     plan = recognise(arrays)
+    assert plan.unknown(arrays) == []  # or it would look like another network beside
     first = {f"{layer}/kernel" for layer in FIRST_LAYERS}
     # Some keep a tensor under two names.
     kernels = [key for key in arrays if renamed({key: ()}, plan.rows, plan.dialect).keys() & first]

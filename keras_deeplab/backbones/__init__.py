@@ -91,8 +91,8 @@ class Backbone:
     `build(input_shape)` returns a functional model from normalised images to its deepest feature map; `low_level` is
     the layer that the v3+ decoder taps, `auxiliary` the one of torchvision's auxiliary head; `preprocessing` a mode of
     `preprocessing.normalise`; `v3_head` the head that DeepLab v3 has on it, `"aspp"`, `"image_pooling"` (a pyramid
-    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted` and `centred` what it was
-    published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
+    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `centred` and `ahead` what it
+    was published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
     `cascade_strided_rate` the second of them for the cascade, where it has the option `cascade_blocks`: the one that
     gives the blocks the rates of v3's figure 3. `output_strides` lists the strides that
     `build(input_shape, output_stride=...)` makes itself, where the published dense network is not the rewrite of its
@@ -110,6 +110,7 @@ class Backbone:
     auxiliary: str | None = None
     cascade_strided_rate: str | None = None
     centred: bool = False
+    ahead: tuple[str, ...] = ()
 
 
 _MOBILEVIT: dict[str, Any] = {
@@ -210,7 +211,9 @@ BACKBONES: Registry[Backbone] = Registry(
         **{key: Backbone(build, "layer1_2_relu", "torch") for key, build in se_resnet.BUILDERS.items()},
         # What lost its stride is padded alike on all sides, in lukemelas' form as well.
         **{
-            key: Backbone(build, efficientnet.low_level(variant), "torch", centred=True)
+            key: Backbone(
+                build, efficientnet.low_level(variant), "torch", centred=True, ahead=efficientnet.AHEAD.get(key, ())
+            )
             for key, (variant, build) in efficientnet.BUILDERS.items()
         },
         # segmentation_models.pytorch dilates a whole stage.

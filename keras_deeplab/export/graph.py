@@ -284,6 +284,33 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec, size: Any = None, convention: 
     return tf.cast(labels, spec.label_dtype)
 
 
+def labels_by_slabs(
+    model: keras.Model,
+    spec: ModelSpec,
+    size: Any,
+    worth: int = 0,
+    traced: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = lambda logits_of: logits_of,
+) -> Callable[[Any], Any] | None:
+    """A function from images (B, *size, C) to their labels without the logits of every pixel, where that can be had.
+
+    By operators of other runtimes, `keras_deeplab.layers.argmax_by_slabs`; to be called as that of `logits_function`.
+
+    Args:
+        model, spec: as of `logits_function` and `labels_of`.
+        size: (height, width), None where free.
+        worth: as of `keras_deeplab.layers.slabs_of`.
+        traced: what is to be done with what `logits_function` gives.
+    """
+    coarse, convention = before_resize(model)
+    if convention is None or not spec.exclusive or None in size:
+        return None
+    shape = tuple(coarse.compute_output_spec(keras.KerasTensor((1, *size, spec.channels))).shape)
+    if shape[-1] != spec.num_classes or layers.slabs_of(shape, size, convention, worth) is None:
+        return None
+    logits_of = traced(logits_function(coarse))
+    return lambda images: tf.cast(layers.argmax_by_slabs(logits_of(images), size, convention), spec.label_dtype)
+
+
 def output_of(logits: tf.Tensor, spec: ModelSpec, output: str) -> tf.Tensor:
     """Logits to what a file shall return: `"labels"`, `"logits"` or `"probabilities"`.
 

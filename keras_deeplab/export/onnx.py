@@ -148,12 +148,18 @@ def _converted(model, spec, size, output, input_type):
     except ImportError as error:
         raise ImportError(f"ONNX files are made with tf2onnx: pip install tf2onnx onnxruntime ({error})") from error
     shape = (None, *size, spec.channels)
-    logits_of = graph.frozen(graph.logits_function(model), tf.TensorSpec(shape, tf.float32, "images"))
+
+    def traced(function):
+        return graph.frozen(function, tf.TensorSpec(shape, tf.float32, "images"))
+
+    by_slabs = graph.labels_by_slabs(model, spec, size, traced=traced) if output == "labels" else None
+    logits_of = None if by_slabs else traced(graph.logits_function(model))
     signature = [tf.TensorSpec(shape, _TYPES[input_type], "images")]
 
     @tf.function(input_signature=signature, autograph=False)
     def segment(images):
-        return {output: graph.output_of(logits_of(tf.cast(images, tf.float32)), spec, output)}
+        images = tf.cast(images, tf.float32)
+        return {output: by_slabs(images) if by_slabs else graph.output_of(logits_of(images), spec, output)}
 
     resizes = ("ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor")
     handlers = {

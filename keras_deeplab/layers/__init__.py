@@ -9,7 +9,7 @@ Every class is registered under the package name `keras_deeplab`, so a `.keras` 
 `custom_objects` once this package has been imported.
 """
 
-from keras_deeplab.layers.argmax import resized_argmax
+from keras_deeplab.layers.argmax import argmax_by_slabs, resized_argmax, slabs_of
 from keras_deeplab.layers.clip import Clip
 from keras_deeplab.layers.dilated_convolutions import DilatedConv2D, DilatedDepthwiseConv2D, DilatedSeparableConv2D
 from keras_deeplab.layers.fake_quantization import FakeQuantization
@@ -38,8 +38,10 @@ __all__ = [
     "UnfoldPatches",
     "UpsampleNearest",
     "WindowedAveragePooling2D",
+    "argmax_by_slabs",
     "convention",
     "conventions",
     "export_ops",
     "resized_argmax",
+    "slabs_of",
 ]

@@ -106,3 +106,53 @@ class _Blocks:
         high = tf.clip_by_value(tf.cast(tf.floor(last), tf.int32) + 1, 0, old - 1)
         self.around = tf.minimum(low[:, None] + tf.range(tf.reduce_max(high - low) + 1), high[:, None])
         self.first, self.last = (first + 1) / (sizes[0] + 1), (last + 1) / (sizes[0] + 1)
+
+
+def slabs_of(shape: Any, size: tuple[int, int], convention: str, worth: int = 0) -> tuple[int, int] | None:
+    """How `argmax_by_slabs` cuts scores: (rows of the image to a row of the scores, rows of the scores in a slab).
+
+    Args:
+        shape: (B, h, w, C) of the scores.
+        size, convention: as of `argmax_by_slabs`.
+        worth: bytes of all resized scores of an image from which on they are cut.
+
+    Returns:
+        None where there are fewer, or where rows of the image don't lie on rows of the scores, so that some of them
+        can't be resized by themselves.
+    """
+    (_, rows, columns, classes), (height, width) = shape, size
+    aligned = convention == ALIGN_CORNERS
+    if None in (rows, columns, classes) or rows < 3 or 4 * height * width * classes < worth:
+        return None
+    steps, rest = divmod(height - aligned, rows - aligned)
+    return None if rest or not steps else (steps, max(1, _AT_ONCE // (steps * width * classes)))
+
+
+def argmax_by_slabs(scores: Tensor, size: tuple[int, int], convention: str) -> Tensor:
+    """Scores (B, h, w, C) of known h and w to int32 (B, *size), as `resized_argmax`, by operators of other runtimes.
+
+    Some rows are resized at a time. Each slab of them waits for the one before it, so that its memory is used again:
+    left alone, interpreters resize all of them first.
+
+    Args:
+        scores, size, convention: as of `resized_argmax`; `size` in integers, so that `slabs_of` is not None.
+    """
+    cut = slabs_of(scores.shape, size, convention)
+    if cut is None:
+        raise ValueError(f"scores {scores.shape} can't be resized to {size} by slabs: {convention}")
+    (steps, each), rows, aligned = cut, scores.shape[1], convention == ALIGN_CORNERS
+    found: list[Tensor] = []
+    # Of aligned corners both ends of a slab are rows of the scores; else a row around it counts too, where there is
+    # one.
+    for top in range(0, rows - aligned, each):
+        bottom = min(top + each, rows - aligned)
+        first, last = (top, bottom + 1) if aligned else (max(0, top - 1), min(rows, bottom + 1))
+        part = scores[:, first:last]
+        if found:
+            part += tf.cast(tf.minimum(found[-1][:, :1, :1, None], 0), part.dtype)  # 0: no label is less
+        extent = (last - first - aligned) * steps + aligned
+        part = tf.raw_ops.ResizeBilinear(images=part, size=(extent, size[1]), **conventions(convention))
+        labels = tf.argmax(part, -1, output_type=tf.int32)
+        start = (top - first) * steps
+        found.append(labels[:, start : start + (bottom - top) * steps + (aligned and bottom == rows - 1)])
+    return tf.concat(found, 1)

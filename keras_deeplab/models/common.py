@@ -137,6 +137,7 @@ def encode(
         strided_rate=(row.cascade_strided_rate if cascade_blocks else row.strided_rate) or strided_rate or "old",
         contracted=row.contracted,
         centred=row.centred,
+        ahead=row.ahead,
         inputs=[inputs],
         entry=preprocessing.normalise(mode, input_shape[2]),
         fresh=fresh,

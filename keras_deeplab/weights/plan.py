@@ -99,10 +99,12 @@ class Plan:
         """Of a checkpoint's names those that are of no layer of the plan's, and nothing that may be left out."""
         if not self.rows:
             return []
-        paths = renamed({name: name for name in names}, self.rows, self.dialect)
-        known = {their for their in paths.values()}
         left_out = f"{self.dialect.ignored}|{self.optional or '(?!)'}"
-        return [name for name in names if name not in known and not re.fullmatch(left_out, name)]
+        return [
+            name
+            for name in names
+            if not re.fullmatch(left_out, name) and not renamed({name: ()}, self.rows, self.dialect)
+        ]
 
     def with_channels(self, shapes):
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""

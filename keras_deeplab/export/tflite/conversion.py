@@ -14,6 +14,11 @@ from keras_deeplab.export.calibration import fitted
 from keras_deeplab.export.tflite.settings import CALIBRATED, ROUNDED, TYPES
 from keras_deeplab.specs import ModelSpec
 
+# Of those the resized scores are float32, 4 bytes each.
+_IN_FLOAT = ("float32", "float16", "dynamic", "int8_weights")
+# Below it the interpreter is quicker with all of them: docs/export.md.
+_WORTH_SLABS = 1 << 26
+
 
 def takes_largest(spec: ModelSpec, output: str) -> bool:
     """Whether all that counts of a file is which logit of a position is the largest."""
@@ -91,13 +96,16 @@ def converted(
         precision, output, input_type, output_type, allow_float: as in `export_tflite`.
     """
     logits_of = graph.logits_function(model)
+    by_slabs = None
+    if output == "labels" and precision in _IN_FLOAT and size is not None:
+        by_slabs = graph.labels_by_slabs(model, spec, size, _WORTH_SLABS)
     # The converter turns a float input into the asked integer type where everything is quantised.
     traced_type = tf.float32 if precision == "int8" else TYPES[input_type]
     shape = (1, *(size or (None, None)), spec.channels)
 
     @tf.function(input_signature=[tf.TensorSpec(shape, traced_type, "images")], autograph=False)
     def segment(images):
-        return {output: graph.output_of(logits_of(images), spec, output)}
+        return {output: by_slabs(images) if by_slabs else graph.output_of(logits_of(images), spec, output)}
 
     # Without the Keras model as a second argument: with it, variables stay variables, which nothing initialises.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([segment.get_concrete_function()])
