@@ -40,6 +40,7 @@ COMMANDS: Registry = Registry(
         "inspect": "keras_deeplab.cli.inspect",
         "convert": "keras_deeplab.cli.convert",
         "export-weights": "keras_deeplab.cli.export_weights",
+        "publish": "keras_deeplab.cli.publish",
         "receptive-field": "keras_deeplab.cli.receptive_field",
         "models": "keras_deeplab.cli.models",
         "recipes": "keras_deeplab.cli.recipes",

@@ -375,11 +375,11 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
-def _is_numbers(value: Any) -> bool:
-    parts = value if isinstance(value, tuple) and len(value) == 2 else ()
-    return bool(parts) and all(
-        isinstance(part, tuple) and all(isinstance(number, (int, float)) for number in part) for part in parts
-    )
+def _is_normalisation(value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return True
+    parts = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, tuple) for part in value)
+    return parts and all(isinstance(number, int | float) for part in value for number in part)
 
 
 # Names of entries of a `ModelSpec`, what tells a value that they take, and that in words.
@@ -389,11 +389,7 @@ _TYPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: value is None or isinstance(value, str),
         "a name or None",
     ),
-    (
-        ("preprocessing",),
-        lambda value: value is None or isinstance(value, str) or _is_numbers(value),
-        "a name, (means, deviations) or None",
-    ),
+    (("preprocessing",), _is_normalisation, "a name, None, or (means, deviations) of each channel"),
     (("settings", "backbone_settings"), lambda value: isinstance(value, Mapping), "a dict of arguments"),
     (("classes",), lambda value: isinstance(value, Classes), "a Classes"),
     (("multi_label",), lambda value: isinstance(value, bool), "True or False"),

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_deeplab._helpers.warning import warn
 from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.backbones.preprocessing import FLIPPED
 from keras_deeplab.registry import Registry
 from keras_deeplab.specs import ModelSpec
 from keras_deeplab.weights import applications, own
@@ -30,7 +31,7 @@ def load_weights(model, weights) -> ModelSpec:
         if spec is not None:
             known = spec.classes
         known = agreed(stored.path, known, model.spec.classes)
-        if stored.kind == "keras" or stored.network is not None or stored.path.endswith(".weights.h5"):
+        if stored.network is not None or stored.path.endswith(".weights.h5"):
             own.fill(model, stored)
         else:
             plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)
@@ -87,7 +88,7 @@ def stem_for(mode, label, preprocessing):
         label: what the kernel came from, for messages.
         preprocessing: how the model normalises its images.
     """
-    flipped = preprocessing in ("caffe", "caffe_deeplab")  # blue first; the other channels stay behind the three
+    flipped = preprocessing in FLIPPED  # blue first; the other channels stay behind the three
 
     def stem(arrays, variable):
         stored, channels = arrays[variable.path].shape[2], variable.shape[2]

@@ -169,6 +169,8 @@ class Plan:
         if leaf != "kernel":
             return array
         axes = None
+        if self.dialect.axes is not None and isinstance(layers[layer], keras.layers.Dense):
+            return array.T if array.ndim == 2 else array
         if self.dialect.axes is not None:
             axes = self.dialect.axes[isinstance(layers[layer], keras.layers.DepthwiseConv2D)]
         if back:
