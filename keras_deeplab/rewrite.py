@@ -70,6 +70,7 @@ def atrous(
     contracted: Iterable[str] = (),
     multi_grid_from: int | None = None,
     centred: bool = False,
+    ahead: Iterable[str] = (),
 ) -> keras.Model:
     """Maps a functional classifier to the same network whose deepest feature map has the given output stride.
 
@@ -100,6 +101,8 @@ def atrous(
             have them: 32 for the cascade of v3, section 3.2. None for the deepest alone.
         centred: whether a convolution that lost its stride is padded alike in front and behind, whatever it was with
             its stride (timm, segmentation_models.pytorch). The law holds behind it only where that was alike as well.
+        ahead: names of layers that run at the rate of the stage behind theirs already, for networks that were trained
+            so. The law doesn't hold behind them.
 
     Returns:
         A functional `keras.Model`.
@@ -129,6 +132,7 @@ def atrous(
         contracted=contracted,
         multi_grid_from=multi_grid_from,
         centred=centred,
+        ahead=ahead,
     )
 
 
@@ -141,6 +145,7 @@ def rewrite(
     contracted: Iterable[str] = (),
     multi_grid_from: int | None = None,
     centred: bool = False,
+    ahead: Iterable[str] = (),
     inputs: list[keras.KerasTensor] | None = None,
     entry: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
     fresh: bool = False,
@@ -157,7 +162,9 @@ def rewrite(
         natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
         if multi_grid_from is None:
             multi_grid_from = max(natural, default=1)
-        walk = _Walk(model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted, centred)
+        walk = _Walk(
+            model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted, centred, ahead
+        )
         deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
         if deepest != output_stride:
             raise ValueError(
@@ -267,12 +274,14 @@ class _Walk:
         strided_rate: str = "old",
         contracted: Iterable[str] = (),
         centred: bool = False,
+        ahead: Iterable[str] = (),
     ) -> None:
         self.output_stride = output_stride
         self.unit_rates = unit_rates
         self.unit_rates_from = unit_rates_from
         self.strided_rate = strided_rate
         self.centred = centred
+        self.ahead = dict.fromkeys(ahead, False)  # likewise
         self.contracted = dict.fromkeys(contracted, False)  # whether the layer was met
         self.units: list[str] = []  # names of the convolutions that unit rates were given to
         self.grids: dict[int, Grid | None] = {}  # id of a tensor -> its place; None for no feature map
@@ -290,12 +299,13 @@ class _Walk:
                 padding = [[grid.rate * side for side in axis] for axis in layer.padding]
             if [list(axis) for axis in layer.padding] != padding:
                 self.changes[key] = (type(layer), {**layer.get_config(), "padding": padding})
-        unknown = [name for name, met in self.contracted.items() if not met]
-        if unknown:
-            raise ValueError(
-                f"contracted names {', '.join(map(repr, unknown))}; {model.name!r} has no convolution or pooling of "
-                "that name."
-            )
+        for option, names in (("contracted", self.contracted), ("ahead", self.ahead)):
+            unknown = [name for name, met in names.items() if not met]
+            if unknown:
+                raise ValueError(
+                    f"{option} names {', '.join(map(repr, unknown))}; {model.name!r} has no convolution or pooling of "
+                    "that name."
+                )
         if len(self.units) % len(unit_rates) or (unit_rates != (1,) and not self.units):
             raise ValueError(
                 f"multi_grid={unit_rates} has {len(unit_rates)} unit rates; the stages of {model.name!r} that have "
@@ -362,7 +372,11 @@ class _Walk:
         spatial = [grid for grid in grids if grid is not None]
         if not spatial:
             return None
-        if isinstance(layer, (dilated.ResizeBilinear, dilated.UpsampleNearest)):
+        if isinstance(layer, dilated.UnfoldPatches):
+            if any(each.rate > 1 for each in spatial):
+                self.refuse(layer, "its patches would be of other neighbours")
+            return None  # until they are folded again
+        if isinstance(layer, (dilated.ResizeBilinear, dilated.UpsampleNearest, dilated.FoldPatches)):
             if any(each.rate > 1 for each in spatial):
                 self.refuse(layer, "it brings maps of different strides together")
             return grids[1]  # of the reference
@@ -427,6 +441,9 @@ class _Walk:
         if layer.name in self.contracted:
             self.contracted[layer.name] = True
             rate = max(1, rate // 2)
+        if layer.name in self.ahead and self.output_stride is not None:
+            self.ahead[layer.name] = True
+            rate = max(1, 2 * stage // self.output_stride)
         if not removed and rate == 1 and grid.rate == 1:
             self.settle(layer, grid, [list(axis) for axis in pads[0]] if pads else None)
             return after

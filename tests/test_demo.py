@@ -230,6 +230,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(graph_file, modules
         ({"source": ("FLOAT32", (1, -1, -1, 3))}, "--input-size"),
         ({"source": ("FLOAT32", (1, 3, 33, 49))}, r"images \(1, H, W, 3\)"),
         ({"source": ("FLOAT32", (4, 33, 49, 3))}, r"images \(1, H, W, 3\)"),
+        ({"source": ("FLOAT32", (1, 33, 49, 6))}, "red, green and blue. .* use keras-deeplab predict"),
         ({"target": ("INT64", (1, 33, 49))}, "int64.*--output-kind labels"),
         ({"target": ("INT8", (1, 33, 49, 6))}, "int8.*--output-kind labels"),
         ({"target": ("FLOAT32", (1, 9, 13, 6))}, "--output-kind labels"),
@@ -570,6 +571,7 @@ def test_wrong_files_are_told_on_the_page_and_right_ones_work_afterwards(browser
         assert "damaged" in drop(browser, image[: len(image) // 2], "half.png")
         huge = image[:16] + (30000).to_bytes(4) * 2 + image[24:]
         assert "30,000 \u00d7 30,000" in drop(browser, huge, "huge.png")
+        assert "has 16 bits a channel" in drop(browser, encode_png(np.full((9, 9, 3), 900, np.uint16)), "deep.png")
         assert drop(browser, encode_png(np.full((1, 1, 3), 90, np.uint8)), "one.png") == ""
         assert downloaded(browser)[0].shape == (1, 1)
         # Larger than the model's 65x97: scaled down to fit, with its shape kept.

@@ -88,6 +88,26 @@ def test_what_convnext_and_resnext_are_made_of(size, tmp_path):
     assert_equal(session(written.path), model, 1, *(size or (45, 52)), 3)
 
 
+@pytest.mark.slow
+def test_every_resize_and_pool(tmp_path):
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(6, 3, 4, padding="same")(images)
+    x = layers.DilatedMaxPooling2D(3, 2, "same")(x)
+    x = keras.layers.Add()([x, layers.DilatedAveragePooling2D(3, 1, "same")(x)])
+    parts = [layers.ScaleBilinear(0.75, align_corners=corners)(x) for corners in (True, False)]
+    parts += [layers.WindowedAveragePooling2D(3, (2, 2))(x), keras.layers.UpSampling2D(3)(x), layers.Clip(-0.5, 0.5)(x)]
+    parts = [
+        layers.ResizeBilinear(index % 2 == 0, half_pixel_centers=None if index < 3 else index % 2 == 1)([part, x])
+        for index, part in enumerate(parts)
+    ]
+    up = layers.UpsampleNearest(4)([keras.layers.Concatenate()(parts), images])
+    model = randomise(keras.Model(images, keras.layers.Conv2D(3, 1)(up)))
+    written = onnx.export_onnx(model, tmp_path / "model.onnx", output="logits")
+    run = session(written.path)
+    for size in [(33, 47), (64, 50)]:
+        assert_equal(run, model, 2, *size, 3)
+
+
 @pytest.fixture
 def earlier(tmp_path):
     """A file that stands where another is to be written."""

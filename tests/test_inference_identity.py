@@ -155,7 +155,7 @@ def test_an_auxiliary_output_is_left_aside():
 
 
 def test_answers_of_a_batch_are_those_of_its_images():
-    predict = predictor(tiny())
+    predict = predictor(randomise(tiny()))
     batch = images(count=3)
     answer = predict.answer(batch)
     np.testing.assert_array_equal(answer.labels, predict(batch))

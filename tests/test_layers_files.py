@@ -76,6 +76,8 @@ REGISTERED = {
     "DilatedMaxPooling2D": {"pool_size": 3},
     "DilatedSeparableConv2D": {"filters": 2, "kernel_size": 3},
     "FakeQuantization": {"low": -1.0, "high": 1.0},
+    "GroupedConv2D": {"filters": 2, "kernel_size": 3, "groups": 2},
+    "LayerScale": {"initial_value": 0.5},
     "ResizeBilinear": {"align_corners": False, "half_pixel_centers": False},
     "ScaleBilinear": {"scale": 0.5},
     "UpsampleNearest": {"factor": 2},

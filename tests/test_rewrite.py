@@ -238,6 +238,31 @@ def test_flavours_of_dilation(settings, expected):
     assert (relative_error(call(dense, x), call(model, x), 4) < 1e-5) == lawful
 
 
+def strided_twice():
+    x = inputs = keras.Input((None, None, 3))
+    for stage in (1, 2):
+        x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"pad{stage}")(x)
+        x = keras.layers.Conv2D(4, 3, 2, name=f"strided{stage}")(x)
+        x = keras.layers.Conv2D(4, 3, padding="same", name=f"conv{stage}")(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize(("centred", "padding"), [(False, ((0, 4), (0, 4))), (True, ((2, 2), (2, 2)))])
+def test_what_lost_its_stride_is_padded_as_before_or_alike_on_all_sides(centred, padding):
+    dense = atrous(strided_twice(), 2, strided_rate="new", centred=centred)
+    assert dense.get_layer("pad1").padding == ((0, 1), (0, 1))
+    assert dense.get_layer("pad2").padding == padding
+    assert dense.get_layer("strided2").dilation_rate == (2, 2)
+
+
+@pytest.mark.parametrize(("output_stride", "rates"), [(4, (1, 1)), (2, (2, 2)), (1, (4, 4))])
+def test_layers_ahead_run_at_the_rate_of_the_next_stage(output_stride, rates):
+    dense = atrous(strided_twice(), output_stride, ahead=("conv1",))
+    assert tuple(dense.get_layer(f"conv{stage}").dilation_rate[0] for stage in (1, 2)) == rates
+    with pytest.raises(ValueError, match="ahead names 'conv3'"):
+        atrous(strided_twice(), output_stride, ahead=("conv3",))
+
+
 def test_unit_rates_of_a_stage_that_keeps_its_stride():
     dense = atrous(staged(), 16, multi_grid=(1, 2, 4), strided_rate="new")
     assert rates(dense, 3) == [1, 2, 4]

@@ -1290,7 +1290,7 @@ def test_kinds_that_are_read_elsewhere_are_named(tmp_path, network):
 def test_a_missing_file_or_a_folder_is_told(kind, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*missing\.bin"):
         readers.READERS[kind](tmp_path / "missing.bin")
-    with pytest.raises(ValueError, match="can't be read"):
+    with pytest.raises(ValueError, match="is a folder, and a regular file is expected"):
         readers.READERS[kind](tmp_path)
 
 

@@ -44,6 +44,8 @@ VARIANTS = {
 # form: what stands behind the variant in its name, epsilon
 FORMS = {"static": ("", 1e-3), "timm": ("_timm", 1e-5), "timm_same": ("_timm_same", 1e-3)}
 STEM_FILTERS = 32
+# segmentation_models.pytorch counts the stages of this one from another block: two of stride 16 run at the rate of 32.
+AHEAD = {"efficientnet_b0": ("blocks_4_1_conv_dw", "blocks_4_2_conv_dw")}
 
 
 def efficientnet(variant: str, form: str, input_shape: ImageShape = (None, None, 3)) -> keras.Model:

@@ -102,7 +102,10 @@ def check_model(path):
     source, target = (graph.tensors[index] for index in (graph.inputs[0], graph.outputs[0]))
     shape = source.shape_signature
     if len(shape) != 4 or shape[0] not in (1, -1) or shape[3] != 3:
-        raise ValueError(f"{path} takes {shape}; images (1, H, W, 3) are needed")
+        raise ValueError(
+            f"{path} takes {shape}; images (1, H, W, 3) are needed: what browsers decode is red, green and blue. For "
+            "images of other channels use keras-deeplab predict, or tiles"
+        )
     if min(shape[1:3]) < 1:
         raise ValueError(
             f"{path} takes images of any size, and LiteRT.js only a fixed one: export it with --input-size, "

@@ -63,6 +63,7 @@ def lite_raspp(
     quantized_sigmoid: bool = True,
     gate_bias: bool = True,
     align_corners: bool = True,
+    half_pixel_centers: bool | None = None,
 ) -> keras.KerasTensor:
     """Features (B, h, w, C) and a finer map (B, H, W, D) to float32 logits (B, H, W, num_classes).
 
@@ -78,7 +79,7 @@ def lite_raspp(
         pooling_strides: steps from a window to the next, (down, across).
         quantized_sigmoid: whether the gate is relu6(x + 3) * 0.16667, as in Google's networks, or a sigmoid.
         gate_bias: whether the gate's convolution has a bias.
-        align_corners: convention of the bilinear resizes.
+        align_corners, half_pixel_centers: convention of the bilinear resizes, as `ResizeBilinear` takes them.
     """
     if pooling_window is None:
         gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
@@ -88,12 +89,12 @@ def lite_raspp(
     gate = keras.layers.Conv2D(filters, 1, activation=activation, use_bias=gate_bias, name="image_pooling")(gate)
     if quantized_sigmoid:
         gate = keras.layers.Rescaling(6 * QUANTIZED_SIXTH, name="image_pooling_sixth")(gate)
-    gate = ResizeBilinear(align_corners, name="image_pooling_resize")([gate, x])
+    gate = ResizeBilinear(align_corners, half_pixel_centers, name="image_pooling_resize")([gate, x])
     x = conv_bn(x, filters, name="aspp0")
     x = keras.layers.Multiply(name="image_pooling_gate")([x, gate])
     fine = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="feature_projection0")(low_level)
     # research/deeplab resizes first. A 1x1 convolution and a bilinear resize change places without changing a value,
     # and this way the convolution has a sixteenth of the positions.
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="decoder_conv0")(x)
-    x = ResizeBilinear(align_corners, dtype="float32", name="decoder_resize")([x, fine])
+    x = ResizeBilinear(align_corners, half_pixel_centers, dtype="float32", name="decoder_resize")([x, fine])
     return keras.layers.Add(dtype="float32", name="logits")([x, fine])

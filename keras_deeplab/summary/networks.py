@@ -38,6 +38,7 @@ def open_network(name, output_stride=None):
             multi_grid=row.multi_grid if output_stride else None,
             strided_rate=row.strided_rate or "old",
             centred=row.centred,
+            ahead=row.ahead,
             contracted=row.contracted if output_stride else (),
         )
 

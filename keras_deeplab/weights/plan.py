@@ -37,6 +37,7 @@ class Plan:
         optional: matches the variables that a model may lack.
         undecided: settings that the arrays leave open, with what each may be. Whoever loads them has to say.
         told: likewise, of settings that a description beside the arrays says; `spec` has what it says.
+        rates_told: whether `spec` has atrous rates that such a description says.
         flat: matches layers whose kernels have two axes at the source, where they are fully connected.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     undecided: dict[str, tuple] = field(default_factory=dict)
     flat: str = ""
     told: dict[str, tuple] = field(default_factory=dict)
+    rates_told: bool = False
     beside: Beside = field(default_factory=Beside)
 
     def at(self, output_stride):
@@ -65,12 +67,16 @@ class Plan:
     def decided(self, settings, label):
         """The same where `settings` say what the arrays leave open, such as a `backbone`; one of them would be wrong.
 
+        What is asked for counts for more than what a description beside the arrays says.
+
         Raises:
             ValueError: they don't; the message names what each may be.
         """
         spec = self.spec
-        for name, candidates in self.undecided.items():
+        for name, candidates in {**self.told, **self.undecided}.items():
             chosen = settings.get(name)
+            if name not in self.undecided and chosen not in candidates:
+                continue
             if chosen not in candidates:
                 asked = "" if chosen is None else f"; received {name}={chosen!r}"
                 ways = " or ".join(f"{name}={candidate!r}" for candidate in candidates)
@@ -94,15 +100,26 @@ class Plan:
                     f"{label} holds weights of {name}={theirs!r}, as its config.json says. They fit {name}={own!r} as "
                     f"well, which the model has and which computes something else: build it with {name}={theirs!r}."
                 )
+        if self.rates_told:
+            # At another stride either is meant: the same numbers, or as many pixels.
+            fitting = [each.settings["atrous_rates"] for each in (self.spec, self.at(spec.output_stride))]
+            own = spec.settings.get("atrous_rates")
+            if own is None or tuple(own) not in fitting:
+                raise ValueError(
+                    f"{label} holds weights of atrous_rates={fitting[0]!r}, as its config.json says, and the model has "
+                    f"{'its usual ones' if own is None else tuple(own)}: build it with atrous_rates={fitting[0]!r}."
+                )
 
     def unknown(self, names):
         """Of a checkpoint's names those that are of no layer of the plan's, and nothing that may be left out."""
         if not self.rows:
             return []
-        paths = renamed({name: name for name in names}, self.rows, self.dialect)
-        known = {their for their in paths.values()}
         left_out = f"{self.dialect.ignored}|{self.optional or '(?!)'}"
-        return [name for name in names if name not in known and not re.fullmatch(left_out, name)]
+        return [
+            name
+            for name in names
+            if not re.fullmatch(left_out, name) and not renamed({name: ()}, self.rows, self.dialect)
+        ]
 
     def with_channels(self, shapes):
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""
@@ -152,6 +169,8 @@ class Plan:
         if leaf != "kernel":
             return array
         axes = None
+        if self.dialect.axes is not None and isinstance(layers[layer], keras.layers.Dense):
+            return array.T if array.ndim == 2 else array
         if self.dialect.axes is not None:
             axes = self.dialect.axes[isinstance(layers[layer], keras.layers.DepthwiseConv2D)]
         if back:

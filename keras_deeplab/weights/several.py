@@ -16,7 +16,8 @@ def networks(arrays, plan_of):
     """
     whole = _one(arrays, plan_of)
     if whole is None:
-        return _of_scopes(arrays, plan_of)
+        begins = {name.partition(".")[0] for name in arrays}
+        return _of_scopes(arrays, plan_of) if len(begins) > 1 else {}
     prefix, plan, inner = whole
     unknown = plan.unknown(inner)
     others = _of_scopes({name: inner[name] for name in unknown}, plan_of) if len(unknown) >= _FEWEST else {}

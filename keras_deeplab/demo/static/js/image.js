@@ -7,7 +7,7 @@ const HEADER_BYTES = 1 << 20; // a JPEG's frame may stand behind a preview and a
 /** A file to an ImageBitmap, upright and with the pixels as stored; rejects with a message for the user. */
 export async function decode(file) {
   const name = file.name || "The pasted picture";
-  const [width, height] = (await sizeInHeader(file)) ?? (await sizeAsShown(file, name));
+  const [width, height] = (await sizeInHeader(file, name)) ?? (await sizeAsShown(file, name));
   if (width * height > MOST_PIXELS) {
     throw new Error(
       `${name} has ${count(width)} × ${count(height)} pixels, more than the 100 million that browsers decode safely. ` +
@@ -27,9 +27,15 @@ export async function decode(file) {
 }
 
 // A picture too large for the browser fails like a damaged one, so the common formats are asked first. Null: another one.
-async function sizeInHeader(file) {
+async function sizeInHeader(file, name) {
   const view = new DataView(await file.slice(0, HEADER_BYTES).arrayBuffer());
-  if (view.byteLength >= 24 && view.getUint32(0) === 0x89504e47 && view.getUint32(4) === 0x0d0a1a0a) {
+  if (view.byteLength >= 25 && view.getUint32(0) === 0x89504e47 && view.getUint32(4) === 0x0d0a1a0a) {
+    // A canvas would take the high byte, whatever range the numbers have.
+    if (view.getUint8(24) === 16) {
+      throw new Error(
+        `${name} has 16 bits a channel, and browsers show 8. Save it with 8 bits, or use keras-deeplab predict.`,
+      );
+    }
     return [view.getUint32(16), view.getUint32(20)];
   }
   if (view.byteLength < 4 || view.getUint16(0) !== 0xffd8) return null;
