@@ -105,7 +105,8 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     plan, arrays = match(stored.arrays, label, source, stored.configs)
     plan.decided(settings, label)
     spec = plan.at(output_stride)
-    number, known, why = settle(label, spec.num_classes, stored.classes, num_classes, classes)
+    told = spec.classes if stored.classes == Classes() else stored.classes
+    number, known, why = settle(label, spec.num_classes, told, num_classes, classes)
     if settings["input_shape"] is None:
         settings["input_shape"] = (None, None, spec.channels)
     channels = settings["input_shape"][2]

@@ -34,7 +34,9 @@ def network(
     'half_pixel_centers'
     """
     flavour = settings.pop("flavour", "tf" if builder in (V3, V3_PLUS) else None)
-    align_corners = settings.get("align_corners", True) if flavour is None else FLAVOURS[flavour].align_corners
+    align_corners = settings.get("align_corners")
+    if align_corners is None:
+        align_corners = True if flavour is None else FLAVOURS[flavour].align_corners
     return ModelSpec(
         num_classes=num_classes,
         builder=builder,

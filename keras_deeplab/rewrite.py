@@ -5,7 +5,7 @@ dilated by as much, so that the same weights compute the same features on a fine
 v3, figure 3b). One walk over the graph finds every tensor's place; Keras clones the model with the changed settings.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -32,6 +32,7 @@ _POINTWISE = (
     keras.layers.BatchNormalization,
     keras.layers.Rescaling,
     keras.layers.Activation,
+    keras.layers.Identity,
     keras.layers.ReLU,
     dilated.Clip,
     keras.layers.Dropout,
@@ -40,6 +41,8 @@ _POINTWISE = (
     keras.layers.Multiply,
     keras.layers.Dense,
 )
+# What a rate of `contracted` is divided by so that 1 is left: more than any rate.
+UNDILATED = 1 << 20
 _GLOBAL_POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
 
@@ -64,8 +67,9 @@ def atrous(
     output_stride: int,
     multi_grid: Sequence[int] | None = None,
     strided_rate: str = "old",
-    contracted: Iterable[str] = (),
+    contracted: Iterable[str] | Mapping[str, int] = (),
     multi_grid_from: int | None = None,
+    dropped: Iterable[str] = (),
 ) -> keras.Model:
     """Maps a functional classifier to the same network whose deepest feature map has the given output stride.
 
@@ -91,9 +95,12 @@ def atrous(
             stage it begins, whose first unit it then is for `multi_grid` too (jfzhang95, segmentation_models.pytorch,
             Detectron2).
         contracted: names of layers that run at half their rate (never below 1), for networks that were trained so:
-            DeepLab v1's pool5, MMSegmentation's `contract_dilation`. The law doesn't hold behind them.
+            DeepLab v1's pool5, MMSegmentation's `contract_dilation`; or `{name: what its rate is divided by}`, where
+            `UNDILATED` leaves a rate of 1. The law doesn't hold behind them.
         multi_grid_from: the stride at which the classifier's unit rates begin, where more stages than the deepest
             have them: 32 for the cascade of v3, section 3.2. None for the deepest alone.
+        dropped: names of poolings that go away with their stride, for networks that were trained so: those in the
+            shortcuts of PaddleSeg's and MMSegmentation's ResNet-D. The law doesn't hold behind them either.
 
     Returns:
         A functional `keras.Model`.
@@ -122,6 +129,7 @@ def atrous(
         strided_rate=strided_rate,
         contracted=contracted,
         multi_grid_from=multi_grid_from,
+        dropped=dropped,
     )
 
 
@@ -131,8 +139,9 @@ def rewrite(
     *,
     multi_grid: Sequence[int] | None = None,
     strided_rate: str = "old",
-    contracted: Iterable[str] = (),
+    contracted: Iterable[str] | Mapping[str, int] = (),
     multi_grid_from: int | None = None,
+    dropped: Iterable[str] = (),
     inputs: list[keras.KerasTensor] | None = None,
     entry: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
     fresh: bool = False,
@@ -149,7 +158,7 @@ def rewrite(
         natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
         if multi_grid_from is None:
             multi_grid_from = max(natural, default=1)
-        walk = _Walk(model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted)
+        walk = _Walk(model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted, dropped)
         deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
         if deepest != output_stride:
             raise ValueError(
@@ -257,13 +266,16 @@ class _Walk:
         unit_rates: tuple[int, ...] = (1,),
         unit_rates_from: int | None = None,
         strided_rate: str = "old",
-        contracted: Iterable[str] = (),
+        contracted: Iterable[str] | Mapping[str, int] = (),
+        dropped: Iterable[str] = (),
     ) -> None:
         self.output_stride = output_stride
         self.unit_rates = unit_rates
         self.unit_rates_from = unit_rates_from
         self.strided_rate = strided_rate
-        self.contracted = dict.fromkeys(contracted, False)  # whether the layer was met
+        self.divisors = contracted if isinstance(contracted, Mapping) else dict.fromkeys(contracted, 2)
+        self.dropped = frozenset(dropped)
+        self.met: set[str] = set()  # names of those among them that were met
         self.units: list[str] = []  # names of the convolutions that unit rates were given to
         self.grids: dict[int, Grid | None] = {}  # id of a tensor -> its place; None for no feature map
         self.outputs: dict[
@@ -280,12 +292,13 @@ class _Walk:
                 padding = [[grid.rate * side for side in axis] for axis in layer.padding]
             if [list(axis) for axis in layer.padding] != padding:
                 self.changes[key] = (type(layer), {**layer.get_config(), "padding": padding})
-        unknown = [name for name, met in self.contracted.items() if not met]
-        if unknown:
-            raise ValueError(
-                f"contracted names {', '.join(map(repr, unknown))}; {model.name!r} has no convolution or pooling of "
-                "that name."
-            )
+        for what, names in (("contracted", self.divisors), ("dropped", self.dropped)):
+            unknown = [name for name in names if name not in self.met]
+            if unknown:
+                raise ValueError(
+                    f"{what} names {', '.join(map(repr, unknown))}; {model.name!r} has no convolution or pooling of "
+                    "that name."
+                )
         if len(self.units) % len(unit_rates) or (unit_rates != (1,) and not self.units):
             raise ValueError(
                 f"multi_grid={unit_rates} has {len(unit_rates)} unit rates; the stages of {model.name!r} that have "
@@ -414,9 +427,12 @@ class _Walk:
             if stride > 1 and not removed and unit_rate > 1:
                 self.refuse(layer, f"multi_grid gives it the rate {unit_rate} and it keeps its stride {stride}")
             rate *= unit_rate
-        if layer.name in self.contracted:
-            self.contracted[layer.name] = True
-            rate = max(1, rate // 2)
+        self.met.add(layer.name)
+        if removed and layer.name in self.dropped:
+            kept = {key: layer.get_config()[key] for key in ("name", "trainable", "dtype")}
+            self.changes[id(layer)] = (keras.layers.Identity, kept)
+            return after
+        rate = max(1, rate // self.divisors.get(layer.name, 1))
         if not removed and rate == 1 and grid.rate == 1:
             self.settle(layer, grid, [list(axis) for axis in pads[0]] if pads else None)
             return after

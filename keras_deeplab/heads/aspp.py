@@ -33,6 +33,8 @@ def head_conv(
             dilation_rate=dilation_rate,
             activation=flavour.activation,
             depthwise_norm=flavour.separable_norm,
+            depthwise_activation=flavour.separable_activation,
+            use_bias=flavour.use_bias,
             name=name,
         )
     return conv_bn(
@@ -70,7 +72,7 @@ def aspp(
     branches = []
     if image_pooling:
         pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
-        pooled = conv_bn(pooled, filters, name="image_pooling", **settings)
+        pooled = _pooled(pooled, filters, flavour)
         branches.append(ResizeBilinear(flavour.align_corners, name="image_pooling_resize")([pooled, x]))
     branches.append(conv_bn(x, filters, name="aspp0", **settings))
     for index, rate in enumerate(rates, start=1):
@@ -78,8 +80,16 @@ def aspp(
     if len(branches) == 1:
         return branches[0]
     x = keras.layers.Concatenate(name="aspp_concat")(branches)
-    x = conv_bn(x, filters, name="concat_projection", **settings)
+    x = conv_bn(x, filters, flavour.projection_kernel, name="concat_projection", **settings)
     return keras.layers.Dropout(dropout, name="concat_projection_dropout")(x)
+
+
+def _pooled(x: keras.KerasTensor, filters: int, flavour: Flavour) -> keras.KerasTensor:
+    """The 1x1 convolution of the image-level feature."""
+    bias = flavour.use_bias if flavour.pooling_bias is None else flavour.pooling_bias
+    if flavour.pooling_norm:
+        return conv_bn(x, filters, name="image_pooling", activation=flavour.activation, use_bias=bias)
+    return keras.layers.Conv2D(filters, 1, activation=flavour.activation, use_bias=bias, name="image_pooling")(x)
 
 
 def classifier(x: keras.KerasTensor, num_classes: int, name: str = "logits") -> keras.KerasTensor:
@@ -89,12 +99,15 @@ def classifier(x: keras.KerasTensor, num_classes: int, name: str = "logits") -> 
     return layer(x)
 
 
-def auxiliary(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
+def auxiliary(x: keras.KerasTensor, num_classes: int, filters: int | None = None) -> keras.KerasTensor:
     """An inner feature map (B, h, w, C) to float32 logits (B, h, w, num_classes), for a second loss in training.
+
+    Args:
+        filters: of its 3x3 convolution; None for C / 4.
 
     Source: `FCNHead` of torchvision/models/segmentation/fcn.py: a 3x3 convolution to C / 4 channels, dropout,
     classifier.
     """
-    x = conv_bn(x, x.shape[-1] // 4, 3, name="auxiliary_conv")
+    x = conv_bn(x, filters or x.shape[-1] // 4, 3, name="auxiliary_conv")
     x = keras.layers.Dropout(0.1, name="auxiliary_dropout")(x)
     return classifier(x, num_classes, name="auxiliary_logits")

@@ -18,6 +18,9 @@ class Flavour:
     rates at every output stride; None where they go with it. `strided_rate`: as `keras_deeplab.atrous` takes it,
     for backbones that were published with both. `activation`: of all convolutions. `windowed_gate`: whether lite
     R-ASPP's gate is made of large windows' means by a quantised sigmoid, or of the whole image's mean by a plain one.
+    `projection_kernel`: of the convolution that joins the pyramid's branches. `separable_activation`: whether the
+    activation stands between the halves of a separable convolution too, where batch norm does. `pooling_bias`: whether
+    the image-level convolution has a bias, where it isn't as `use_bias` says; `pooling_norm`: whether batch norm.
     """
 
     align_corners: bool
@@ -33,6 +36,10 @@ class Flavour:
     strided_rate: str | None = None
     activation: str = "relu"
     windowed_gate: bool = True
+    projection_kernel: int = 1
+    separable_activation: bool = True
+    pooling_bias: bool | None = None
+    pooling_norm: bool = True
 
 
 _TF = Flavour(align_corners=True, separable=True)
@@ -72,6 +79,17 @@ FLAVOURS: Registry[Flavour] = Registry(
             decoder_convs=1,
             dropout=0.5,
             atrous_rates=(12, 24, 36),
+            strided_rate="new",
+        ),
+        # mmseg/models/decode_heads/aspp_head.py and sep_aspp_head.py
+        "mmsegmentation": Flavour(align_corners=False, separable=True, projection_kernel=3),
+        # paddleseg/models/deeplab.py, layers/pyramid_pool.py and layers/layer_libs.py
+        "paddleseg": Flavour(
+            align_corners=False,
+            separable=True,
+            separable_activation=False,
+            use_bias=True,
+            pooling_bias=False,
             strided_rate="new",
         ),
     },

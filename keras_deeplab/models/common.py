@@ -133,6 +133,7 @@ def encode(
         multi_grid_from=32 if cascade_blocks else None,
         strided_rate=(row.cascade_strided_rate if cascade_blocks else row.strided_rate) or strided_rate or "old",
         contracted=row.contracted,
+        dropped=row.dropped,
         inputs=[inputs],
         entry=preprocessing.normalise(mode),
         fresh=fresh,

@@ -1,5 +1,7 @@
 """DeepLab v3 and v3+."""
 
+from dataclasses import replace
+
 from keras_deeplab.backbones import registered
 from keras_deeplab.heads.aspp import aspp, atrous_rates, auxiliary, classifier, head_conv
 from keras_deeplab.heads.decoder import decoder
@@ -21,6 +23,8 @@ _PYRAMID = """\
         dropout: rate of the dropout behind the pyramid; None for what the flavour has.
         flavour: whose head it is, a key of `keras_deeplab.FLAVOURS`: `"tf"` is research/deeplab's, which the papers
             describe.
+        align_corners: convention of every bilinear resize, corner on corner or half-pixel centres; None for what the
+            flavour has.
 """
 
 
@@ -37,9 +41,11 @@ def DeepLabV3(
     filters=None,
     dropout=None,
     flavour="tf",
+    align_corners=None,
     head=None,
     cascade_blocks=0,
     auxiliary_head=False,
+    auxiliary_filters=None,
     backbone_weights=None,
     include_preprocessing=True,
     upsample_logits=True,
@@ -59,7 +65,7 @@ def DeepLabV3(
     >>> model.compute_output_shape((1, 65, 96, 3))
     (1, 65, 96, 7)
     """
-    row = FLAVOURS[flavour]
+    row = _flavour(flavour, align_corners)
     if head is None:
         known = registered(backbone)
         head = "aspp" if known is None else known.v3_head
@@ -100,7 +106,7 @@ def DeepLabV3(
             x = head_conv(x, filters or FILTERS, row, separable=separable, name="head_conv")
         logits = classifier(x, num_classes)
     if auxiliary_head:
-        logits = [logits, auxiliary(encoder.taps[-1], num_classes)]
+        logits = [logits, auxiliary(encoder.taps[-1], num_classes, auxiliary_filters)]
     return finish(
         encoder,
         logits,
@@ -124,6 +130,8 @@ def DeepLabV3(
             "head": head,
             "cascade_blocks": cascade_blocks,
             "auxiliary_head": auxiliary_head,
+            "auxiliary_filters": auxiliary_filters,
+            "align_corners": align_corners,
         },
     )
 
@@ -141,8 +149,11 @@ def DeepLabV3Plus(
     filters=FILTERS,
     dropout=None,
     flavour="tf",
+    align_corners=None,
     low_level=None,
     low_level_filters=48,
+    auxiliary_head=False,
+    auxiliary_filters=None,
     backbone_weights=None,
     include_preprocessing=True,
     upsample_logits=True,
@@ -164,7 +175,7 @@ def DeepLabV3Plus(
     >>> model.compute_output_shape((1, 64, 81, 3))
     (1, 64, 81, 3)
     """
-    row = FLAVOURS[flavour]
+    row = _flavour(flavour, align_corners)
     encoder = encode(
         backbone,
         input_shape=input_shape,
@@ -172,7 +183,7 @@ def DeepLabV3Plus(
         output_stride=output_stride,
         include_preprocessing=include_preprocessing,
         backbone_weights=backbone_weights,
-        taps=[low_level or "low_level"],
+        taps=[low_level or "low_level", *(["auxiliary"] if auxiliary_head else [])],
         multi_grid=multi_grid,
         strided_rate=row.strided_rate,
     )
@@ -182,9 +193,12 @@ def DeepLabV3Plus(
     x = decoder(
         x, encoder.taps[0], flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable
     )
+    logits = classifier(x, num_classes)
+    if auxiliary_head:
+        logits = [logits, auxiliary(encoder.taps[-1], num_classes, auxiliary_filters)]
     return finish(
         encoder,
-        classifier(x, num_classes),
+        logits,
         builder="DeepLabV3Plus",
         backbone=backbone,
         flavour=flavour,
@@ -204,6 +218,9 @@ def DeepLabV3Plus(
             "dropout": dropout,
             "low_level": low_level,
             "low_level_filters": low_level_filters,
+            "auxiliary_head": auxiliary_head,
+            "auxiliary_filters": auxiliary_filters,
+            "align_corners": align_corners,
         },
     )
 
@@ -215,15 +232,23 @@ _CASCADE = """\
         cascade_blocks: how many replicas of the backbone's last block follow it, at rates that grow
             (block5 to block7 are 3); they replace the pyramid, of which only the 1x1 convolution stays. The registered
             ResNets have them. `multi_grid` is then that of every block from the last of the backbone on.
+"""
+_AUXILIARY = """\
         auxiliary_head: whether the model has a second output, the logits of an inner map, as torchvision trains it.
             It then returns the list [logits, auxiliary logits].
+        auxiliary_filters: width of that head; None for a quarter of the inner map's.
 """
-document(DeepLabV3, _PYRAMID + _CASCADE)
+document(DeepLabV3, _PYRAMID + _CASCADE + _AUXILIARY)
 _DECODER = """\
         low_level: name of the layer whose map the decoder takes; None for the backbone's own.
         low_level_filters: number of channels that map is projected to.
 """
-document(DeepLabV3Plus, _PYRAMID + _DECODER)
+document(DeepLabV3Plus, _PYRAMID + _DECODER + _AUXILIARY)
+
+
+def _flavour(name, align_corners):
+    row = FLAVOURS[name]
+    return row if align_corners is None else replace(row, align_corners=align_corners)
 
 
 def _rates(given, flavour, output_stride):

@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 
+from keras_deeplab.specs import Classes
 from keras_deeplab.weights import applications, own, readers
 from keras_deeplab.weights.names import renamed
 from keras_deeplab.weights.opening import opened
@@ -20,6 +21,7 @@ _KINDS = {
     "keras": "a .keras file",
     "tf1": "a TensorFlow 1 checkpoint",
     "torch": "a PyTorch checkpoint",
+    "pickle": "a pickle of arrays",
     "safetensors": "a safetensors file",
     "h5": "HDF5 weights of Keras",
     "pb": "a frozen TensorFlow graph",
@@ -78,7 +80,7 @@ def _network(stored, source):
         plan, arrays = match(stored.arrays, "the file", source, stored.configs)
     except ValueError as error:
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
-    facts = [("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"), *_record(plan.spec, stored.classes)]
+    facts = [("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"), *_record(plan.spec, _known(stored, plan.spec))]
     for setting, candidates in plan.undecided.items():
         facts.append(("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told"))
     left_out = [name for name, array in arrays.items() if _is_optional(name, array, plan)]
@@ -86,6 +88,11 @@ def _network(stored, source):
         scopes = ", ".join(sorted({re.split(r"[./]", name)[0] for name in left_out}))
         facts.append(("optional", f"{len(left_out)} arrays of {scopes}, which a model may go without"))
     return facts
+
+
+def _known(stored, spec):
+    """What is known of the classes: by the file's name, else by what lies beside its arrays."""
+    return spec.classes if stored.classes == Classes() else stored.classes
 
 
 def _record(spec, classes=None, own=False):

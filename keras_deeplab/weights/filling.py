@@ -26,11 +26,12 @@ def load_weights(model, weights, classes: Classes) -> Classes:
         spec = None if stored.network is None else own.record(stored)
         if spec is not None:
             known = spec.classes
-        known = agreed(stored.path, known, classes)
         if stored.kind == "keras" or stored.network is not None or stored.path.endswith(".weights.h5"):
+            known = agreed(stored.path, known, classes)
             own.fill(model, stored)
         else:
             plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)
+            known = agreed(stored.path, plan.spec.classes if known == Classes() else known, classes)
             plan.fill(model, arrays, stored.path)
     return known
 

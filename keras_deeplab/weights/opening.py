@@ -34,13 +34,14 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
         yield checkpoint
         return
     if isinstance(checkpoint, Mapping):
-        yield Stored("the given mapping", "mapping", _check(unwrap(checkpoint), "the given mapping"))
+        notes = readers.torch.notes_in(checkpoint)
+        yield Stored("the given mapping", "mapping", _check(unwrap(checkpoint), "the given mapping"), configs=notes)
         return
     path, classes = resolve(checkpoint)
     with located(path) as place, _stored(place) as stored:
         label = os.fspath(path)
         arrays = _check(unwrap(stored.arrays), label)
-        yield replace(stored, path=label, arrays=arrays, classes=classes, configs=place.configs)
+        yield replace(stored, path=label, arrays=arrays, classes=classes, configs={**place.configs, **stored.configs})
 
 
 @contextlib.contextmanager
@@ -48,6 +49,9 @@ def _stored(place: Place) -> Iterator[Stored]:
     if place.kind in ("keras", "h5"):
         with own.opened(place.path, place.kind) as stored:
             yield stored
+    elif place.kind == "torch":
+        arrays, notes = readers.torch.read_with_notes(place.path)
+        yield Stored(os.fspath(place.path), place.kind, arrays, configs=notes)
     else:
         yield Stored(os.fspath(place.path), place.kind, read(place.path))
 
