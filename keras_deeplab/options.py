@@ -33,7 +33,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from keras_deeplab._helpers.values import plain
 
@@ -140,8 +140,10 @@ def size(value: Any) -> Size:
 
 def read_size(text: str) -> int | Size:
     """`513` to 513, `321x513` to (321, 513)."""
-    sides = tuple(int(part) for part in text.lower().split("x"))
-    return sides[0] if len(sides) == 1 else sides
+    first, *others = (int(part) for part in text.lower().split("x"))
+    if len(others) > 1:
+        raise ValueError(text)
+    return (first, others[0]) if others else first
 
 
 def _range(value: Any) -> Range:
@@ -498,7 +500,7 @@ def options(record: type[Options]) -> dict[str, Option]:
     Raises:
         TypeError: two have the same name, or a field has a type that `KINDS` doesn't know.
     """
-    return _options(record)
+    return _options(cast(Any, record))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ starts from have a table of their own, because several models start from one.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from keras_deeplab.networks import V1, V2, V3, V3_PLUS, network
 from keras_deeplab.registry import Registry
@@ -134,6 +135,9 @@ class PublishedModel:
         """The ImageNet weights of its backbone, to start training from; None where none are published."""
         return next((row for row in CLASSIFIERS if row.name == IMAGENET and self.spec.backbone in row.backbones), None)
 
+
+# name, builder, backbone, output stride, settings, scores, counts, and weights where there are any
+Row = tuple[Any, ...]
 
 VOC, TEST, CITYSCAPES, ADE20K = "VOC 2012 val", "VOC 2012 test", "Cityscapes val", "ADE20K val"
 MULTI_SCALE = "output stride 8, multi-scale, flip"
@@ -412,7 +416,7 @@ _VAINF = [
 
 _TORCHVISION_FILE = "pytorch/vision, torchvision/models/segmentation/deeplabv3.py"
 _COCO = "COCO val2017 with VOC's classes"
-_TORCHVISION = [
+_TORCHVISION: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts, weights
     (
         "deeplabv3_resnet50",
@@ -455,7 +459,7 @@ _TORCHVISION = [
     ),
 ]
 
-_JFZHANG95 = [
+_JFZHANG95: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     ("deeplabv3plus_resnet101", V3_PLUS, "resnet101", 16, {"multi_grid": (1, 2, 4)}, [(VOC, "78.43")], []),
     ("deeplabv3plus_xception", V3_PLUS, "xception_jfzhang95", 16, {}, [], []),
@@ -465,7 +469,7 @@ _JFZHANG95 = [
 ]
 
 _HALF_PIXEL = {"align_corners": False}
-_KAZUTO1011 = [
+_KAZUTO1011: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     # A ResNet to start v2 from on COCO-Stuff, not the paper's v1.
     ("deeplabv1_resnet101", V1, "resnet101_caffe", 8, {"variant": None, **_HALF_PIXEL}, [], []),
@@ -490,7 +494,7 @@ _KAZUTO1011 = [
     ("deeplabv3plus_resnet101", V3_PLUS, "resnet101_caffe", 16, {"flavour": "kazuto1011"}, [], []),
 ]
 
-_FREGU856 = [
+_FREGU856: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     ("deeplabv3_resnet18", V3, "resnet18", 16, {}, [], []),
     ("deeplabv3_resnet34", V3, "resnet34", 16, {}, [], []),
@@ -499,7 +503,7 @@ _FREGU856 = [
     ("deeplabv3_resnet152", V3, "resnet152", 16, {}, [], []),
 ]
 
-_SMP = [
+_SMP: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     ("deeplabv3_resnet34", V3, "resnet34", 8, {}, [], []),
     ("deeplabv3_resnet50", V3, "resnet50", 8, {}, [], []),
@@ -513,7 +517,7 @@ _SMP = [
 
 # Other Keras ------------------------------------------------------------------------------------------------
 
-_BONLIME = [
+_BONLIME: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     ("deeplabv3plus_xception", V3_PLUS, "xception_65_bonlime", 16, {}, [], []),
     ("deeplabv3_mobilenetv2", V3, "mobilenet_v2", 8, {}, [], []),
@@ -521,7 +525,7 @@ _BONLIME = [
 
 # Caffe, and VGG in PyTorch ----------------------------------------------------------------------------------
 
-_CAFFE = [
+_CAFFE: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     ("deeplabv1_vgg16_large_fov", V1, "vgg16_caffe", 8, {}, [], []),
     (
@@ -544,7 +548,7 @@ _CAFFE = [
         [],
     ),
 ]
-_COINCHEUNG = [("deeplabv1_vgg16_large_fov", V1, "vgg16_coincheung", 8, {}, [], [])]
+_COINCHEUNG: list[Row] = [("deeplabv1_vgg16_large_fov", V1, "vgg16_coincheung", 8, {}, [], [])]
 
 # DRN --------------------------------------------------------------------------------------------------------
 
@@ -559,7 +563,7 @@ def _drn(parameters):
 
 # Its segmentation networks: a 1x1 convolution on the features, enlarged eightfold. The enlarging is a fixed transposed
 # convolution there, which is the bilinear resize but for the border.
-_DRN = [
+_DRN: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     ("drn_a_50", V1, "drn_a_50", 8, {}, [(CITYSCAPES, "67.3")], _drn("25.6M")),
     ("drn_c_26", V1, "drn_c_26", 8, {}, [(CITYSCAPES, "68.0")], _drn("21.1M")),
@@ -630,7 +634,7 @@ _PAPER_V1 = [
     ),
 ]
 
-_PAPER_V2 = [
+_PAPER_V2: list[Row] = [
     # name, builder, backbone, output stride, settings, scores, counts
     (
         "deeplabv2_vgg16_large_fov",
@@ -899,7 +903,7 @@ _ROWS = [
     *_models("paper", _MNV2_PAPER, _PAPER_MOBILENET),
 ]
 
-MODELS = Registry("published model", {row.name: row for row in _ROWS})
+MODELS: Registry[PublishedModel] = Registry("published model", {row.name: row for row in _ROWS})
 
 # Classifiers ------------------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ def test_other_and_damaged_files_are_refused():
 
 
 def test_a_file_that_would_unpack_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr("keras_deeplab.data.matlab._LARGEST", 1 << 16)
+    monkeypatch.setattr("keras_deeplab._helpers.limits.MATLAB_BYTES", 1 << 16)
     with pytest.raises(ValueError, match="more than 65536 bytes"):
         read_mat(HEADER + packed(bytes(1 << 22)))
 

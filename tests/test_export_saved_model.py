@@ -118,8 +118,13 @@ def test_max_pixels_holds_for_files_tensors_and_padded_batches(limited):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1\] declares 21x20 pixels .* 420 in all; .* 400"):
             signatures[name](image_bytes=tf.constant([square, png(photograph(21, 20))]))
     signatures["encoded"](image_bytes=tf.constant([tall, wide]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"differ too much in size"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"of 2 files, padded to 200x200, have 80000 .* 400:"):
         signatures["encoded_labels"](image_bytes=tf.constant([tall, wide]))
+    small = png(np.zeros((1, 1, 3), np.uint8))
+    ten = png(np.zeros((10, 10, 3), np.uint8))
+    assert signatures["encoded_labels"](image_bytes=tf.constant([ten] + 3 * [small]))["labels"].shape == (4, 10, 10)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"of 5 files, padded to 10x10, have 500 pixels; .* 400"):
+        signatures["encoded_labels"](image_bytes=tf.constant([ten] + 4 * [small]))
     for name in ("serving_default", "logits", "probabilities"):
         signatures[name](images=tf.zeros((4, 10, 10, 3), tf.uint8))
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"\(5, 10, 10, 3\) have 500 pixels; .* up to 400"):
@@ -321,6 +326,27 @@ def test_a_failure_leaves_the_old_version_and_no_rubbish(model, exported, tmp_pa
             export_saved_model(model, path, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
     assert (target / "saved_model.pb").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_that_another_process_put_there_meanwhile_is_not_replaced(model, tmp_path, monkeypatch, overwrite):
+    target = tmp_path / "1"
+    target.mkdir()
+
+    def save(module, folder, *_):
+        for place, text in ((folder, "mine"), (target, "theirs")):
+            os.makedirs(place, exist_ok=True)
+            pathlib.Path(place, "saved_model.pb").write_text(text)
+
+    monkeypatch.setattr(saved_model.tf.saved_model, "save", save)
+    if overwrite:
+        export_saved_model(model, target, overwrite=True, warmup_size=None)
+    else:
+        with pytest.raises(ValueError, match=r"already holds a SavedModel: pass overwrite=True"):
+            export_saved_model(model, target, warmup_size=None)
+    assert (target / "saved_model.pb").read_text() == ("mine" if overwrite else "theirs")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
 
 
 @pytest.mark.slow

@@ -48,6 +48,14 @@ def check_run_through_graph():
     assert names == ["first", "second"]
 
 
+def check_is_channel_flip():
+    images = keras.Input((4, 4, 3))
+    flips = [keras.ops.flip(images, axis) for axis in (-1, 3, 1, (1, 3))]
+    flips += [keras.ops.flip(images[:, 0], -1), keras.layers.Rescaling(1.0)(images)]
+    told = [private.is_channel_flip(private.producer(tensor)) for tensor in flips]
+    assert told == [True, True, False, False, False, False]
+
+
 def check_rename():
     variable = network().weights[0]
     private.rename(variable, "kernel", "other/kernel")

@@ -289,7 +289,7 @@ def test_a_large_image_is_put_to_a_keras_model_by_tiles_where_its_labels_are_the
     model = small_v3()
     pixels, predict = image(470, 450), predictor(model)
     whole = predict(pixels)
-    monkeypatch.setattr("keras_deeplab.inference.predictor.ONE_PIECE_PIXELS", 470 * 450 - 1)
+    monkeypatch.setattr("keras_deeplab._helpers.limits.ONE_PIECE_PIXELS", 470 * 450 - 1)
     monkeypatch.setattr("keras_deeplab.inference.tiles.tiling.TILE", 400)
     sizes, scores = [], Tiles.tiling
     monkeypatch.setattr(Tiles, "tiling", lambda *given: sizes.append(scores(*given)) or sizes[-1])

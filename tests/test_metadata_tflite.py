@@ -76,7 +76,7 @@ def test_tables_follow_the_schema():
     assert content[4:8] == b"M001"
     model = root(content)
     assert model.text(0) == "mine"
-    assert model.text(7) == "1.0.0"
+    assert model.text(7) == "1.5.0"
     assert [(entry.text(0), entry.number(2, number_types.Int8Flags)) for entry in model.children(6)] == [
         ("palette.txt", 0),
         ("export.json", 0),

@@ -291,7 +291,8 @@ def few(monkeypatch):
     """Two published models, so that a table takes no minute."""
     names = ("slim_deeplabv3_mobilenet_v2", "bonlime_deeplabv3_mobilenetv2")
     rows = {name: published.MODELS[name] for name in names}
-    monkeypatch.setattr(summary, "MODELS", rows)
+    monkeypatch.setattr(summary.tables, "MODELS", rows)
+    monkeypatch.setattr(summary.networks, "MODELS", rows)
 
 
 @pytest.mark.slow

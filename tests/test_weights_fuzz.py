@@ -27,6 +27,7 @@ from weight_files import pickled
 
 import keras_deeplab
 from keras_deeplab import loading
+from keras_deeplab._helpers import limits
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
 from keras_deeplab.export import weights as export
 from keras_deeplab.weights import readers, writers
@@ -156,7 +157,7 @@ def changed_inside(format, data, random):
 def test_changed_files_are_read_or_refused(format, valid, tmp_path, monkeypatch):
     reader = files.KeptReader()
     monkeypatch.setattr(hdf5, "Reader", lambda: reader)
-    monkeypatch.setattr(hdf5, "_SECONDS", HDF5_SECONDS)
+    monkeypatch.setattr(limits, "HDF5_SECONDS", HDF5_SECONDS)
     outcomes = Counter()
     path = tmp_path / f"changed.{EXTENSIONS.get(format, format)}"
     path.write_bytes(valid[format])
@@ -368,7 +369,7 @@ def load(path):
 def test_changed_deeplabs_are_loaded_or_refused(format, deeplabs, tmp_path, monkeypatch):
     reader = files.KeptReader()
     monkeypatch.setattr(hdf5, "Reader", lambda: reader)
-    monkeypatch.setattr(hdf5, "_SECONDS", HDF5_SECONDS)
+    monkeypatch.setattr(limits, "HDF5_SECONDS", HDF5_SECONDS)
     monkeypatch.setattr(loading, "build", _once(loading.build))
     made, longest, outcomes = deeplabs(format), 0, Counter()
     for seed in range(-1, LOADS[format]):

@@ -11,6 +11,7 @@ from randomise import randomise
 from weight_files import without_record
 
 import keras_deeplab
+from keras_deeplab._helpers import limits
 from keras_deeplab.backbones.mobilenet_v3 import mobilenet_v3_large
 from keras_deeplab.specs import Classes
 from keras_deeplab.specs.model import SegmentationModel
@@ -326,7 +327,7 @@ def test_archives_that_lie_are_refused(files, tmp_path):
     weights = zipfile.ZipFile(files["model.keras"]).read("model.weights.h5")
     for path, message in [
         (write("a.keras", config="{}", weights=b"\0" * (1 << 24)), "far larger than the file"),
-        (write("b.keras", config=" " * (own._MAX_CONFIG + 1), weights=weights), "far larger than a network's"),
+        (write("b.keras", config=" " * (limits.CONFIG_BYTES + 1), weights=weights), "far larger than a network's"),
         (write("c.keras", weights=weights), "config.json"),
         (write("d.keras", config="{}"), "model.weights.h5"),
         (write("e.keras", config="{}", weights=b"not HDF5"), "an HDF5 file with"),

@@ -20,6 +20,7 @@ import tensorflow as tf
 import weight_files as files
 from weight_files import Build, Call, Name, Raw, pickled, storage, tensor
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.weights import readers
 from keras_deeplab.weights.readers import frozen_graph, hdf5, pickles, safetensors, tflite
 from keras_deeplab.weights.readers import torch as torch_files
@@ -487,7 +488,7 @@ def test_numpy_arrays_larger_than_their_bytes_are_refused(write, shape):
 
 @pytest.mark.slow
 def test_pickles_made_to_exhaust_are_refused(write, monkeypatch):
-    monkeypatch.setattr(pickles, "_MAX_OPERATIONS", 100_000)
+    monkeypatch.setattr(limits, "PICKLE_OPERATIONS", 100_000)
 
     def build(content):
         return write("bomb.pth", files.torch_zip(b"\x80\x02" + content))
@@ -847,8 +848,8 @@ def test_a_failing_hdf5_library_is_an_error(tmp_path, monkeypatch, code, wait):
     child = tmp_path / "child.py"
     child.write_text(code)
     monkeypatch.setattr(hdf5, "_CHILD", child)
-    monkeypatch.setattr(hdf5, "_WAIT", wait)
-    monkeypatch.setattr(hdf5, "_SECONDS", 1)
+    monkeypatch.setattr(limits, "HDF5_WAIT", wait)
+    monkeypatch.setattr(limits, "HDF5_SECONDS", 1)
     refused(tmp_path / "a.h5", "crashed or went on without end")
 
 
@@ -861,10 +862,10 @@ def test_the_process_that_reads_hdf5_has_limits(tmp_path, monkeypatch, code):
     text = hdf5._CHILD.read_text().replace("    import h5py\n", f"    import h5py\n    {code}\n", 1)
     child.write_text(text)
     monkeypatch.setattr(hdf5, "_CHILD", child)
-    monkeypatch.setattr(hdf5, "_SECONDS", 1)
+    monkeypatch.setattr(limits, "HDF5_SECONDS", 1)
     start = time.perf_counter()
     refused(tmp_path / "a.h5", "crashed or went on without end|Cannot allocate memory")
-    assert time.perf_counter() - start < hdf5._WAIT  # it ended by itself
+    assert time.perf_counter() - start < limits.HDF5_WAIT  # it ended by itself
 
 
 # Frozen graphs -----------------------------------------------------------------------------------------------------
@@ -953,7 +954,7 @@ def test_graphs_that_cannot_be_are_refused(write, monkeypatch):
     double.node.add().CopyFrom(double.node[0])
     refused(write("a.pb", double.SerializeToString()), "two nodes 'w'")
     refused(write("a.pb", tf.compat.v1.GraphDef().SerializeToString() or b"\n\x00"), "holds no constants")
-    monkeypatch.setattr(frozen_graph, "_MAX_FIELDS", 1000)
+    monkeypatch.setattr(limits, "GRAPH_FIELDS", 1000)
     refused(write("a.pb", b"\x22\x00" * 1001), "more than 1,000 fields")
     monkeypatch.undo()
     whole = files.frozen_graph(VARIABLES)
@@ -1209,7 +1210,7 @@ def test_a_tflite_file_whose_tensors_are_one_over_and_over_is_refused(write, mon
     schema.ModelAddSubgraphs(builder, graphs)
     schema.ModelAddBuffers(builder, buffers)
     builder.Finish(schema.ModelEnd(builder), b"TFL3")
-    monkeypatch.setattr(tflite, "_MAX_STEPS", 100_000)
+    monkeypatch.setattr(limits, "TFLITE_VALUES", 100_000)
     before = b"\x08\0\0\0TFL3" + b"\x10\0\0\0" + bytes(8)  # its list of fields would be before the file
     refused(write("before.tflite", before), "it points to byte -6")
     refused(write("again.tflite", bytes(builder.Output())), "more than 100,000 values in its tables")

@@ -45,6 +45,12 @@ def calls(operation):
     return operation._inbound_nodes
 
 
+def is_channel_flip(operation):
+    """Whether an operation is `keras.ops.flip` along the last of four axes, of which Keras exports no class."""
+    axis = getattr(operation, "axis", None)
+    return type(operation).__name__ == "Flip" and len(operation.output.shape) == 4 and axis in (-1, 3, (-1,), (3,))
+
+
 def run_through_graph(model, inputs, operation):
     """Runs a functional model on a flat list of values of any kind, with `operation(layer)` in place of each layer."""
     return model._run_through_graph(inputs, operation)

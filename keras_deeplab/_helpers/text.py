@@ -38,3 +38,14 @@ def percent(share: float) -> str:
     ('3.2 %', '0.004 %', '97 %', '100 %')
     """
     return f"{round(100 * share)} %" if share >= 0.095 else f"{float(f'{100 * share:.2g}'):.15g} %"
+
+
+def text_table(header, rows, markdown=False):
+    """Rows of strings below a header, as aligned text or as a Markdown table."""
+    rows = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if markdown:
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

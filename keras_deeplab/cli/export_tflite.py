@@ -13,8 +13,10 @@ class Arguments(Options):
     path: str = option(
         help="file to write; of several precisions OUT-PRECISION.tflite", flag=None, metavar="OUT.tflite"
     )
-    precision: Names = option(
-        ("float32",), "float32, float16, dynamic, int8_weights, int8, int16x8, several with commas, or all"
+    precision: Names | None = option(
+        None,
+        "float32, float16, dynamic, int8_weights, int8, int16x8, several with commas, or all; by default float32, or "
+        "what --for takes",
     )
     settings: TFLiteOptions = nested(TFLiteOptions)
     identity: Identity = nested(Identity)
@@ -26,7 +28,7 @@ def run(arguments: Arguments) -> int:
     from keras_deeplab.export import compare
     from keras_deeplab.export.tflite import PRECISIONS, export_precisions
 
-    precisions = list(PRECISIONS) if arguments.precision == ("all",) else list(arguments.precision)
+    precisions = PRECISIONS if arguments.precision == ("all",) else arguments.precision
     model = arguments.identity.named(arguments.network.load())
     calibration, comparison = arguments.settings.calibration, arguments.comparison
     source = comparison.source()

@@ -87,7 +87,7 @@ class Network(Options):
             )
         if "backbone" in asked:
             raise OptionError("{model} {name} has a backbone of its own: leave {backbone} out", name=name)
-        _refuse_others(name, getattr(keras_deeplab, MODELS[name].spec.builder), asked)
+        _refuse_others(name, getattr(keras_deeplab, str(MODELS[name].spec.builder)), asked)
         return keras_deeplab.build(name, **asked, classes=source.classes_spec)
 
     def _loaded(self, source: "Source", asked: dict[str, Any]) -> "keras.Model":

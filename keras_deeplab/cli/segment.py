@@ -1,5 +1,6 @@
 """`keras-deeplab segment`."""
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.cli.shared import Identity, Images
 from keras_deeplab.options import Options, nested, option, record
 from keras_deeplab.specs import Classes
@@ -12,7 +13,7 @@ class Arguments(Options):
     server: str = option(help="grpc://HOST:8500 or http://HOST:8501", metavar="URL")
     model: str = option(help="the model's name on the server", metavar="NAME")
     version: int | None = option(None, "one of its versions; by default the newest", minimum=1)
-    timeout: float = option(30.0, "seconds for an image, with all attempts", above=0)
+    timeout: float = option(limits.CALL_SECONDS, "seconds for an image, with all attempts", above=0)
     retries: int = option(4, "new attempts where the server is too busy", minimum=0)
     images: Images = nested(Images)
     identity: Identity = nested(Identity)

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_deeplab.data.settings import MAX_PIXELS, DataOptions, ImageOptions, read_colors
+from keras_deeplab._helpers import limits
+from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
 from keras_deeplab.inference.settings import InferenceOptions
 from keras_deeplab.options import (
@@ -191,7 +192,7 @@ class Images(Options):
     merge: Any = option(None, "classes to take together under a new name", kind=SUMS)
     alpha: float = option(0.5, "weight of the colours in the overlay", minimum=0, maximum=1)
     max_pixels: int = option(
-        MAX_PIXELS,
+        limits.MAX_PIXELS,
         "of an image that is put to the model whole; with --write labels larger ones are cut into tiles, else refused",
         minimum=1,
     )

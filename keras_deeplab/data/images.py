@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data import channels as many
 from keras_deeplab.data import tiff
@@ -14,7 +15,6 @@ from keras_deeplab.data.masks import imdecode, png_chunks
 from keras_deeplab.data.orientation import orientation_of, turned
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".npy")
-_MAX_PIXELS = 1 << 30  # as OpenCV has it
 
 
 class TooManyPixels(ValueError):
@@ -79,13 +79,15 @@ def _decode_jpeg(data):
     """The pixels of a JPEG file, as stored; Pillow refuses a file that was cut short."""
     try:
         with opened(data) as image:
-            if image.width * image.height <= _MAX_PIXELS:
+            if image.width * image.height <= limits.IMAGE_PIXELS:
                 return np.array(image.convert("RGB"))
     except Exception as error:  # of damaged files Pillow makes OSError, SyntaxError, struct.error and more
         raise ValueError(
             f"is cut short or damaged: the JPEG file of {len(data)} bytes can't be decoded ({error})"
         ) from error
-    raise ValueError(f"can't be decoded: it declares {image.width}x{image.height} pixels, more than {_MAX_PIXELS}")
+    raise ValueError(
+        f"can't be decoded: it declares {image.width}x{image.height} pixels, more than {limits.IMAGE_PIXELS}"
+    )
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
+
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
-_LARGEST = 1 << 28  # bytes that a compressed variable may unpack to
 # By the numbers of "MAT-File Format", tables 1-1 (how data are stored) and 1-3 (what an array's numbers are).
 _STORED = {
     1: "i1",
@@ -56,9 +57,9 @@ def _variables(data: memoryview, order: str) -> Iterator[tuple[str, Any]]:
     for kind, contents in _elements(data, order):
         if kind == _COMPRESSED:
             unpacked = zlib.decompressobj()
-            plain = unpacked.decompress(contents, _LARGEST)
+            plain = unpacked.decompress(contents, limits.MATLAB_BYTES)
             if not unpacked.eof:
-                raise ValueError(f"a variable ends too early or has more than {_LARGEST} bytes")
+                raise ValueError(f"a variable ends too early or has more than {limits.MATLAB_BYTES} bytes")
             yield from _variables(memoryview(plain), order)
         elif kind == _MATRIX:
             yield _matrix(contents, order)

@@ -5,15 +5,6 @@ from typing import Any
 
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, read_pairs, record
 
-# Of an image that is put to a model whole, unless it is said otherwise: a camera's 24 million pass. A model needs some
-# 300 bytes a pixel, so a larger one may take a machine's memory.
-MAX_PIXELS = 1 << 25
-# Of an image that a predictor of a Keras model puts to it in one piece, at some gigabyte; larger ones by tiles, where
-# their labels are the same.
-ONE_PIECE_PIXELS = 1 << 22
-# Of an image by tiles, from a file that can't be read in bands and so is decoded as a whole: 3 bytes a pixel, 400 MB.
-DECODED_PIXELS = 1 << 27
-
 
 def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
     """A text file of colours, `R G B` a line in the order of the labels, to a tuple of them.

@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.data.masks import imdecode
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the latter two are BigTIFF's
@@ -16,7 +17,6 @@ _KIND, _WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR = 254, 256
 _PRINTER, _EXTRA, _GEO_KEYS = 337, 338, 34735
 _TEXT, _SHORT, _LONG = 2, 3, 4
 _BLACK_IS_ZERO, _RGB = 1, 2
-_MOST_PAGES = 4096
 
 
 class _Directory(dict):
@@ -40,7 +40,7 @@ def _directories(data: bytes) -> list[_Directory]:
     found: list[_Directory] = []
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
-        while start and len(found) < _MOST_PAGES:
+        while start and len(found) < limits.TIFF_PAGES:
             found.append(_Directory(data, order, start))
             start = found[-1].following
     except struct.error as error:

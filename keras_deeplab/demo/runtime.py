@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from keras_deeplab._helpers import limits
+
 VERSION = "2.5.3"
 
 _CORE, _UTILS = "@litertjs/core", "@litertjs/wasm-utils"
@@ -56,7 +58,6 @@ _IMPORT = f'import {{ createWasmLib }} from "{_UTILS}";'.encode()
 _LOCAL_IMPORT = (
     b'import { createWasmLib } from "./wasm-utils.js"; // changed by keras_deeplab: was "@litertjs/wasm-utils"'
 )
-_NPM_TIMEOUT = 600  # seconds
 _BY_HAND = (
     f"On a machine with npm, `npm install {_CORE}@{VERSION}` makes a folder node_modules; copy it here and name it "
     "with --runtime"
@@ -109,11 +110,11 @@ def fetch(log=print):
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=_NPM_TIMEOUT,
+                timeout=limits.NPM_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise OSError(f"npm ci didn't end within {_NPM_TIMEOUT} seconds. {_BY_HAND}") from error
+            raise OSError(f"npm ci didn't end within {limits.NPM_SECONDS} seconds. {_BY_HAND}") from error
         if done.returncode:
             raise OSError(f"npm ci failed ({done.returncode}): {done.stderr.strip()[-2000:]}. {_BY_HAND}")
         _verified(Path(scratch) / "node_modules")

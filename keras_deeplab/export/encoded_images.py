@@ -6,11 +6,11 @@ decoders do neither, so the headers are read first.
 
 import tensorflow as tf
 
+from keras_deeplab._helpers import limits
+
 # Of the images that a file can hold: grey, RGB, RGBA.
 CHANNELS = (1, 3, 4)
 _WALKING, _AT_SCAN, _DAMAGED, _CUT = range(4)
-# More segments than any real JPEG has; a file of nothing but fill bytes must not keep a server busy.
-_MAX_SEGMENTS = 5000
 
 
 def checked_sizes(
@@ -166,6 +166,6 @@ def _walk_jpeg(values):
         step,
         (tf.constant(2), if_short),
         parallel_iterations=1,
-        maximum_iterations=_MAX_SEGMENTS,
+        maximum_iterations=limits.JPEG_SEGMENTS,
     )
     return state, tf.minimum(position, length)

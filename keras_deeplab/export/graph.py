@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import producer
 from keras_deeplab.inference import answers
+from keras_deeplab.quantize.channel_order import in_given_order
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
 from keras_deeplab.specs.model import inner_layers, spec_of
 
@@ -28,7 +29,7 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
     An auxiliary output is left out, and so is the softmax or sigmoid behind the logits, which is applied where
     probabilities are asked for. With `upsample` logits that the model leaves at a smaller size are resized to the
     images' by the convention in its record, so that a model gives one file whether it was built to do that or not;
-    without, its last resize is left out.
+    without, its last resize is left out. Where a network takes BGR, its kernels are reversed instead of the images.
 
     Args:
         model: functional keras.Model from images (B, H, W, channels) in 0..255 to scores, see `keras_deeplab.specs`.
@@ -54,6 +55,7 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
     spec = spec_of(model)
     if spec.num_classes is None:
         raise ValueError(f"the model {model.name!r} is a network without a classifier, which has no labels to export")
+    model = in_given_order(model)
     if len(model.outputs) > 1:
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if spec.activation is not None:
@@ -250,7 +252,13 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
 
 
 def output_of(logits: tf.Tensor, spec: ModelSpec, output: str) -> tf.Tensor:
-    """Logits to what a file shall return: `"labels"`, `"logits"` or `"probabilities"`."""
+    """Logits to what a file shall return: `"labels"`, `"logits"` or `"probabilities"`.
+
+    Where `spec`, that of the file, has two classes for a binary model's one logit, the first of them has the logit 0:
+    labels and, by a softmax, probabilities stay what they are.
+    """
+    if spec.num_classes == 2 and logits.shape[-1] == 1:
+        logits = tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]])
     if output == "labels":
         return labels_of(logits, spec)
     return answers.probabilities_of(logits, spec) if output == "probabilities" else logits

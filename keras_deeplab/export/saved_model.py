@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.private import convert_variables_to_constants_v2
 from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
@@ -18,8 +19,8 @@ from keras_deeplab.export.warmup import write_warmup_requests
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
 
-# 4096x4096: the photographs of most phones. The logits of 21 classes then take 1.4 GB.
-MAX_PIXELS = 1 << 24
+# What to do where a call has too many pixels.
+_FEWER = "send fewer at a time, such of similar sizes, or send them to `encoded`"
 
 # There is nothing to train in a frozen graph; with gradients, saving fails on those that capture a tensor.
 _SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -42,7 +43,7 @@ def export_saved_model(
     palette: np.ndarray | None = None,
     overwrite: bool = False,
     portable: bool = False,
-    max_pixels: int | None = MAX_PIXELS,
+    max_pixels: int | None = limits.SERVED_PIXELS,
     warmup_size: Any = 513,
     batch_requests: int | None = None,
 ) -> Path:
@@ -83,8 +84,9 @@ def export_saved_model(
         overwrite: whether a SavedModel that is already at `path` may be replaced.
         portable: dilated depthwise convolutions are one operator each, which TensorFlow has for CPUs with oneDNN (its
             default on x86). True takes several slower ones that every CPU and GPU has.
-        max_pixels: pixels of the largest file that a server shall decode, and of the largest call with tensors, whose
-            images are computed all at once: H x W, or B x H x W. A pixel takes 4 bytes for each class. None: no limit.
+        max_pixels: pixels of the largest file that a server shall decode (H x W), and of the largest call with tensors,
+            whose images are computed all at once, or to `encoded_labels`, whose labels are one array (B x H x W). A
+            pixel takes 4 bytes for each class. None: no limit.
         warmup_size: int or (height, width) of the images in `assets.extra/tf_serving_warmup_requests`, which has
             TensorFlow Serving run each signature once before it lets clients in; a model of a fixed size takes its own.
             None: no such file.
@@ -122,9 +124,7 @@ def export_saved_model(
             write_warmup_requests(fresh, path.absolute().parent.name, requests)
         if batch_requests is not None:
             (fresh / "batching_params.pbtxt").write_text(_BATCHING.format(size=batch_requests), "utf-8")
-        if path.exists():
-            path.rename(workplace / "old")
-        fresh.rename(path)
+        _put(fresh, path, workplace / "old", overwrite)
     finally:
         if (workplace / "old").exists() and not path.exists():
             (workplace / "old").rename(path)
@@ -173,6 +173,27 @@ def _check_target(path, overwrite):
             f"{path} already holds a SavedModel: pass overwrite=True (--overwrite) to replace it, or choose another "
             "folder; next_version gives the next version number of a model's folder"
         )
+
+
+def _put(fresh, path, aside, overwrite):
+    """Gives a folder that is whole its name; what has that goes aside, if it may be replaced.
+
+    Asked here once more: while a model was written, another process may have put its own there.
+    """
+    while True:
+        try:
+            fresh.rename(path)  # onto nothing, or an empty folder
+        except OSError:
+            if not os.path.lexists(path):
+                raise
+        else:
+            return
+        _check_target(path, overwrite)
+        if any(path.iterdir()):
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        else:
+            path.rmdir()  # Windows renames onto nothing that is there
 
 
 def _warmup_size(model, size, max_pixels):
@@ -254,8 +275,11 @@ def _signatures(model, record, portable, max_pixels):
         largest = tf.reduce_max(sizes, 0)
         fine = [tf.debugging.Assert(tf.size(image_bytes) > 0, ["image_bytes holds no file"])]
         if max_pixels is not None:
-            text = "the images differ too much in size to be padded to one: send them in several calls, or to `encoded`"
-            area = tf.reduce_prod(tf.cast(largest, tf.int64))
+            count = tf.size(image_bytes, tf.int64)
+            area = count * tf.reduce_prod(tf.cast(largest, tf.int64))
+            shown = tf.strings.reduce_join(tf.as_string(largest), separator="x")
+            much = ["the labels of ", tf.as_string(count), " files, padded to ", shown, ", have ", tf.as_string(area)]
+            text = tf.strings.join([*much, f" pixels; this model takes calls of up to {max_pixels}: {_FEWER}"])
             fine.append(tf.debugging.Assert(area <= max_pixels, [text]))
         with tf.control_dependencies(fine):
             image_bytes = tf.identity(image_bytes)

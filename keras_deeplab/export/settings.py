@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.data.settings import CLASS_MAP, CLASS_MAP_HELP
+from keras_deeplab.export.targets import TARGETS
 from keras_deeplab.options import Kind, Names, Options, Size, option, read_size, record, size
 
 
@@ -44,6 +46,23 @@ class FileOptions(Options):
 class TFLiteOptions(FileOptions):
     """What `keras_deeplab.export_tflite` takes beside model, path and precision."""
 
+    target: str | None = option(
+        None,
+        "what runs the file, which decides what isn't given; by default nothing in particular",
+        flag="--for",
+        choices=TARGETS,
+        metavar="TARGET",
+    )
+    output: str | None = option(
+        None,
+        "what it returns; by default labels, or what --for takes",
+        flag="--output-kind",
+        choices=("labels", "logits", "probabilities"),
+        metavar="KIND",
+    )
+    upsample: bool | None = option(
+        None, "whether logits and probabilities have the images' size; by default they do, for the Edge TPU not"
+    )
     input_size: Any = option(
         None,
         "of the images on the device; several with commas for one file that takes each; or dynamic for a file that "
@@ -96,7 +115,7 @@ class SavedModelOptions(Options):
 
     overwrite: bool = option(False, "whether a SavedModel of that version is replaced")
     portable: bool = option(False, "whether it is for GPUs and processors other than x86 too; slower")
-    max_pixels: int = option(1 << 24, "larger images are refused unread", minimum=1)
+    max_pixels: int = option(limits.SERVED_PIXELS, "larger images are refused unread", minimum=1)
     warmup_size: Size | None = option(513, "of the images in the warm-up requests")
     batch_requests: int | None = option(
         None, "let the server compute so many images of several calls at once", minimum=1

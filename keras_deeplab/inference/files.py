@@ -9,11 +9,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import TooManyBytes, read_regular, replacing, write_whole
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.images import TooManyPixels, decoded
 from keras_deeplab.data.orientation import orientation_of
-from keras_deeplab.data.settings import AS_VIEWED, MAX_PIXELS, ImageOptions
+from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
 from keras_deeplab.inference.answers import as_rgb, encode_png
 from keras_deeplab.inference.inputs import Inputs, distinct_names, image_entries, image_files
 from keras_deeplab.inference.outputs import (
@@ -49,7 +50,7 @@ def segment_files(
     palette: np.ndarray | None = None,
     alpha: float = 0.5,
     legend: bool = True,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = limits.MAX_PIXELS,
     progress: bool = True,
     log: Callable[[str], object] = print,
     reading: ImageOptions = AS_VIEWED,

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import open_regular
 
 _USUAL_RATE, _HIGHEST_RATE = 25.0, 240.0  # streams tell 0, or the ticks of their clock
-_TIMEOUT = 10_000  # milliseconds for a stream to open, and for its next frame
 # Endings of files -> the codec that OpenCV's wheels have for them (H.264 is not among these).
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
@@ -50,8 +50,9 @@ class Frames:
         if text.isdecimal() and not Path(text).exists():
             self.name, self._capture = f"camera {text}", cv2.VideoCapture(int(text))
         elif "://" in text:
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT]
-            self.name, self._capture = text, cv2.VideoCapture(text, cv2.CAP_FFMPEG, limits)
+            most = round(1000 * limits.STREAM_SECONDS)
+            waits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, most, cv2.CAP_PROP_READ_TIMEOUT_MSEC, most]
+            self.name, self._capture = text, cv2.VideoCapture(text, cv2.CAP_FFMPEG, waits)
         else:
             self.name, self.path = text, Path(text).expanduser()
             with open_regular(self.path) as file:
@@ -128,7 +129,7 @@ class _Newest:
 
     def close(self) -> None:
         self._ended = True
-        self._thread.join(_TIMEOUT / 1000)
+        self._thread.join(limits.STREAM_SECONDS)
 
 
 class VideoFile:

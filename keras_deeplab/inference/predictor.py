@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_deeplab.data.settings import ONE_PIECE_PIXELS
+from keras_deeplab._helpers import limits
 from keras_deeplab.inference import answers
 from keras_deeplab.inference.answers import Answer
 from keras_deeplab.inference.composition import composed
@@ -29,7 +29,7 @@ class Predictor:
     more than 256 classes: the class of the greatest score; of a binary model 1 where its probability is above
     `threshold`; of a multi-label model the likeliest class where that is above it, else the ignored label.
 
-    Of a Keras model and an image above `keras_deeplab.data.settings.ONE_PIECE_PIXELS` the same labels, but for the
+    Of a Keras model and an image above `keras_deeplab._helpers.limits.ONE_PIECE_PIXELS` the same labels, but for the
     rounding of scores, are made by tiles, in less memory; a call for probabilities puts it to the model in one piece.
 
     `predictor` makes them; put together by hand they are a runtime, a strategy and a threshold.
@@ -118,7 +118,7 @@ class Predictor:
     def _by_tiles(self, shape):
         """What makes the labels of images of a shape by tiles, where they are the same; None where they are small."""
         height, width = shape[-3:-1] if len(shape) in (3, 4) else (0, 0)
-        if not self._whole or self.input_size is not None or height * width <= ONE_PIECE_PIXELS:
+        if not self._whole or self.input_size is not None or height * width <= limits.ONE_PIECE_PIXELS:
             return None
         # Of other files nothing tells how far they see; on other backends nobody has tried it.
         if not isinstance(self.runtime, KerasRuntime) or keras.backend.backend() != "tensorflow":

@@ -5,9 +5,6 @@ from typing import Any, cast
 
 from keras_deeplab.specs import Classes, Color, FileSpec, ModelSpec
 
-# An entry of a record, unpacked: a record of 256 classes takes less than 100 kB.
-MAX_BYTES = 16 << 20
-
 # Where an ONNX file (metadata_props) has its record.
 KEY = "keras_deeplab"
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_deeplab.metadata import KEY, MAX_BYTES, earlier_spec
+from keras_deeplab._helpers import limits
+from keras_deeplab.metadata import KEY, earlier_spec
 from keras_deeplab.specs import FileSpec, parsed
 
 # onnx.proto3: ModelProto.metadata_props, StringStringEntryProto's fields, and protocol buffers' wire types.
@@ -24,8 +25,10 @@ def spec_from(text: str | bytes | None, origin: str = "the ONNX file") -> FileSp
     """
     if not text:
         return None
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"{origin} has metadata of more than {MAX_BYTES >> 20} MB, which no record of a model takes")
+    if len(text) > limits.RECORD_BYTES:
+        raise ValueError(
+            f"{origin} has metadata of more than {limits.RECORD_BYTES >> 20} MB, which no record of a model takes"
+        )
     values = parsed(text, origin)
     if isinstance(values, dict) and "model" not in values and values.keys() >= {"output", "upsampled", "resize"}:
         return earlier_spec(values, values.get("classes"), values.get("palette"), origin)
@@ -62,7 +65,7 @@ def _entries(file: BinaryIO, origin: str) -> Iterator[bytes]:
             length = _varint(file, origin) if kind == _LENGTH else size
         if length > size - file.tell():
             raise ValueError(f"{origin} is no ONNX file, or is cut short: a field of it ends behind the file")
-        if number == _METADATA_PROPS and length <= MAX_BYTES:
+        if number == _METADATA_PROPS and length <= limits.RECORD_BYTES:
             yield file.read(length)
         else:
             file.seek(length, 1)

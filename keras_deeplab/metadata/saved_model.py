@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_deeplab.metadata import MAX_BYTES
+from keras_deeplab._helpers import limits
 from keras_deeplab.specs import FileSpec
 
 FOLDER, RECORD, CLASSES = "assets.extra", "keras_deeplab.json", "classes.txt"
@@ -27,7 +27,7 @@ def read_spec(folder: str | Path) -> FileSpec | None:
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        text = file.read(MAX_BYTES + 1)
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"{path} has more than {MAX_BYTES >> 20} MB, which no record of a model takes")
+        text = file.read(limits.RECORD_BYTES + 1)
+    if len(text) > limits.RECORD_BYTES:
+        raise ValueError(f"{path} has more than {limits.RECORD_BYTES >> 20} MB, which no record of a model takes")
     return FileSpec.from_json(text, str(path))

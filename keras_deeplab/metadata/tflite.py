@@ -3,7 +3,7 @@
 The standard is a buffer named TFLITE_METADATA (metadata_schema.fbs of the TensorFlow Authors' tflite-support, with the
 identifier M001) that describes tensors and names files, and a ZIP archive of these files behind the model. Interpreters
 ignore both; any ZIP reader lists the files. tflite-support's own Python package stopped at Python 3.11 and NumPy 1, so
-the few tables that are needed are written here with flatbuffers alone.
+the few tables that are needed are written with flatbuffers alone.
 
 export.json is the record that this package reads; labels.txt and palette.txt say the same to other readers.
 """
@@ -15,15 +15,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from keras_deeplab.metadata import MAX_BYTES, earlier_spec
+from keras_deeplab._helpers import limits
+from keras_deeplab.metadata import earlier_spec, mediapipe, tables
 from keras_deeplab.specs import Classes, FileSpec, parsed
 
 BUFFER = "TFLITE_METADATA"
 LABELS, PALETTE, EXPORT = "labels.txt", "palette.txt", "export.json"
 # Of the standard's parsers, the first that knows every field written here.
-_PARSER = "1.0.0"
+_PARSER = "1.5.0"
 _IDENTIFIER = b"M001"
 # metadata_schema.fbs: AssociatedFileType, ContentProperties, ProcessUnitOptions, ColorSpaceType.
 _UNKNOWN, _AXIS_LABELS, _VALUE_LABELS = 0, 2, 3
@@ -43,8 +42,6 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
         name: of the model.
         spec: the record.
     """
-    import flatbuffers
-
     classes, count = spec.model.classes, spec.model.num_labels
     files = {EXPORT: json.dumps(spec.to_dict(), indent=1).encode()}
     if classes.names is not None:
@@ -79,7 +76,14 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
     loose = (
         [_file(LABELS, "the labels, a name a line, from 0", _UNKNOWN)] if LABELS in files and not about_labels else []
     )
-    subgraph = [(2, "tables", [pixels]), (3, "tables", [result])]
+    reason = mediapipe.misread(spec)
+    told = "for MediaPipe Tasks too" if reason is None else f"not for MediaPipe Tasks: {reason}"
+    subgraph = [
+        (1, "string", told),
+        (2, "tables", [pixels]),
+        (3, "tables", [result]),
+        (9, "tables", [[(0, "string", mediapipe.NAME), (1, "buffer", mediapipe.options(spec))]]),
+    ]
     model = [
         (0, "string", name),
         (1, "string", f"Semantic segmentation, weights and activations in {spec.precision}"),
@@ -87,9 +91,7 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
         (6, "tables", [*loose, *colours, about]),
         (7, "string", _PARSER),
     ]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(_table(builder, model), _IDENTIFIER)
-    return bytes(builder.Output()), _archive(files)
+    return tables.packed(model, _IDENTIFIER), _archive(files)
 
 
 _OUTPUTS = {
@@ -161,11 +163,11 @@ def _texts(path: str | Path) -> dict[str, str]:
 def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
     with archive.open(name) as entry:
         # Not what the directory says of it: a few kilobytes may unpack to gigabytes.
-        content = entry.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
+        content = entry.read(limits.RECORD_BYTES + 1)
+    if len(content) > limits.RECORD_BYTES:
         raise ValueError(
-            f"the metadata of {path} can't be read: its {name} has more than {MAX_BYTES >> 20} MB, which no record of "
-            "a model takes"
+            f"the metadata of {path} can't be read: its {name} has more than {limits.RECORD_BYTES >> 20} MB, which no "
+            "record of a model takes"
         )
     return content.decode()
 
@@ -201,6 +203,8 @@ def describe(path: str | Path) -> str | None:
         rows += [("precision", spec.precision), ("image size", sizes)]
         rows += [("channels", str(model.channels))] if model.channels != 3 else []
         rows.append(("output", spec.output))
+        reason = mediapipe.misread(spec)
+        rows.append(("MediaPipe", "reads it" if reason is None else f"not for it: {reason}"))
         if spec.output != "labels":
             rows.append(("resize left", f"bilinear, {model.resize}" if not spec.upsampled else "none"))
         if classes.names is None and model.num_labels is not None:
@@ -225,33 +229,3 @@ def _archive(files):
             # A date of its own would make every export another file.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
     return stream.getvalue()
-
-
-def _table(builder, fields):
-    """Writes a table of (slot, kind, value) and returns where it lies; what it points to comes before it."""
-    placed = []
-    for slot, kind, value in fields:
-        if kind == "string":
-            placed.append((slot, kind, builder.CreateString(value)))
-        elif kind == "table":
-            placed.append((slot, kind, _table(builder, value)))
-        elif kind == "tables":
-            if not value:
-                continue
-            offsets = [_table(builder, entry) for entry in value]
-            builder.StartVector(4, len(offsets), 4)
-            for offset in reversed(offsets):
-                builder.PrependUOffsetTRelative(offset)
-            placed.append((slot, kind, builder.EndVector()))
-        elif kind == "floats":
-            placed.append((slot, kind, builder.CreateNumpyVector(np.asarray(value, np.float32))))
-        else:
-            placed.append((slot, kind, value))
-    builder.StartObject(max((slot for slot, _, _ in fields), default=-1) + 1)
-    scalars = {"int8": "Int8", "uint8": "Uint8", "int32": "Int32", "uint32": "Uint32"}
-    for slot, kind, value in placed:
-        if kind in scalars:
-            getattr(builder, f"Prepend{scalars[kind]}Slot")(slot, value, 0)
-        else:
-            builder.PrependUOffsetTRelativeSlot(slot, value, 0)
-    return builder.EndObject()

@@ -1,5 +1,6 @@
 """A record to the network that it tells of."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keras_deeplab.backbones import BACKBONES
@@ -12,7 +13,7 @@ from keras_deeplab.specs import ModelSpec
 from keras_deeplab.specs.model import SegmentationModel, with_spec
 
 # Each maps its keyword arguments, those that are in a record among them, to a `SegmentationModel`.
-BUILDERS = Registry(
+BUILDERS: Registry[Callable[..., SegmentationModel]] = Registry(
     "builder", DeepLabV1=DeepLabV1, DeepLabV2=DeepLabV2, DeepLabV3=DeepLabV3, DeepLabV3Plus=DeepLabV3Plus
 )
 
@@ -39,8 +40,8 @@ def build(spec: ModelSpec | str, **overrides: Any) -> SegmentationModel:
     ('vainf_deeplabv3_mobilenet', 'vainf', (1, 65, 97, 7))
     """
     if isinstance(spec, str):
-        overrides = {"name": MODELS[spec].name, **overrides}
-        spec = MODELS[spec].spec
+        row = MODELS[spec]
+        return build(row.spec, **{"name": row.name, **overrides})
     if spec.builder is None or spec.backbone is None:
         raise ValueError(
             "the record doesn't tell how its network is built, because it is that of a plain Keras model: build one "

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import calls, producer
+from keras_deeplab.quantize.channel_order import in_given_order
 from keras_deeplab.summary import run_through
 
 CONVOLUTIONS: tuple[Any, ...] = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -49,6 +50,7 @@ def fold(model: keras.Model) -> keras.Model:
 
     * Batch norm behind a convolution goes into its kernel and bias; elsewhere on a map, and like everything that
       normalises pixels, it becomes a 1x1 depthwise convolution, which adds before it rounds.
+    * A reversal of the channels (BGR) goes into the kernels behind it.
     * A separable convolution becomes its two; the activation inside a layer becomes a layer; dropout goes; the hard
       sigmoid becomes a clipped sum and a scale.
 
@@ -64,7 +66,7 @@ def fold(model: keras.Model) -> keras.Model:
     Raises:
         UnfoldableError: a ValueError, if a layer is a model of a class of its own.
     """
-    model = _flat(model)
+    model = in_given_order(_flat(model))
     takers = consumers(model)
     norms, absorbed = {}, set()
     for layer in model.layers:

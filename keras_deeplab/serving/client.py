@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.serving.errors import NotServed, Unavailable
 from keras_deeplab.specs import FileSpec
 
 _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
-_LONGEST_WAIT = 5.0
 # Channels of images that a PNG file holds.
 _IN_FILES = (1, 3, 4)
 _UNASKED = object()
@@ -52,11 +52,11 @@ class Client:
         model,
         *,
         version=None,
-        timeout=30.0,
+        timeout=limits.CALL_SECONDS,
         retries=4,
         backoff=0.1,
         max_batch=8,
-        max_message_bytes=64 << 20,
+        max_message_bytes=limits.MESSAGE_BYTES,
         headers=None,
     ):
         positive = {"timeout": timeout, "max_batch": max_batch, "max_message_bytes": max_message_bytes}
@@ -297,7 +297,7 @@ class Client:
             try:
                 return call(max(deadline - time.monotonic(), 1e-3))
             except Unavailable as error:
-                wait = random.uniform(0.0, min(self.backoff * 2**attempt, _LONGEST_WAIT))
+                wait = random.uniform(0.0, min(self.backoff * 2**attempt, limits.RETRY_SECONDS))
                 wait = max(wait, error.retry_after or 0.0)
                 attempt += 1
                 if attempt > self.retries or time.monotonic() + wait >= deadline:

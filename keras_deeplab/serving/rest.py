@@ -14,11 +14,11 @@ import urllib.parse
 import numpy as np
 import urllib3
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.serving.errors import NotServed, Unavailable, reason
 
 _BUSY = (429, 502, 503)
 _LATE = (408, 504)
-_CONNECTIONS = 64  # that are kept open; more threads than that open and close theirs
 # What comes of taking a reply apart that isn't what it should be.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -107,7 +107,7 @@ class RestTransport:
             kind, settings = urllib3.HTTPSConnectionPool, {"ssl_context": ssl.create_default_context()}
         else:
             kind, settings = urllib3.HTTPConnectionPool, {}
-        pool = kind(self._parts.hostname, self._parts.port, maxsize=_CONNECTIONS, **settings)
+        pool = kind(self._parts.hostname, self._parts.port, maxsize=limits.CONNECTIONS, **settings)
         pool.ConnectionCls = _HTTPSConnection if self._parts.scheme == "https" else _HTTPConnection
         return pool
 

@@ -37,7 +37,7 @@ def prepare(model: keras.Model, settings: TrainSettings) -> None:
         elif settings.batch_norm_momentum is not None:
             layer.momentum = settings.batch_norm_momentum
         else:
-            layer.momentum = min(layer.momentum, max(0.0, 1.0 - 10.0 / settings.steps))
+            layer.momentum = min(layer.momentum, max(0.0, 1.0 - 10.0 / settings.total_steps))
 
 
 def calibrate(model: keras.Model, batches: Iterable[Any]) -> int:

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 from keras import ops
@@ -30,7 +30,8 @@ def make_optimizer(model: keras.Model, settings: TrainSettings) -> keras.optimiz
     decays, decoupled = [0.0] * len(variables), False
     if isinstance(own.optimizer, str):
         row = OPTIMIZERS[own.optimizer]
-        schedule = SCHEDULES[settings.schedule.name](settings.schedule, settings.schedule.learning_rate, settings.steps)
+        rate = cast(float, settings.schedule.learning_rate)  # of resolved settings
+        schedule = SCHEDULES[settings.schedule.name](settings.schedule, rate, settings.total_steps)
         given = row.make(schedule, own)
         decoupled = row.decoupled
         decayed = {id(variable) for variable in (variables if own.decayed == "all" else _decayed(model))}
@@ -42,7 +43,7 @@ def make_optimizer(model: keras.Model, settings: TrainSettings) -> keras.optimiz
         scaling, given = given.get_config(), given.inner_optimizer
         scaling.pop("inner_optimizer")
     # A fresh copy: one that has been used would bring its momentum and step count with it.
-    optimizer = _grouped(type(given)).from_config(given.get_config() | _shared_by_all(given, own))
+    optimizer = _grouped(cast(Any, type(given))).from_config(given.get_config() | _shared_by_all(given, own))
     copy_weight_decay_exclusions(given, optimizer)
     optimizer.factors, optimizer.decays, optimizer.decoupled = _factors(model, own), decays, decoupled
     if scaling is not None or any(layer.compute_dtype == "float16" for layer in inner_layers(model)):
@@ -81,10 +82,10 @@ def _shared_by_all(optimizer: keras.optimizers.Optimizer, settings: Optimization
 
 
 @functools.cache
-def _grouped(base: type[keras.optimizers.Optimizer]) -> Any:
+def _grouped(base: Any) -> Any:
     """A class of Keras's optimizers to one of the same updates, with factors and decays by variable."""
 
-    class Grouped(base):  # type: ignore[valid-type, misc]
+    class Grouped(base):
         """Attributes, lists over the variables that it is built with:
 
         factors: what the learning rate is multiplied by.

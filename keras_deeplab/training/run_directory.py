@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import zipfile
-import zlib
 from pathlib import Path
 
 import filelock
@@ -98,9 +97,8 @@ class RunDirectory:
                 continue
             try:
                 state, arrays = _read(path)
-            # What zipfile and numpy raise for damaged bytes depends on where the damage is.
-            except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError) as error:
-                problems.append(f"{path} is damaged ({error})")
+            except Exception as error:  # of damaged bytes zipfile and numpy raise nearly anything
+                problems.append(f"{path} is damaged ({error or type(error).__name__})")
                 continue
             for problem in problems:
                 log(f"{problem}; going on from {path}, step {state['step']}, instead")
@@ -118,6 +116,9 @@ def _read(path):
         broken = archive.testzip()
         if broken:
             raise zipfile.BadZipFile(f"the checksum of its part {broken} is wrong")
+        missing = sorted({"config.json", "model.weights.h5", _STATE, _ARRAYS} - set(archive.namelist()))
+        if missing:
+            raise zipfile.BadZipFile(f"it has no {', '.join(missing)}")
         state = json.loads(archive.read(_STATE))
         with np.load(io.BytesIO(archive.read(_ARRAYS)), allow_pickle=False) as arrays:
             return state, dict(arrays)
@@ -131,7 +132,11 @@ def _replace(path, data):
 
 @contextlib.contextmanager
 def _temporary(path):
-    """A name beside `path`, with its suffix; what is left there at the end is removed."""
+    """A name beside `path`, with its suffix; what is left there at the end is removed.
+
+    A folder that somebody removed while the run goes on is made again: what the process holds is all there is of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".unfinished-{path.name}")
     try:
         yield temporary

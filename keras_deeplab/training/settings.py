@@ -378,6 +378,13 @@ class TrainSettings(Options):
                 received=str(self.schedule.warmup_steps),
             )
 
+    @property
+    def total_steps(self) -> int:
+        """Batches of the whole run; of settings that are `resolved`."""
+        if self.steps is None:
+            raise ValueError("how many steps a run has is known once its settings are resolved for the data")
+        return self.steps
+
     def resolved(self, num_examples: int) -> "TrainSettings":
         """The same with all that depends on data and optimizer filled in: steps, learning rate and weight decay."""
         changes: dict[str, Any] = {}

@@ -98,7 +98,7 @@ def train(
     # Plain JSON values, so that a config read from a file compares equal.
     config = json.loads(json.dumps(settings.to_json() | _describe(model, source)))
     config["teacher"] = None if teacher is None else _described(teacher)
-    run, interrupts = RunDirectory(run_dir), Interrupts()
+    run, interrupts, steps = RunDirectory(run_dir), Interrupts(), settings.total_steps
     with run.locked(), interrupts.handling():
         if restart:
             run.clear()
@@ -116,15 +116,15 @@ def train(
         if start == 0 and settings.batch_norm == "calibrated":
             _calibrate(trained, source, settings)
             log(_calibrated_line(settings, by_default=told.batch_norm is None))
-        every = settings.validation.every or max(1, settings.steps // 10)
-        if scored is not None and _lacks_validation(keeper.state, every, settings.steps):
+        every = settings.validation.every or max(1, steps // 10)
+        if scored is not None and _lacks_validation(keeper.state, every, steps):
             scores = scored.scores()
             if scores is not None:
                 keeper.amend(scores)
         patience = settings.stopping.patience
         ended = should_stop(keeper.state["history"], patience)
-        if start < settings.steps and interrupts.received is None and not ended:
-            line = ProgressLine(settings.steps, start, progress)
+        if start < steps and interrupts.received is None and not ended:
+            line = ProgressLine(steps, start, progress)
             stopping = Stopping(keeper.state["history"], patience, log)
             # By the predictor of the validation: the same padding, and no second graph.
             page = RunReport(run.path, validation, predict=scored and scored.predict, log=log)
@@ -133,23 +133,22 @@ def train(
                 fit(
                     trained,
                     lambda step: batches(source, settings, step),
-                    steps=settings.steps,
+                    steps=steps,
                     steps_per_epoch=every,
                     start=start,
                     callbacks=[*before, keeper, stopping, page, *callbacks],
                 )
-        elif ended and start < settings.steps:
+        elif ended and start < steps:
             log(f"{run.path} ended early at step {start}; more patience (--patience) would go on")
-        elif start >= settings.steps:
-            log(f"{run.path} holds a finished run of {settings.steps} steps; restart=True (--restart) would begin anew")
+        elif start >= steps:
+            log(f"{run.path} holds a finished run of {steps} steps; restart=True (--restart) would begin anew")
     if keeper.error is not None:
         _name_stray_label(source, settings, keeper)
         raise keeper.error
     ended = should_stop(keeper.state["history"], settings.stopping.patience)
-    if interrupts.received is not None and keeper.state["step"] < settings.steps and not ended:
+    if interrupts.received is not None and keeper.state["step"] < steps and not ended:
         raise Interrupted(
-            f"stopped at step {keeper.state['step']} of {settings.steps}, saved in {run.path}; the same call goes on "
-            "from it",
+            f"stopped at step {keeper.state['step']} of {steps}, saved in {run.path}; the same call goes on from it",
             interrupts.received,
         )
     use_averages(trained)
@@ -381,7 +380,7 @@ def _compare(config, state, path):
 
 
 def _tell(record, state, source, settings, log):
-    log(record_line(record, settings.steps, state["best"] and state["best"]["step"]))
+    log(record_line(record, settings.total_steps, state["best"] and state["best"]["step"]))
     for line in validation_lines(record, source.classes):
         log(line)
 

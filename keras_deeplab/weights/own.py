@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.specs import Classes, ModelSpec
 from keras_deeplab.specs.model import spec_of, with_spec
@@ -20,9 +21,8 @@ from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.classes import settle
 from keras_deeplab.weights.plan import class_layers
 from keras_deeplab.weights.readers import hdf5
-from keras_deeplab.weights.readers.common import EXPANSION, reading
+from keras_deeplab.weights.readers.common import reading
 
-_MAX_CONFIG = 1 << 26  # bytes; a DeepLab's takes some 300 KB
 _WEIGHTS = "model.weights.h5"  # in a .keras file, and how Keras knows one by its name
 # Classes of Keras that bring code or whole programs along. Keras refuses them as well, unless it was told not to.
 _CODE = {"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
@@ -77,10 +77,10 @@ def opened(path, kind):
 def _unpack(path, folder):
     """The text of the network and the path of the weights of a .keras file; checksums are compared."""
     with zipfile.ZipFile(path) as archive:
-        if archive.getinfo("config.json").file_size > _MAX_CONFIG:
+        if archive.getinfo("config.json").file_size > limits.CONFIG_BYTES:
             raise ValueError("its config.json is far larger than a network's")
         member = archive.getinfo(_WEIGHTS)
-        if member.file_size > EXPANSION * os.path.getsize(path):
+        if member.file_size > limits.EXPANSION * os.path.getsize(path):
             raise ValueError("its weights are far larger than the file")
         return archive.read("config.json").decode(), Path(archive.extract(member, folder))
 

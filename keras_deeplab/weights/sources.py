@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.registry import Registry
 from keras_deeplab.weights import (
     bonlime,
@@ -89,9 +90,6 @@ _PLAIN_WEIGHTS = (
 )
 
 
-_MAX_PREFIX = 4  # parts
-
-
 def _prefixes(arrays):
     """What all names may begin with, from nothing to what they share, in whole parts.
 
@@ -100,7 +98,7 @@ def _prefixes(arrays):
     """
     prefixes = [""]
     for parts in zip(*(name.split(".")[:-1] for name in arrays), strict=False):
-        if len(set(parts)) > 1 or len(prefixes) > _MAX_PREFIX:
+        if len(set(parts)) > 1 or len(prefixes) > limits.PREFIX_PARTS:
             break
         prefixes.append(f"{prefixes[-1]}{parts[0]}.")
     return prefixes

@@ -11,6 +11,7 @@ import keras
 from keras_deeplab.data.source import Source
 from keras_deeplab.export import compare
 from keras_deeplab.export.onnx import export_onnx
+from keras_deeplab.export.targets import settled
 from keras_deeplab.export.tflite.settings import CALIBRATED, PRECISIONS, fitting
 from keras_deeplab.export.tflite.writer import TFLiteFile, export_tflite
 
@@ -79,7 +80,7 @@ def export_verified(
 def export_precisions(
     model: keras.Model,
     path: str | os.PathLike,
-    precisions: Sequence[str],
+    precisions: Sequence[str] | None,
     source: Source | None = None,
     *,
     limit: int | None = None,
@@ -97,7 +98,7 @@ def export_precisions(
         model: as in `export_tflite`.
         path: the file to write where there is one precision; with several, OUT.tflite stands for OUT-float32.tflite and
             so on.
-        precisions: some of `PRECISIONS`.
+        precisions: some of `PRECISIONS`; None for that of the target, or float32.
         source: labelled images to score the files on, as in `verify`; None for no scores. Take another split than the
             one calibrated on.
         limit, max_miou_drop, class_map: as in `verify`.
@@ -118,6 +119,8 @@ def export_precisions(
         ValueError: as in `export_tflite` and `verify`; no file is left then.
     """
     path = Path(path).expanduser()
+    if precisions is None:
+        precisions = [settled(options.get("target"), precision=None)["precision"]]
     if not precisions or len(set(precisions)) != len(precisions):
         raise ValueError(f"precisions must be some of {', '.join(PRECISIONS)}, each once; received {precisions!r}")
     for runtime in runtimes:
@@ -140,7 +143,8 @@ def export_precisions(
         ]
         if runtimes:
             sizes = files[0].input_sizes
-            kept = {name: options[name] for name in ("output", "upsample", "classes", "palette") if name in options}
+            kept = {name: options.get(name) for name in ("output", "upsample", "classes", "palette")}
+            kept = {name: value for name, value in kept.items() if value is not None}
             export_onnx(model, onnx_file, input_size=sizes[0] if len(sizes) == 1 else None, **kept)
             compared += [(f"ONNX, {runtime}", onnx_file, runtime, None) for runtime in runtimes]
         rows = compare.measured(

@@ -14,6 +14,7 @@ from keras_deeplab import quantize
 from keras_deeplab._helpers.files import write_whole
 from keras_deeplab.export import arguments, compare, flatbuffer, graph
 from keras_deeplab.export.calibration import Calibration
+from keras_deeplab.export.targets import TARGETS, settled
 from keras_deeplab.export.tflite.conversion import balance, converted, prepared, takes_largest
 from keras_deeplab.export.tflite.settings import check, input_sizes
 from keras_deeplab.metadata import tflite as _tflite_metadata
@@ -52,12 +53,13 @@ def export_tflite(
     model: keras.Model,
     path: str | os.PathLike,
     *,
-    precision: str = "float32",
+    precision: str | None = None,
+    target: str | None = None,
     input_size: Any = None,
     calibration: Any = None,
     calibration_samples: int = 100,
-    output: str = "labels",
-    upsample: bool = True,
+    output: str | None = None,
+    upsample: bool | None = None,
     input_type: str | None = None,
     output_type: str | None = None,
     classes: Classes | Sequence[str] | None = None,
@@ -90,7 +92,10 @@ def export_tflite(
     Args:
         model: keras.Model from images (B, H, W, channels) in 0..255 to logits.
         path: the file to write; it is replaced if it exists, and left as it is if anything fails.
-        precision: one of `PRECISIONS`.
+        precision: one of `PRECISIONS`; None for `"float32"`, or the target's own.
+        target: what will run the file, a key of `keras_deeplab.export.targets.TARGETS`: `"mediapipe"`, `"android"`,
+            `"ios"`, `"edgetpu"` or `"gpu"`. It decides what is left None of precision, output, upsample and types, and
+            the file is refused where it wouldn't be run as it is.
         input_size: int or (height, width) of the images; a list of these for one file with a signature for each size
             (named "257x257" and so on) that all share the weights, in int8 those of the largest; `"dynamic"` for a file
             that takes any size, to be set by the interpreter's `resize_tensor_input`; None for a model that was built
@@ -99,9 +104,10 @@ def export_tflite(
             `keras_deeplab.quantize.round_kernels` does. The name or path of a data set (its training split), the path
             of a folder of images, a `keras_deeplab.data` source, or an iterable of images (H, W, channels) in 0..255.
         calibration_samples: how many images to calibrate on at most.
-        output: `"labels"`; `"logits"` or `"probabilities"`, (1, h, w, num_classes).
+        output: `"labels"`; `"logits"` or `"probabilities"`, (1, h, w, num_classes). None for labels, or the target's
+            own.
         upsample: whether logits and probabilities have the images' size; False leaves the last resize to the caller,
-            and they have the stride of the model's head.
+            and they have the stride of the model's head. None for True, or the target's own.
         input_type: type of the images: `"uint8"`, `"float32"` (in 0..255; GPU delegates take no other) or, where
             precision is int8, `"int8"` (pixels minus 128). None means that of the table.
         output_type: type of an int8 file's logits and probabilities: `"int8"` (None means it) or `"uint8"`, with a
@@ -122,9 +128,14 @@ def export_tflite(
         `TFLiteFile`.
 
     Raises:
-        ValueError: if an argument doesn't fit, or operators of an int8 file stayed in floating point.
+        ValueError: if an argument doesn't fit, operators of an int8 file stayed in floating point, or the target has
+            no such operators.
         FileNotFoundError: if there is no such calibration folder, or no image in it.
     """
+    chosen = settled(
+        target, precision=precision, output=output, upsample=upsample, input_type=input_type, output_type=output_type
+    )
+    precision, output, upsample, input_type, output_type = chosen.values()
     if input_type is None:
         input_type = "uint8" if precision == "int8" else "float32"
     check(
@@ -143,6 +154,11 @@ def export_tflite(
     model, spec = graph.network(model, upsample)
     spec = arguments.with_given_classes(spec, classes, palette)
     sizes: list[Any] = input_sizes(model, input_size)
+    runs = None if target is None else TARGETS[target]
+    written = spec
+    if runs is not None:
+        runs.check_sizes(sizes)
+        written = runs.spec(spec)
     path = arguments.file_path(path, "model.tflite")
     images: Any = None
     given: Calibration | None = None
@@ -174,7 +190,7 @@ def export_tflite(
                 quantize.fit_ranges(network, exact, images, for_argmax=for_argmax)
         # With images the converter would find ranges for the tensors that have none on purpose.
         found = None if float_tensors else images
-        file = flatbuffer.unpacked(converted(network, spec, size, output=output, images=found, **options))
+        file = flatbuffer.unpacked(converted(network, written, size, output=output, images=found, **options))
         if quantised and for_argmax:
             balance(file, network, exact, images)
         if precision == "int8_weights":
@@ -185,7 +201,7 @@ def export_tflite(
         flatbuffer.named(file, output, "serving_default" if len(sizes) < 2 else f"{size[0]}x{size[1]}")
         if layer_errors and not files:
             reference = flatbuffer.unpacked(
-                converted(exact, spec, size, precision="float32", output=output, input_type="float32")
+                converted(exact, written, size, precision="float32", output=output, input_type="float32")
             )
             flatbuffer.named(reference, output)
             errors = compare.layer_errors(flatbuffer.packed(file), flatbuffer.packed(reference), images[:layer_errors])
@@ -199,7 +215,9 @@ def export_tflite(
             "written. Replace the layers that need them, allow them (allow_float=True, --allow-float), or choose "
             'precision="dynamic" or "float16"'
         )
-    record = graph.file_spec(spec, output, upsample, sizes, precision)
+    record = graph.file_spec(written, output, upsample, sizes, precision)
+    if runs is not None:
+        runs.check_file(record, counts, tuple(floating))
     about, archive = _tflite_metadata.write(name, record)
     flatbuffer.add_metadata(file, _tflite_metadata.BUFFER, about)
     content = flatbuffer.packed(file) + archive

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.data.folder import other_way
 from keras_deeplab.data.images import decoded, image_size
 from keras_deeplab.data.mask_files import decode_mask
 from keras_deeplab.data.masks import label_reader
-from keras_deeplab.data.settings import AS_VIEWED, MAX_PIXELS, DataOptions, ImageOptions
+from keras_deeplab.data.settings import AS_VIEWED, DataOptions, ImageOptions
 from keras_deeplab.inference.beam import places
 from keras_deeplab.inference.beam.settings import RECORD
 from keras_deeplab.metrics import ConfusionMatrix
@@ -76,7 +77,7 @@ class Reading:
 
     channels: int = 3
     images: ImageOptions = AS_VIEWED
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = limits.MAX_PIXELS
     masks: str | None = None
     num_classes: int = 0
     coding: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """What very many images are answered with: options of the command and of `pipeline.segment_many`."""
 
-from keras_deeplab.data.settings import MAX_PIXELS, DataOptions
+from keras_deeplab._helpers import limits
+from keras_deeplab.data.settings import DataOptions
 from keras_deeplab.options import OptionError, Options, nested, option, record
 
 # As `masks`: those that stand beside the images in TFRecords.
@@ -30,7 +31,7 @@ class ManyOptions(Options):
         1, "images that are run at once, where their sizes are equal", minimum=1, configuration=False
     )
     max_pixels: int = option(
-        MAX_PIXELS, "pixels of an image, above which it isn't decoded", minimum=1, configuration=False
+        limits.MAX_PIXELS, "pixels of an image, above which it isn't decoded", minimum=1, configuration=False
     )
     reading: DataOptions = nested(DataOptions)
 

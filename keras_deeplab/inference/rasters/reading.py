@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.data import tiff
 from keras_deeplab.data.channels import scaled
 from keras_deeplab.data.images import image_size, read_image
 from keras_deeplab.data.orientation import orientation_of
-from keras_deeplab.data.settings import AS_VIEWED, DECODED_PIXELS, ImageOptions
+from keras_deeplab.data.settings import AS_VIEWED, ImageOptions
 from keras_deeplab.inference.rasters.base import Pixels, Raster
 
 _IN_BANDS = (b"\xff\xd8", b"\x89PNG", *tiff.SIGNATURES)
@@ -28,7 +29,7 @@ def open_raster(
     channels: int = 3,
     reading: ImageOptions = AS_VIEWED,
     bands: Sequence[int] | None = None,
-    max_pixels: int = DECODED_PIXELS,
+    max_pixels: int = limits.DECODED_PIXELS,
 ) -> Raster:
     """The path of an image file to its pixels, band by band.
 

@@ -107,6 +107,7 @@ class TrainingRun(Epochs):
             state["best"] = None
         state["scoring"] = scoring or state["scoring"]
         self.state, self.step = state, state["step"]
+        self._miss_best()
         # Lines of steps after the checkpoint, and one cut short by a kill, go; what is not the run's own text too.
         self.run.write_config(state["config"])
         self.run.write_history(state["history"])
@@ -152,6 +153,10 @@ class TrainingRun(Epochs):
     def _keep(self, record: dict[str, Any]) -> None:
         """Writes a record with its checkpoint; the best model before them, so that a kill between leaves no record."""
         state, saved = self.state, self.saved or self.model
+        if not self.run.path.is_dir():
+            self.log(f"{self.run.path} was removed while it was trained into: it is made anew, from this step on")
+            self.run.write_config(state["config"])
+        self._miss_best()
         score, best = record.get("validation_mean_iou"), state["best"]
         if score is not None and (best is None or score > best["mean_iou"]):
             with averaged(self.model), synchronized(saved, False), as_built(saved):
@@ -170,6 +175,13 @@ class TrainingRun(Epochs):
             self.run.save_checkpoint(saved, state, arrays)
         if self.on_record is not None:
             self.on_record(record, state)
+
+    def _miss_best(self) -> None:
+        """Chooses the best model anew where its file is gone: a greater score alone would never bring it back."""
+        best = self.state["best"]
+        if best is not None and not self.run.best.is_file():
+            self.log(f"{self.run.best} of step {best['step']} is gone: the best model is chosen anew")
+            self.state["best"] = None
 
     # Words ------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import math
 import os
 import struct
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.weights.readers.common import Budget, contents, itemsize
 from keras_deeplab.weights.readers.frozen_graph import DTYPES, Fields, message, varint
 
@@ -17,7 +18,6 @@ MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER = 48
 _TRAILER = 5  # bytes behind a block: how it is packed, and its checksum
 _TEXT = 7  # TensorProto.dtype of text
-_MAX_ROWS = 1_000_000
 
 
 def check(prefix):
@@ -28,7 +28,7 @@ def check(prefix):
     position = len(data) - _FOOTER
     for _ in range(2):  # the place of what TensorFlow doesn't use
         _, position = varint(data, position)
-    rows, fields, sizes, seen = Budget(_MAX_ROWS, "tensors"), Fields(), {}, set()
+    rows, fields, sizes, seen = Budget(limits.BUNDLE_ROWS, "tensors"), Fields(), {}, set()
     shards = 1
     for _, handle in _rows(_block(data, position), rows):
         for key, value in _rows(_block(handle, 0, data), rows):

@@ -6,10 +6,7 @@ import os
 
 import numpy as np
 
-# A file of n bytes may become at most this many times n bytes of arrays. Weights hardly compress, and an array is
-# widened 4 times at most (int8 to float32); what goes beyond was made to exhaust the memory.
-EXPANSION = 16
-_SMALL = 1 << 20
+from keras_deeplab._helpers import limits
 
 
 @contextlib.contextmanager
@@ -54,7 +51,7 @@ class Budget:
     @classmethod
     def of(cls, size):
         """The budget for the arrays of a file of `size` bytes."""
-        return cls(EXPANSION * size + _SMALL)
+        return cls(limits.EXPANSION * size + limits.SMALL)
 
     def spend(self, amount):
         self.left -= amount

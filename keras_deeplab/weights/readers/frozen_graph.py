@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.weights.readers.common import Budget, contents, itemsize, reading, values
 
 # TensorProto.dtype -> (type, field that lists values, how a value stands there). Source: types.proto, tensor.proto.
@@ -22,7 +23,6 @@ DTYPES = {
     22: ("uint32", 16, "varint"),
     23: ("uint64", 17, "varint"),
 }
-_MAX_FIELDS = 1_000_000  # a DeepLab has some 50,000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # What freezing, and folding constants after it, leaves of the read of a variable.
 _READ = re.compile(r"/read(/_\d+__cf__\d+)?$|/ReadVariableOp(/resource)?$")
@@ -102,7 +102,7 @@ class Fields:
     """Called with a message, yields (field number, value): an int, or a memoryview for all that isn't a varint."""
 
     def __init__(self):
-        self.steps = Budget(_MAX_FIELDS, "fields")
+        self.steps = Budget(limits.GRAPH_FIELDS, "fields")
 
     def __call__(self, data):
         position = 0

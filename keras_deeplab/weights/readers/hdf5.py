@@ -7,15 +7,14 @@ import sys
 import threading
 from pathlib import Path
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.specs import NETWORK
 from keras_deeplab.weights.readers import safetensors
-from keras_deeplab.weights.readers.common import EXPANSION, contents, reading
+from keras_deeplab.weights.readers.common import contents, reading
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _WHAT = "an HDF5 file of Keras weights"
 _CHILD = Path(__file__).with_name("hdf5_child.py")
-_SECONDS = 5  # of computing, for a small file
-_WAIT = 20  # times as long for everything, a slow disk included
 
 
 def read(path):
@@ -70,18 +69,23 @@ class Reader:
     def read(self, path):
         """The arrays of a file, as `read` above; ValueError without the file's name."""
         size = os.path.getsize(path)
-        seconds = _SECONDS + size // 20_000_000
+        seconds = limits.HDF5_SECONDS + size // 20_000_000
         if self._process is None:
             self._start()
-        watch = threading.Timer(_WAIT * seconds, self._process.kill)
+        watch = threading.Timer(limits.HDF5_WAIT * seconds, self._process.kill)
         watch.start()
         try:
-            request = {"path": os.path.abspath(os.fsdecode(path)), "seconds": seconds, "limit": EXPANSION * size}
+            request = {
+                "path": os.path.abspath(os.fsdecode(path)),
+                "seconds": seconds,
+                "limit": limits.EXPANSION * size,
+                "memory": limits.HDF5_MEMORY,
+            }
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
             head = self._process.stdout.read(9)
             length = int.from_bytes(head[1:], "little")
-            answer = self._process.stdout.read(length) if length <= (EXPANSION + 1) * size + (1 << 24) else b""
+            answer = self._process.stdout.read(length) if length <= (limits.EXPANSION + 1) * size + (1 << 24) else b""
         except OSError:
             head, length, answer = b"", 0, b""
         finally:

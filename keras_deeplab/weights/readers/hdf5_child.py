@@ -16,7 +16,6 @@ _DTYPES = {
 _NETWORK = "keras_deeplab/network"  # as specs.NETWORK
 _DEPTH = 32  # of groups in groups
 _FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf: no others are looked for, which could load libraries
-_MEMORY = 2 << 30  # beside what a file may become
 
 
 def main():
@@ -25,7 +24,7 @@ def main():
     for line in sys.stdin.buffer:
         request = json.loads(line)
         try:
-            _limit(request["seconds"], _MEMORY + 3 * request["limit"])
+            _limit(request["seconds"], request["memory"] + 3 * request["limit"])
             parts = _pack(read(request["path"], request["limit"] + (1 << 20)))
             head = b"+"
         except Exception as error:

@@ -8,12 +8,9 @@ from collections import OrderedDict
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.weights.readers.common import Budget
 
-# A state dict takes some 40 operations a tensor. An operation can make an object of some hundred bytes.
-_MAX_OPERATIONS = 1_000_000
-_MAX_LONG = 64  # bytes of an integer
-_MAX_AXES = 128
 _ITEM = 100  # bytes that an item of a dict takes, about
 _MAX_KEY = 1 << 60  # integers below hash to themselves: none can be made to collide
 
@@ -69,7 +66,7 @@ class Pickle:
         self._stream.seek(offset)
         self._names = {**_names(self), **dict(names)}
         self._persistent = persistent
-        self._operations = Budget(_MAX_OPERATIONS, "pickle operations")
+        self._operations = Budget(limits.PICKLE_OPERATIONS, "pickle operations")
         self._copies = Budget.of(len(data))
 
     @property
@@ -98,7 +95,7 @@ class Pickle:
         if name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in _NUMBERS:
-            if isinstance(argument, int) and argument.bit_length() > 8 * _MAX_LONG:
+            if isinstance(argument, int) and argument.bit_length() > 8 * limits.PICKLE_INTEGER_BYTES:
                 raise ValueError("its pickle has an integer of more than 512 bits")
             stack.append(argument)
         elif name in _TEXTS:
@@ -341,7 +338,7 @@ def sizes(value):
     """`value` if it is a tuple or list of whole numbers from 0, as a tuple."""
     if type(value) not in (tuple, list) or not all(type(size) is int and size >= 0 for size in value):
         raise ValueError("its pickle has something else than sizes where sizes belong")
-    if len(value) > _MAX_AXES:
+    if len(value) > limits.ARRAY_AXES:
         raise ValueError(f"its pickle has {len(value)} sizes for the axes of one tensor")
     return tuple(value)
 

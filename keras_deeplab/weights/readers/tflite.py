@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.weights.readers.common import Budget, contents, reading, shaped
 
 _WHAT = "a TFLite file"
-_MAX_STEPS = 1_000_000  # a DeepLab's tables have some 20,000 values
 
 # TensorType -> type. Source: schema.fbs of TensorFlow Lite.
 _DTYPES = {
@@ -261,7 +261,7 @@ class _File:
     def __init__(self, data):
         self.data = memoryview(data)
         self.budget = Budget.of(len(data))
-        self.steps = Budget(_MAX_STEPS, "values in its tables")
+        self.steps = Budget(limits.TFLITE_VALUES, "values in its tables")
 
     def number(self, position, code):
         return self.row(position, 1, code)[0]
