@@ -38,7 +38,7 @@ def test_it_computes_the_same_and_goes_back(plus, tmp_path):
 CONFIG = """
 model:
   type: DeepLabV3
-  backbone: {type: ResNet18_vd, output_stride: 16}
+  backbone: {type: ResNet50_vd, output_stride: 16}
   aspp_ratios: [1, 6, 12, 18]
   align_corners: True
 """
@@ -46,7 +46,7 @@ model:
 
 def test_the_configuration_beside_the_file_tells_rates_and_corners(tmp_path):
     pytest.importorskip("yaml")
-    body = ResNetVd(18, output_stride=16, multi_grid=(1, 1))
+    body = ResNetVd(50, output_stride=16, multi_grid=(1, 1, 1))
     network = randomised(DeepLab(body, False, 8, ratios=(1, 6, 12, 18), align_corners=True))
     saved(tmp_path / "model.pdparams", network, protocol=2)
     (tmp_path / "deeplabv3.yml").write_text(CONFIG)
@@ -62,6 +62,8 @@ def test_the_configuration_beside_the_file_tells_rates_and_corners(tmp_path):
 def test_what_it_does_not_build_is_refused():
     with pytest.raises(ValueError, match="on a backbone that isn't built here"):
         keras_deeplab.load({"head.aspp.aspp_blocks.0._conv.weight": np.zeros((8, 8, 1, 1))})
+    with pytest.raises(ValueError, match="on ResNet18_vd or 34_vd, which isn't built here"):
+        keras_deeplab.load(state_of(DeepLab(ResNetVd(18), True, 8)))
 
 
 def test_a_pickle_that_asks_for_code_is_refused_by_name(tmp_path):

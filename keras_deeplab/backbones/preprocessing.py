@@ -7,6 +7,8 @@ import keras
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet in 0..255, BGR
 DEEPLAB_CAFFE_MEAN = (104.008, 116.669, 122.675)  # the same, as DeepLab v1's and v2's Caffe networks subtract it
+DETECTRON2_MEAN = (103.53, 116.28, 123.675)
+_BGR_MEANS = {"caffe": CAFFE_MEAN, "caffe_deeplab": DEEPLAB_CAFFE_MEAN, "detectron2": DETECTRON2_MEAN}
 
 # What the documentation of keras.applications asks for, by the start of the model's name (the longest that fits).
 # None: the network has its own first layers for it.
@@ -40,7 +42,8 @@ def normalise(mode: str | None) -> Callable[[keras.KerasTensor], keras.KerasTens
 
     Args:
         mode: `"tf"` (to [-1, 1]), `"torch"` (ImageNet mean and deviation), `"caffe"` (BGR minus the mean),
-            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2) or None.
+            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2), `"detectron2"` (the same with Detectron2's
+            mean), `"torch_bgr"` (BGR with the mean and deviation of RGB, as Detectron2's DeepLabs have it) or None.
 
     Raises:
         ValueError: any other mode.
@@ -49,14 +52,15 @@ def normalise(mode: str | None) -> Callable[[keras.KerasTensor], keras.KerasTens
         return lambda x: x
     if mode == "tf":
         return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")
-    if mode == "torch":
+    if mode in ("torch", "torch_bgr"):
         scale = [1 / (255 * std) for std in STD]
         offset = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
-        return keras.layers.Rescaling(scale, offset, name="preprocessing")
-    if mode in ("caffe", "caffe_deeplab"):
-        mean = CAFFE_MEAN if mode == "caffe" else DEEPLAB_CAFFE_MEAN
-        subtract = keras.layers.Rescaling(1.0, [-channel for channel in mean], name="preprocessing")
+        rescale = keras.layers.Rescaling(scale, offset, name="preprocessing")
+        return rescale if mode == "torch" else lambda x: rescale(keras.ops.flip(x, axis=-1))
+    if mode in _BGR_MEANS:
+        subtract = keras.layers.Rescaling(1.0, [-channel for channel in _BGR_MEANS[mode]], name="preprocessing")
         return lambda x: subtract(keras.ops.flip(x, axis=-1))
     raise ValueError(
-        f"include_preprocessing is True, False, 'tf', 'torch', 'caffe' or 'caffe_deeplab'; received {mode!r}."
+        "include_preprocessing is True, False, 'tf', 'torch', 'caffe', 'caffe_deeplab', 'detectron2' or 'torch_bgr'; "
+        f"received {mode!r}."
     )

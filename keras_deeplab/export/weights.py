@@ -16,7 +16,7 @@ from keras_deeplab.weights.plan import Plan, all_layers
 from keras_deeplab.weights.writers import write_pickle, write_safetensors, write_tf1, write_torch
 
 # what a source's training script puts the weights under
-_WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict", "mmsegmentation": "state_dict"}
+_WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict", "mmsegmentation": "state_dict", "detectron2": "model"}
 # Layers that a model may have or lack without being another network.
 _ROUND = ("images", "preprocessing", "upsample_", "classifier_activation", "auxiliary_upsample")
 
@@ -136,8 +136,11 @@ def _compare(model, layers, plan, title):
     if "aspp0_relu6" in layers:  # an option of research/deeplab, which names don't tell
         settings.update(backbone="xception_65_bounded", flavour="tf_bounded")
     # Settings that a source keeps in a configuration beside the arrays.
-    told = spec_of(model).settings
-    settings |= {name: told[name] for name in getattr(SOURCES[plan.source], "FREE", ()) if told.get(name) is not None}
+    record = spec_of(model)
+    free = getattr(SOURCES[plan.source], "FREE", ())
+    settings |= {name: record.settings[name] for name in free if record.settings.get(name) is not None}
+    if record.backbone in plan.undecided.get("backbone", ()):
+        settings["backbone"] = record.backbone
     own = _network(layers.values())
     # Where the network isn't rewritten, its layers depend on the output stride.
     for output_stride in BACKBONES[plan.spec.backbone].output_strides or [plan.spec.output_stride]:

@@ -11,7 +11,7 @@ import keras
 
 from keras_deeplab.blocks import conv_bn, separable_conv_bn
 from keras_deeplab.heads.flavours import Flavour
-from keras_deeplab.layers import ResizeBilinear
+from keras_deeplab.layers import ResizeBilinear, WindowedAveragePooling2D
 
 
 def atrous_rates(output_stride: int) -> tuple[int, ...]:
@@ -56,6 +56,7 @@ def aspp(
     filters: int = 256,
     separable: bool = False,
     image_pooling: bool = True,
+    pooling_window: Sequence[int] | None = None,
     dropout: float = 0.1,
 ) -> keras.KerasTensor:
     """Features (B, h, w, C) to (B, h, w, filters): parallel convolutions at several rates and the image's mean.
@@ -65,13 +66,17 @@ def aspp(
         flavour: a row of `heads.flavours.FLAVOURS`.
         separable: whether the 3x3 branches are atrous separable convolutions (v3+).
         image_pooling: whether the image-level feature takes part.
+        pooling_window: (height, width) of the windows that it is the means of; None for the whole map's.
 
     Source: DeepLab v3, figure 5; the branches are concatenated as in research/deeplab/model.py, image pooling first.
     """
     settings: dict[str, Any] = {"activation": flavour.activation, "use_bias": flavour.use_bias}
     branches = []
     if image_pooling:
-        pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
+        if pooling_window is None:
+            pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
+        else:
+            pooled = WindowedAveragePooling2D(tuple(pooling_window), name="image_pooling_mean")(x)
         pooled = _pooled(pooled, filters, flavour)
         branches.append(ResizeBilinear(flavour.align_corners, name="image_pooling_resize")([pooled, x]))
     branches.append(conv_bn(x, filters, name="aspp0", **settings))

@@ -21,6 +21,7 @@ class Flavour:
     `projection_kernel`: of the convolution that joins the pyramid's branches. `separable_activation`: whether the
     activation stands between the halves of a separable convolution too, where batch norm does. `pooling_bias`: whether
     the image-level convolution has a bias, where it isn't as `use_bias` says; `pooling_norm`: whether batch norm.
+    `scaled_logits`: whether they are scaled by their stride and cut to the images' size, not resized to it.
     """
 
     align_corners: bool
@@ -40,6 +41,7 @@ class Flavour:
     separable_activation: bool = True
     pooling_bias: bool | None = None
     pooling_norm: bool = True
+    scaled_logits: bool = False
 
 
 _TF = Flavour(align_corners=True, separable=True)
@@ -91,6 +93,10 @@ FLAVOURS: Registry[Flavour] = Registry(
             use_bias=True,
             pooling_bias=False,
             strided_rate="new",
+        ),
+        # detectron2's projects/DeepLab/deeplab/semantic_seg.py and layers/aspp.py
+        "detectron2": Flavour(
+            align_corners=False, pooling_bias=True, pooling_norm=False, strided_rate="new", scaled_logits=True
         ),
     },
 )

@@ -19,6 +19,8 @@ _PYRAMID = """\
             or those that the flavour has at all of them.
         separable: whether the head's 3x3 convolutions are depthwise separable; None for what the flavour has.
         image_pooling: whether the pyramid sees the image-level feature.
+        pooling_window: (height, width) of the windows whose means are that feature, in positions of the backbone's
+            map; None for the whole map's mean.
         filters: width of the head; None for 256, or 128 for lite R-ASPP.
         dropout: rate of the dropout behind the pyramid; None for what the flavour has.
         flavour: whose head it is, a key of `keras_deeplab.FLAVOURS`: `"tf"` is research/deeplab's, which the papers
@@ -38,6 +40,7 @@ def DeepLabV3(
     atrous_rates=None,
     separable=False,
     image_pooling=True,
+    pooling_window=None,
     filters=None,
     dropout=None,
     flavour="tf",
@@ -101,7 +104,8 @@ def DeepLabV3(
             rates, image_pooling = (), False
         else:
             rates = _rates(atrous_rates, row, output_stride) if atrous_rates is not None or head == "aspp" else ()
-        x = _pyramid(encoder.features, rates, row, filters or FILTERS, separable, image_pooling, dropout)
+        pooling = {"image_pooling": image_pooling, "pooling_window": pooling_window}
+        x = _pyramid(encoder.features, rates, row, filters or FILTERS, separable, dropout, **pooling)
         if row.head_conv:
             x = head_conv(x, filters or FILTERS, row, separable=separable, name="head_conv")
         logits = classifier(x, num_classes)
@@ -120,11 +124,13 @@ def DeepLabV3(
         classes=classes,
         name=name or f"deeplabv3_{encoder.classifier.name}",
         weights=weights,
+        scale=output_stride if row.scaled_logits else None,
         settings={
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
             "image_pooling": image_pooling,
+            "pooling_window": pooling_window,
             "filters": filters,
             "dropout": dropout,
             "head": head,
@@ -146,6 +152,7 @@ def DeepLabV3Plus(
     atrous_rates=None,
     separable=None,
     image_pooling=True,
+    pooling_window=None,
     filters=FILTERS,
     dropout=None,
     flavour="tf",
@@ -189,7 +196,8 @@ def DeepLabV3Plus(
     )
     separable = row.separable if separable is None else separable
     rates = _rates(atrous_rates, row, output_stride)
-    x = _pyramid(encoder.features, rates, row, filters, separable, image_pooling, dropout)
+    pooling = {"image_pooling": image_pooling, "pooling_window": pooling_window}
+    x = _pyramid(encoder.features, rates, row, filters, separable, dropout, **pooling)
     x = decoder(
         x, encoder.taps[0], flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable
     )
@@ -209,11 +217,13 @@ def DeepLabV3Plus(
         classes=classes,
         name=name or f"deeplabv3plus_{encoder.classifier.name}",
         weights=weights,
+        scale=4 if row.scaled_logits else None,
         settings={
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
             "image_pooling": image_pooling,
+            "pooling_window": pooling_window,
             "filters": filters,
             "dropout": dropout,
             "low_level": low_level,
@@ -257,13 +267,13 @@ def _rates(given, flavour, output_stride):
     return flavour.atrous_rates or atrous_rates(output_stride)
 
 
-def _pyramid(x, rates, flavour, filters, separable, image_pooling, dropout):
+def _pyramid(x, rates, flavour, filters, separable, dropout, **pooling):
     return aspp(
         x,
         rates=rates,
         flavour=flavour,
         filters=filters,
         separable=separable,
-        image_pooling=image_pooling,
+        **pooling,
         dropout=flavour.dropout if dropout is None else dropout,
     )

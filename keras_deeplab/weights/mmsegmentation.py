@@ -17,6 +17,7 @@ from keras_deeplab.specs import Classes
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.plan import Plan
 from keras_deeplab.weights.readers.literals import assignments
+from keras_deeplab.weights.told import mapping, whole_numbers
 from keras_deeplab.weights.torchvision import RESNET, resnet_name, width_of
 
 TITLE = "MMSegmentation's DeepLabV3 and V3+"
@@ -141,7 +142,7 @@ def _backbone(shapes, label):
     name = resnet_name(renamed(shapes, table, TORCH), label, suffix)
     basic = "backbone.layer1.0.conv3.weight" not in shapes
     if basic and suffix == "_v1d":
-        raise ValueError(f"{label} holds a {name} of MMSegmentation, which isn't built here; V1c of that depth is.")
+        raise ValueError(f"{label} holds a {name} of MMSegmentation, which isn't built here; V1c is.")
     return table, {"backbone": f"{name}_mmsegmentation" if basic and not suffix else name}
 
 
@@ -154,8 +155,8 @@ def _branches(paths):
 
 def _config(configs):
     """The `model` of a configuration: of the text in the file's `meta`, or of a Python file beside it."""
-    meta = configs.get("meta")
-    text = next((meta[key] for key in ("cfg", "config") if isinstance(meta.get(key), str)), "") if meta else ""
+    meta = mapping(configs.get("meta"))
+    text = next((meta[key] for key in ("cfg", "config") if isinstance(meta.get(key), str)), "")
     candidates = [assignments(text), *configs.values()]
     found = (values.get("model") for values in candidates if isinstance(values, dict))
     return next((model for model in found if isinstance(model, dict) and "decode_head" in model), {})
@@ -163,29 +164,33 @@ def _config(configs):
 
 def _told(config, backbone, branches, label):
     """(output stride, settings of the builder) as the configuration has them."""
-    body, head = config.get("backbone", {}), config.get("decode_head", {})
+    body, head = mapping(config.get("backbone")), mapping(config.get("decode_head"))
     if body.get("style", "pytorch") != "pytorch":
         raise ValueError(f"{label} has a ResNet of style {body['style']!r}, which isn't built here; 'pytorch' is.")
     mobile = backbone == "mobilenet_v2_mmsegmentation"
-    strides = body.get("strides", (1, 2, 2, 1, 1, 1, 1) if mobile else (1, 2, 1, 1))
-    dilations = body.get("dilations", (1, 1, 1, 2, 2, 4, 4) if mobile else (1, 1, 2, 4))
+
+    def numbers(name, part, default):
+        return whole_numbers(part.get(name, default), name, label)
+
+    strides = numbers("strides", body, (1, 2, 2, 1, 1, 1, 1) if mobile else (1, 2, 1, 1))
+    dilations = numbers("dilations", body, (1, 1, 1, 2, 2, 4, 4) if mobile else (1, 1, 2, 4))
     natural = (1, 2, 2, 2, 1, 2, 1) if mobile else (1, 2, 2, 2)
-    lost = [math.prod(natural[: i + 1]) // math.prod(strides[: i + 1]) for i in range(len(natural))]
-    if list(dilations) != lost or not (mobile or body.get("contract_dilation", True)):
+    lost = tuple(math.prod(natural[: i + 1]) // math.prod(strides[: i + 1]) for i in range(len(natural)))
+    if dilations != lost or not (mobile or body.get("contract_dilation", True)):
         raise ValueError(
-            f"{label} has strides {tuple(strides)}, dilations {tuple(dilations)} and contract_dilation="
-            f"{body.get('contract_dilation')}, which isn't built here: with these strides dilations {tuple(lost)} and "
+            f"{label} has strides {strides}, dilations {dilations} and contract_dilation="
+            f"{body.get('contract_dilation')}, which isn't built here: with these strides dilations {lost} and "
             "contract_dilation=True are."
         )
     output_stride = (2 if mobile else 4) * math.prod(strides)
-    rates = tuple(head.get("dilations", (1, *(96 // output_stride * factor for factor in (1, 2, 3)))))
+    rates = numbers("dilations", head, (1, *(96 // output_stride * factor for factor in (1, 2, 3))))
     if rates[0] != 1 or len(rates) != branches + 1:
         raise ValueError(f"{label} has {branches} atrous branches beside the 1x1 one; its dilations are {rates}.")
     settings = {"atrous_rates": rates[1:]}
     if head.get("align_corners"):
         settings["align_corners"] = True
     if body.get("multi_grid"):
-        settings["multi_grid"] = _multi_grid(tuple(body["multi_grid"]), lost, label)
+        settings["multi_grid"] = _multi_grid(numbers("multi_grid", body, ()), lost, label)
     _check_norm(config, label)
     return output_stride, settings
 
@@ -197,7 +202,7 @@ def _multi_grid(rates, lost, label):
     """
     if rates[0] != lost[-2] or any(rate % lost[-1] for rate in rates[1:]):
         raise ValueError(
-            f"{label} has multi_grid={rates} and dilations {tuple(lost)}. Built here are rates that begin with "
+            f"{label} has multi_grid={rates} and dilations {lost}. Built here are rates that begin with "
             f"{lost[-2]} and go on with multiples of {lost[-1]}."
         )
     return tuple(rate // lost[-1] for rate in rates[1:])
@@ -205,10 +210,10 @@ def _multi_grid(rates, lost, label):
 
 def _check_norm(config, label):
     for part in ("backbone", "decode_head"):
-        norm = config.get(part, {}).get("norm_cfg") or {}
+        norm = mapping(mapping(config.get(part)).get("norm_cfg"))
         if norm.get("type", "BN") not in ("BN", "SyncBN") or norm.get("eps", 1e-5) != 1e-5:
             raise ValueError(f"{label} has norm_cfg={norm}, which isn't built here; batch norm with eps=1e-5 is.")
-    pixels = config.get("data_preprocessor") or {}
+    pixels = mapping(config.get("data_preprocessor"))
     expected = {"mean": [255 * part for part in MEAN], "std": [255 * part for part in STD], "bgr_to_rgb": True}
     for name, value in expected.items():
         given = pixels.get(name)
@@ -226,8 +231,8 @@ def _close(given, value):
 
 def _classes(configs, count):
     """The names and colours of the classes that a file tells, where there is one for each."""
-    meta = configs.get("meta") or {}
-    data = meta.get("dataset_meta") or {}
+    meta = mapping(configs.get("meta"))
+    data = mapping(meta.get("dataset_meta"))
     names, colors = meta.get("CLASSES") or data.get("classes"), meta.get("PALETTE") or data.get("palette")
     try:
         names = None if names is None or len(names) != count else tuple(names)

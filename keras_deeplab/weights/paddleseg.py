@@ -12,6 +12,7 @@ import re
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import Dialect, renamed, rows
 from keras_deeplab.weights.plan import Plan, torch_head
+from keras_deeplab.weights.told import mapping, whole_numbers
 from keras_deeplab.weights.torchvision import resnet_name
 
 TITLE = "PaddleSeg's DeepLabV3 and V3P"
@@ -75,8 +76,10 @@ def recognise(shapes, label, configs):
     plus = "head.decoder.conv_bn_relu1._conv.weight" in shapes
     table = rows(_BACKBONE) + rows(_V3_PLUS if plus else _V3)
     paths = renamed(shapes, table, DIALECT)
+    if "layer1_0_conv3/kernel" not in paths:
+        raise ValueError(f"{label} holds a DeepLab on ResNet18_vd or 34_vd, which isn't built here; from 50 on it is.")
     classes, settings, blocks = torch_head(paths)
-    output_stride, told = _told(configs, _branches(paths), label)
+    output_stride, told = _told(configs, paths, label)
     spec = network(
         V3_PLUS if plus else V3,
         resnet_name(paths, label, "_v1d"),
@@ -99,18 +102,20 @@ def _branches(paths):
     return sum(bool(re.fullmatch(r"aspp[1-9](_pointwise)?/kernel", path)) for path in paths)
 
 
-def _told(configs, branches, label):
+def _told(configs, paths, label):
     """(output stride, settings of the builder) as the configuration has them."""
     found = (values["model"] for values in configs.values() if isinstance(values, dict) and "model" in values)
     config = next((model for model in found if isinstance(model, dict) and "backbone" in model), {})
-    body = config.get("backbone") or {}
+    body = mapping(config.get("backbone"))
     output_stride = body.get("output_stride", 8)
     if output_stride not in (8, 16):
         raise ValueError(f"{label} has output_stride={output_stride!r}; PaddleSeg has 8 and 16.")
-    rates = tuple(config.get("aspp_ratios", (1, *(96 // output_stride * factor for factor in (1, 2, 3)))))
+    branches = _branches(paths)
+    published = (1, *(96 // output_stride * factor for factor in (1, 2, 3)))
+    rates = whole_numbers(config.get("aspp_ratios", published), "aspp_ratios", label)
     if rates[0] != 1 or len(rates) != branches + 1:
         raise ValueError(f"{label} has {branches} atrous branches beside the 1x1 one; its aspp_ratios are {rates}.")
     # Without a configuration as those published have it; one that leaves it out has none.
-    multi_grid = tuple(body.get("multi_grid", (1,) if body else (1, 2, 4)))
+    multi_grid = whole_numbers(body.get("multi_grid", (1, 1, 1) if body else (1, 2, 4)), "multi_grid", label)
     settings = {"atrous_rates": rates[1:], "multi_grid": multi_grid}
     return output_stride, settings | ({"align_corners": True} if config.get("align_corners") else {})

@@ -59,7 +59,7 @@ class Plan:
                 ways = " or ".join(f"{name}={candidate!r}" for candidate in candidates)
                 raise ValueError(
                     f"{label} holds arrays that fit {len(candidates)} networks, which compute different things: give "
-                    f"{ways}, or the folder with the config.json that was saved beside the weights{asked}."
+                    f"{ways}, or the folder with the configuration that was saved beside the weights{asked}."
                 )
 
     def with_channels(self, shapes):

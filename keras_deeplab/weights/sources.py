@@ -11,6 +11,7 @@ from keras_deeplab.weights import (
     bonlime,
     caffe,
     coincheung,
+    detectron2,
     fregu856,
     jfzhang95,
     kazuto1011,
@@ -39,6 +40,7 @@ SOURCES = Registry(
     smp=smp,
     mmsegmentation=mmsegmentation,
     paddleseg=paddleseg,
+    detectron2=detectron2,
     coincheung=coincheung,
     caffe=caffe,
     bonlime=bonlime,
@@ -108,10 +110,10 @@ def _plan(key, shapes, label, configs):
     """The plan that a source makes of `{name: shape}`, None where they aren't its own."""
     try:
         plan = SOURCES[key].recognise(shapes, label, configs)
-    except (KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(
-            f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays "
-            f"don't tell a network that can be built ({type(error).__name__}: {error})."
+            f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays, or "
+            f"what lies beside them, don't tell a network that can be built ({type(error).__name__}: {error})."
         ) from error
     except ValueError as error:
         raise error if label in str(error) else ValueError(f"{label}: {error}") from error
