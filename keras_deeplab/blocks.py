@@ -22,6 +22,11 @@ def batch_norm(
     return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
 
 
+def convolution_of(groups: int) -> type[keras.layers.Conv2D]:
+    """The class of a convolution with so many groups."""
+    return keras.layers.Conv2D if groups == 1 else layers.GroupedConv2D
+
+
 def conv_bn(
     x: keras.KerasTensor,
     filters: int,
@@ -33,14 +38,32 @@ def conv_bn(
     activation: str | None = "relu",
     epsilon: float = 1e-5,
     use_bias: bool = False,
+    groups: int = 1,
 ) -> keras.KerasTensor:
     """Convolution, padded as `"same"`, then batch norm, then activation."""
-    settings: dict[str, Any] = {"padding": "same", "use_bias": use_bias, "name": name}
+    settings: dict[str, Any] = {"padding": "same", "use_bias": use_bias, "groups": groups, "name": name}
     if dilation_rate == 1:
-        x = keras.layers.Conv2D(filters, kernel_size, strides, **settings)(x)
+        x = convolution_of(groups)(filters, kernel_size, strides, **settings)(x)
     else:
         x = layers.DilatedConv2D(filters, kernel_size, dilation_rate=dilation_rate, **settings)(x)
     return batch_norm(x, name, activation, epsilon)
+
+
+def squeeze_excite(
+    x: keras.KerasTensor, filters: int, *, squeeze: str, excite: str, name: str, activation: str = "relu"
+) -> keras.KerasTensor:
+    """The map times a gate in 0..1 for each channel, made from the channels' means (Hu et al. 2018).
+
+    Args:
+        filters: of the first 1x1 convolution.
+        squeeze, excite: names of the two convolutions.
+        name: what stands before the names of the layers around them.
+        activation: between the two.
+    """
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
+    gate = keras.layers.Conv2D(filters, 1, activation=activation, name=squeeze)(gate)
+    gate = keras.layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name=excite)(gate)
+    return keras.layers.Multiply(name=f"{name}_gate")([x, gate])
 
 
 def depthwise_conv(

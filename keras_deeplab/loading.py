@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from keras_deeplab._helpers.warning import warn
+from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.models.build import build
 from keras_deeplab.specs import Classes
 from keras_deeplab.specs.model import SegmentationModel
 from keras_deeplab.weights import SOURCES, opened, own
+from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.classes import settle
 from keras_deeplab.weights.filling import STEMS, stem_for
 from keras_deeplab.weights.plan import all_layers, class_layers
@@ -20,7 +22,7 @@ def load(
     source: str = "auto",
     output_stride: int | None = None,
     num_classes: int | None = None,
-    include_preprocessing: bool | str = True,
+    include_preprocessing: bool | str | tuple[Sequence[float], Sequence[float]] = True,
     upsample_logits: bool = True,
     input_shape: Sequence[int | None] | None = None,
     stem: str | None = None,
@@ -57,15 +59,20 @@ def load(
             record. Where the checkpoint is known to have others, or the same in another order, the last layer is left
             freshly initialised, with a warning. None for what is known: a file of this package has them in its
             record, published weights in their row; of others nothing is, they are "class 0" and so on.
-        include_preprocessing: whether the model takes pixels in 0..255 and normalises them itself.
+        include_preprocessing: whether the model takes pixels in 0..255 and normalises them itself; or how, where the
+            source's way isn't the checkpoint's: `"tf"` (to [-1, 1]), `"torch"` (ImageNet's mean and deviation),
+            `"caffe"`, or (means, deviations) with a number in 0..1 for each channel. Of checkpoints of other channels
+            than three nothing tells it where their source's normalisation is one of RGB: it must be given.
         upsample_logits: whether the logits are resized to the input's size.
         input_shape: (height, width, channels) of the model's input; None for any height and width, and as many
-            channels as the checkpoint's first kernel has.
+            channels as the checkpoint's first kernel has. Of more channels the stored ones are the first; where RGB is
+            normalised by mean and deviation, those behind it are by the mean of the three.
         stem: how the first convolution's kernel becomes one for another number of channels, a key of `STEMS`:
             `"mean"` gives each channel the mean over the stored ones, `"sum"` their sum divided by the number of
-            channels, which leaves an image of equal channels its features, `"repeat"` the stored ones in turn,
-            scaled likewise, and `"zero"` zeros behind the stored ones, as Google's code has it. None is `"zero"` for
-            more channels and `"sum"` for fewer; a warning says what was done.
+            channels, which leaves an image of equal normalised channels its features, `"repeat"` the stored ones in
+            turn, scaled likewise, and `"zero"` zeros behind the stored ones, as Google's code has it: whatever is in
+            the new channels, the model computes what it did. None is `"zero"` for more channels and `"sum"` for fewer;
+            a warning says what was done.
         settings: what names and shapes don't tell, or shouldn't decide, for the model's builder: `atrous_rates`,
             `multi_grid`, `align_corners`, `dropout`, `classifier_activation`, `name`, for torchvision's and
             MMSegmentation's `auxiliary_head=True`, for a network trained with bounded activations
@@ -97,7 +104,7 @@ def load(
     }
     with opened(checkpoint) as stored:
         if stored.network is not None:
-            return _load_own(stored, source, output_stride, num_classes, classes, {**settings, "stem": stem})
+            return _load_own(stored, source, output_stride, num_classes, classes, stem, settings)
         return _load(stored, source, output_stride, num_classes, classes, stem, settings)
 
 
@@ -105,33 +112,35 @@ def _load(stored, source, output_stride, num_classes, classes, stem, settings):
     """`load` of arrays by the names of a source."""
     label = stored.path
     plan, arrays = match(stored.arrays, label, source, stored.configs)
-    plan.decided(settings, label)
+    plan = plan.decided(settings, label)
     spec = plan.at(output_stride)
     told = spec.classes if stored.classes == Classes() else stored.classes
     number, known, why = settle(label, spec.num_classes, told, num_classes, classes)
     if settings["input_shape"] is None:
         settings["input_shape"] = (None, None, spec.channels)
     channels = settings["input_shape"][2]
-    if channels != 3:
-        _check_preprocessing(plan, settings["include_preprocessing"], channels)
+    if settings["include_preprocessing"] is True and spec.channels != 3:
+        _refuse_rgb(label, spec.preprocessing, spec.channels)
+    elif settings["include_preprocessing"] is True and channels < 3:
+        _refuse_rgb(label, spec.preprocessing, channels)
     model = build(replace(spec, channels=channels), num_classes=number, classes=known, **settings)
     names = [layer.name for layer in all_layers(model) if hasattr(layer, "filters")]
     fresh = [] if why is None else class_layers(names)
     if fresh:
         _tell_of_fresh(label, fresh, why)
-    return plan.fill(model, arrays, label, fresh_layers=fresh, stem=stem_for(stem, label))
+    return plan.fill(model, arrays, label, fresh_layers=fresh, stem=stem_for(stem, label, model.spec.preprocessing))
 
 
 # What `load` is called with where nothing is asked for.
-_DEFAULTS = {"include_preprocessing": True, "upsample_logits": True, "input_shape": None, "stem": None}
+_DEFAULTS = {"include_preprocessing": True, "upsample_logits": True, "input_shape": None}
 
 
-def _load_own(stored, source, output_stride, num_classes, classes, settings):
-    """`load` of a file that holds the network itself, which settings can't make another one."""
+def _load_own(stored, source, output_stride, num_classes, classes, stem, settings):
+    """`load` of a file that holds the network itself, which settings can't make another one, but of other channels."""
     if source not in ("auto", "keras"):
         raise ValueError(f"{stored.path} is a file of this package, source='keras'; received source={source!r}.")
     changed = [name for name, value in settings.items() if value != _DEFAULTS.get(name, ...)]
-    if changed:
+    if changed and changed != ["input_shape"]:
         raise ValueError(
             f"{stored.path} holds its network as it was saved; {', '.join(changed)} can't be given. Build the network "
             "with them and give the file as weights=."
@@ -139,7 +148,26 @@ def _load_own(stored, source, output_stride, num_classes, classes, settings):
     model, fresh = own.load(stored, num_classes, classes, output_stride)
     if fresh:
         _tell_of_fresh(stored.path, *fresh)
-    return model
+    shape = settings["input_shape"]
+    return model if shape in (None, model.input_shape[1:]) else _reshaped(model, shape, stem, stored.path)
+
+
+def _reshaped(model, input_shape, stem, label):
+    """A loaded model with another input: the same network, the first kernel adapted to the channels."""
+    spec, channels = model.spec, input_shape[2]
+    if spec.builder is None or spec.backbone not in BACKBONES:
+        what = "a plain Keras model" if spec.builder is None else f"a network on {spec.backbone!r}, no key of BACKBONES"
+        raise ValueError(
+            f"{label} holds {what}, of which nothing tells how it is built for another input: it stays "
+            f"{model.input_shape[1:]}, and input_shape={input_shape} was asked for."
+        )
+    if channels != spec.channels and (min(channels, spec.channels) < 3 or not isinstance(spec.preprocessing, str)):
+        _refuse_rgb(label, spec.preprocessing, min(channels, spec.channels), again=True)
+    other = build(replace(spec, channels=channels), input_shape=input_shape, name=model.name)
+    arrays = {variable.path: variable.numpy() for variable in model.weights}
+    kernel = next(variable for variable in other.weights if variable.path.endswith("/kernel"))
+    stem_for(stem, label, spec.preprocessing)(arrays, kernel)
+    return assign(other, arrays, label)
 
 
 def _tell_of_fresh(label, fresh, why):
@@ -149,11 +177,18 @@ def _tell_of_fresh(label, fresh, why):
     )
 
 
-def _check_preprocessing(plan, include_preprocessing, channels):
-    """[-1, 1] fits pixels of any channels; raises ValueError for a mean and deviation of each of R, G and B."""
-    mode = plan.spec.preprocessing
-    if include_preprocessing is True and mode not in ("tf", None):
-        raise ValueError(
-            f"The normalisation {mode!r} of {SOURCES[plan.source].TITLE} is one of RGB, and the input has {channels} "
-            "channels. Give include_preprocessing='tf' (pixels to [-1, 1]), or False and normalise them yourself."
-        )
+def _refuse_rgb(label, mode, channels, again=False):
+    """Raises ValueError where images of so many channels have no normalisation that is known; [-1, 1] fits any."""
+    if mode in ("tf", None):
+        return
+    way = (
+        "Load the checkpoint that it was made of, with input_shape and include_preprocessing"
+        if again
+        else "Say what these images are normalised by: include_preprocessing"
+    )
+    raise ValueError(
+        f"{label}: its normalisation is {preprocessing.told(mode)}, which is one of other images, and here they have "
+        f"{channels} channel{'s' * (channels > 1)}. {way}='tf' (pixels to [-1, 1]), (means, deviations) with a number "
+        "in 0..1 for each channel, 'torch' or 'caffe' (RGB's, of which a further channel takes the mean), or False to "
+        "normalise them yourself."
+    )

@@ -17,6 +17,7 @@ from keras_deeplab._helpers.private import calls, producer, rename
 
 _CONVOLUTIONS: dict[Any, Any] = {
     keras.layers.Conv2D: dilated.DilatedConv2D,
+    dilated.GroupedConv2D: dilated.DilatedConv2D,
     keras.layers.DepthwiseConv2D: dilated.DilatedDepthwiseConv2D,
     keras.layers.SeparableConv2D: dilated.DilatedSeparableConv2D,
 }
@@ -35,6 +36,7 @@ _POINTWISE = (
     keras.layers.Identity,
     keras.layers.ReLU,
     dilated.Clip,
+    dilated.LayerScale,
     keras.layers.Dropout,
     keras.layers.SpatialDropout2D,
     keras.layers.Add,
@@ -43,6 +45,7 @@ _POINTWISE = (
 )
 # What a rate of `contracted` is divided by so that 1 is left: more than any rate.
 UNDILATED = 1 << 20
+_BY_AXIS = (keras.layers.Concatenate, keras.layers.LayerNormalization)  # likewise, along the channels
 _GLOBAL_POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
 
@@ -70,6 +73,7 @@ def atrous(
     contracted: Iterable[str] | Mapping[str, int] = (),
     multi_grid_from: int | None = None,
     dropped: Iterable[str] = (),
+    centred: bool = False,
 ) -> keras.Model:
     """Maps a functional classifier to the same network whose deepest feature map has the given output stride.
 
@@ -101,6 +105,8 @@ def atrous(
             have them: 32 for the cascade of v3, section 3.2. None for the deepest alone.
         dropped: names of poolings that go away with their stride, for networks that were trained so: those in the
             shortcuts of PaddleSeg's and MMSegmentation's ResNet-D. The law doesn't hold behind them either.
+        centred: whether a convolution that lost its stride is padded alike in front and behind, whatever it was with
+            its stride (timm, segmentation_models.pytorch). The law holds behind it only where that was alike as well.
 
     Returns:
         A functional `keras.Model`.
@@ -130,6 +136,7 @@ def atrous(
         contracted=contracted,
         multi_grid_from=multi_grid_from,
         dropped=dropped,
+        centred=centred,
     )
 
 
@@ -142,6 +149,7 @@ def rewrite(
     contracted: Iterable[str] | Mapping[str, int] = (),
     multi_grid_from: int | None = None,
     dropped: Iterable[str] = (),
+    centred: bool = False,
     inputs: list[keras.KerasTensor] | None = None,
     entry: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
     fresh: bool = False,
@@ -158,7 +166,9 @@ def rewrite(
         natural = {grid.stride for grid in _Walk(model, None).grids.values() if grid is not None}
         if multi_grid_from is None:
             multi_grid_from = max(natural, default=1)
-        walk = _Walk(model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted, dropped)
+        walk = _Walk(
+            model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted, dropped, centred
+        )
         deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
         if deepest != output_stride:
             raise ValueError(
@@ -268,6 +278,7 @@ class _Walk:
         strided_rate: str = "old",
         contracted: Iterable[str] | Mapping[str, int] = (),
         dropped: Iterable[str] = (),
+        centred: bool = False,
     ) -> None:
         self.output_stride = output_stride
         self.unit_rates = unit_rates
@@ -276,6 +287,7 @@ class _Walk:
         self.divisors = contracted if isinstance(contracted, Mapping) else dict.fromkeys(contracted, 2)
         self.dropped = frozenset(dropped)
         self.met: set[str] = set()  # names of those among them that were met
+        self.centred = centred
         self.units: list[str] = []  # names of the convolutions that unit rates were given to
         self.grids: dict[int, Grid | None] = {}  # id of a tensor -> its place; None for no feature map
         self.outputs: dict[
@@ -380,7 +392,7 @@ class _Walk:
             self.refuse(layer, "it is channels_first; only channels_last is handled")
         if isinstance(layer, _GLOBAL_POOLINGS):
             return None
-        if isinstance(layer, _POINTWISE) or (isinstance(layer, keras.layers.Concatenate) and layer.axis in (-1, 3)):
+        if isinstance(layer, _POINTWISE) or (isinstance(layer, _BY_AXIS) and layer.axis in (-1, 3, [-1], [3])):
             return grid
         if grid.pads and isinstance(layer, keras.layers.Conv2D) and _is_pointwise(layer):
             # The zeros pass it on their way to the window that they are meant for (VainF, jfzhang95).
@@ -438,15 +450,16 @@ class _Walk:
             return after
         spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         natural = self.natural_padding(layer, spans)
+        dense_padding = _centred_padding if removed and self.centred else _dense_padding
         if pads and all(before == behind == 0 for before, behind in natural):
             # The padding stands in front as its own layer: that one changes, this layer stays "valid".
-            pad = [_dense_padding(axis, span, stride, rate) for axis, span in zip(pads[0], spans, strict=True)]
+            pad = [dense_padding(axis, span, stride, rate) for axis, span in zip(pads[0], spans, strict=True)]
             self.settle(layer, grid, pad)
             dense = [[0, 0], [0, 0]]
         else:
             if pads:
                 self.settle(layer, grid, [[rate * side for side in axis] for axis in pads[0]])
-            dense = [_dense_padding(axis, span, stride, rate) for axis, span in zip(natural, spans, strict=True)]
+            dense = [dense_padding(axis, span, stride, rate) for axis, span in zip(natural, spans, strict=True)]
         self.change(layer, kernel, [rate * d for d in dilation], spans, dense, rate)
         return after
 
@@ -541,6 +554,13 @@ def _dense_padding(axis: Sequence[int], span: int, stride: int, rate: int) -> li
     before, behind = axis
     keeps_size = span + 1 - stride <= before + behind <= span + stride - 1
     return [rate * before, rate * (span - before) if keeps_size else rate * behind]
+
+
+def _centred_padding(axis: Sequence[int], span: int, stride: int, rate: int) -> list[int]:
+    """`_dense_padding` of a window that keeps the size, alike in front and behind; of an odd total more behind."""
+    before, behind = _dense_padding(axis, span, stride, rate)
+    total = rate * span
+    return [total // 2, total - total // 2] if before + behind == total else [before, behind]
 
 
 def _experiment(layer: Any, size: int = 64) -> tuple[Any, list[list[int]]]:

@@ -387,10 +387,10 @@ def site(tmp_path):
         yield address
 
 
-def get(address, path, method="GET"):
+def get(address, path, method="GET", headers=None):
     connection = http.client.HTTPConnection(*address, timeout=20)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
         return response.status, response.headers, response.read()
     finally:
@@ -444,6 +444,14 @@ def test_only_reading_is_served_and_only_to_this_machine(site):
     assert site[0] == "127.0.0.1"
     assert get(site, "/index.html", "HEAD")[0] == 200
     assert get(site, "/index.html", "PUT")[0] == 501
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("evil.example:8000", 421), ("", 421)],
+)
+def test_a_page_that_calls_this_machine_by_another_name_gets_nothing(site, name, status):
+    assert get(site, "/index.html", headers={"Host": name})[0] == status
 
 
 def test_an_address_that_cant_be_had_is_told(site, tmp_path):

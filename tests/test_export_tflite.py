@@ -21,7 +21,7 @@ from keras_deeplab.export.flatbuffer import operators
 from keras_deeplab.export.tflite import RejectedFile, export_precisions, export_tflite, export_verified
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.metadata import tflite as _tflite_metadata
-from keras_deeplab.specs import Classes
+from keras_deeplab.specs import Classes, ModelSpec
 
 HEIGHT, WIDTH = SIZE = (65, 81)
 
@@ -545,7 +545,7 @@ def write_images(folder, count):
 
 
 def calibration_images(given, size, samples=100):
-    return Calibration(given, samples).images(size)
+    return Calibration(given, samples, ModelSpec(2)).images(size)
 
 
 def shades(images):
@@ -770,9 +770,9 @@ def test_a_score_that_is_no_number_never_passes():
 
 
 @pytest.mark.slow
-def test_the_script_in_the_readme_runs_a_file(integer_file, model, tmp_path):
+def test_the_script_in_the_tutorial_runs_a_file(integer_file, model, tmp_path):
     pytest.importorskip("ai_edge_litert")
-    page = pathlib.Path(__file__).parents[1] / "README.md"
+    page = pathlib.Path(__file__).parents[1] / "docs" / "tutorial.md"
     (script,) = re.findall(r"```python\n(\"\"\"python segment.py.*?)```", page.read_text("utf-8"), re.DOTALL)
     (tmp_path / "segment.py").write_text(script)
     picture = photograph(50, 70, 100)

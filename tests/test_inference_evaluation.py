@@ -1,3 +1,5 @@
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -79,6 +81,27 @@ def test_a_sample_that_cannot_be_read_is_named(source):
 
     with pytest.raises(ValueError, match=r"photo7\.jpg can't be decoded"):
         evaluate(by_red, indexed("broken", source.classes, 4, broken), progress=False)
+
+
+def test_pixels_are_counted_while_the_model_works(source):
+    second, counted = threading.Event(), threading.Event()
+
+    class Slow(ConfusionMatrix):
+        def update(self, labels, predictions):
+            counted.set()
+            assert second.wait(20), "the second image waits for the first to be counted"
+            super().update(labels, predictions)
+
+    def predict(image):
+        if calls and counted.wait(20):
+            second.set()
+        calls.append(image)
+        return by_red(image)
+
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_deeplab.inference.evaluation.ConfusionMatrix", Slow)
+        assert evaluate(predict, source, progress=False).mean_iou == 1.0
 
 
 def test_progress_shows_the_score_so_far(source, monkeypatch, capsys):

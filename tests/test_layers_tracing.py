@@ -95,13 +95,13 @@ def test_export_ops_holds_for_its_thread_and_its_block():
     seen = []
     with export_ops(native=False):
         with export_ops(native=True):
-            assert tracing.takes_native_depthwise("float16")
-        assert not tracing.takes_native_depthwise("float32")
-        thread = threading.Thread(target=lambda: seen.append(tracing.takes_native_depthwise("float32")))
+            assert tracing.takes_native("float16")
+        assert not tracing.takes_native("float32")
+        thread = threading.Thread(target=lambda: seen.append(tracing.takes_native("float32")))
         thread.start()
         thread.join()
     runs = tracing.onednn_runs("float32")
-    assert [*seen, tracing.takes_native_depthwise("float32")] == [runs, runs]
+    assert [*seen, tracing.takes_native("float32")] == [runs, runs]
 
 
 @pytest.mark.slow

@@ -97,6 +97,24 @@ def test_refuses_what_is_no_label_map_and_counts_nothing(labels, predictions, me
     assert matrix.num_pixels == 0
 
 
+@pytest.mark.parametrize(("num_classes", "ignore_label"), [(3, 255), (3, 0), (3, -1), (256, 300)])
+def test_maps_of_bytes_are_counted_as_any_others(num_classes, ignore_label):
+    random = np.random.default_rng(0)
+    labels, predictions = random.integers(0, num_classes, (2, 9, 11)).astype(np.uint8)
+    if ignore_label == 255:
+        labels[2] = 255
+    bytewise, other = (ConfusionMatrix(num_classes, ignore_label) for _ in range(2))
+    for _ in range(2):
+        bytewise.update(labels, predictions)
+        other.update(labels.astype(np.int64), predictions.astype(np.int64))
+    np.testing.assert_array_equal(bytewise.matrix, other.matrix)
+    if num_classes == 3:
+        for wrong, message in (((labels + 3, predictions), "label 3"), ((labels, predictions + 3), "prediction 3")):
+            with pytest.raises(ValueError, match=message):
+                bytewise.update(*wrong)
+        np.testing.assert_array_equal(bytewise.matrix, other.matrix)
+
+
 def test_an_ignored_label_within_the_classes_is_not_scored():
     matrix = ConfusionMatrix(3, ignore_label=0)
     matrix.update(np.array([0, 1, 2]), np.array([1, 1, 0]))

@@ -32,10 +32,8 @@ def tiny(input_shape=(None, None, 3)):
 
 
 def build(mode):
-    # Pixels that aren't normalised at all are large: the scale of the logits is the test's own.
-    return randomise(
-        keras_deeplab.DeepLabV3(tiny(), num_classes=4, output_stride=8, filters=8, include_preprocessing=mode or False)
-    )
+    settings = {"num_classes": 4, "output_stride": 8, "filters": 8, "include_preprocessing": mode or False}
+    return randomise(keras_deeplab.DeepLabV3(tiny(), **settings))
 
 
 def logits(model, image):

@@ -17,6 +17,7 @@ LEAVES = Classes(("soil", "leaf", "weed"), ((90, 60, 30), (0, 200, 0), (200, 0, 
 SPEC = ModelSpec(
     3,
     channels=4,
+    image_range=(0.0, 4095.0),
     builder="DeepLabV3Plus",
     backbone="mobilenet_v2",
     flavour="vainf",

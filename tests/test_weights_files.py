@@ -62,7 +62,7 @@ def kazuto1011_network():
 
 def smp_network():
     model = keras_deeplab.DeepLabV3Plus(mobilenet_v2_torchvision(alpha=0.1), flavour="smp", **SMALL)
-    names = rows(smp.MOBILENET_V2, "encoder.features.") + rows(smp._ASPP_SEPARABLE, "decoder.aspp.0.")
+    names = rows(torchvision.MOBILENET_V2, "encoder.features.") + rows(smp._ASPP_SEPARABLE, "decoder.aspp.0.")
     return model, plan(names + rows(smp._V3_PLUS), blocks=POOLING_LAST), {}
 
 

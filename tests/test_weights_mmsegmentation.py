@@ -88,7 +88,7 @@ def test_the_configuration_in_the_file_tells_rates_corners_and_classes(d16):
         ("multi_grid=(1, 2, 4)", "multi_grid=(1, 3, 5)", r"multi_grid=\(1, 3, 5\)"),
         ("type='SyncBN', requires_grad=True), style", "type='GN'), style", "norm_cfg={'type': 'GN'}"),
         ("style='pytorch'", "style='caffe'", "style 'caffe'"),
-        ("train_cfg", "data_preprocessor=dict(mean=[0, 0, 0], bgr_to_rgb=True), train_cfg", r"mean=\[0, 0, 0\]"),
+        ("train_cfg", "data_preprocessor=dict(mean=[0, 0, 0], std=[1, 1, 1]), train_cfg", "trained on BGR"),
         ("model = dict(", "model = dict((", "is no Python"),
     ],
 )

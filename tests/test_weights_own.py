@@ -142,7 +142,7 @@ def loaded_shape(model, path):
         ({"output_stride": 16}, "has the output stride 8, 16 was asked for"),
         ({"source": "vainf"}, "source='keras'; received source='vainf'"),
         ({"include_preprocessing": False}, "include_preprocessing can't be given"),
-        ({"input_shape": (None, None, 4), "stem": "mean"}, "input_shape, stem can't be given"),
+        ({"input_shape": (None, None, 4), "stem": "mean"}, "a network on 'tiny', no key of BACKBONES, .* it stays"),
         ({"atrous_rates": (1, 2, 3)}, "atrous_rates can't be given"),
     ],
 )
@@ -324,10 +324,16 @@ def test_archives_that_lie_are_refused(files, tmp_path):
                 archive.writestr({"config": "config.json", "weights": "model.weights.h5"}[member], content)
         return tmp_path / name
 
+    def layers(count):
+        """Of a network in a network."""
+        inner = {"class_name": "Functional", "config": {"name": "inner", "layers": [{}] * (count - 1)}}
+        return json.dumps({"class_name": "Functional", "config": {"name": "outer", "layers": [inner]}})
+
     weights = zipfile.ZipFile(files["model.keras"]).read("model.weights.h5")
     for path, message in [
         (write("a.keras", config="{}", weights=b"\0" * (1 << 24)), "far larger than the file"),
         (write("b.keras", config=" " * (limits.CONFIG_BYTES + 1), weights=weights), "far larger than a network's"),
+        (write("g.keras", config=layers(limits.LAYERS + 1), weights=weights), r"asks for 5,001 layers; .* up to 5,000"),
         (write("c.keras", weights=weights), "config.json"),
         (write("d.keras", config="{}"), "model.weights.h5"),
         (write("e.keras", config="{}", weights=b"not HDF5"), "an HDF5 file with"),

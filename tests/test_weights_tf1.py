@@ -1,6 +1,8 @@
 """Checkpoints of Google's DeepLab for TensorFlow 1: computed as by Google's code, read strictly, in every container."""
 
+import gzip
 import io
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -13,6 +15,7 @@ from randomise import randomise
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
 import keras_deeplab
+from keras_deeplab._helpers import limits
 from keras_deeplab.weights import recognise, tf1
 from keras_deeplab.weights.readers import bundle
 
@@ -481,3 +484,36 @@ def test_another_number_of_classes_keeps_everything_but_the_last_layer(trained, 
     for variable, expected in kept:
         np.testing.assert_array_equal(variable.numpy(), expected.numpy())
     assert np.ptp(model.get_layer("logits").kernel.numpy()) > 0
+
+
+def header(name, kind, size):
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_of_an_archive_that_is_as_long_as_a_file_is_refused_unread(kind, tmp_path):
+    """`tarfile` reads names and attributes of members at once, of however many bytes."""
+    size = limits.TAR_HEADER_BYTES + 1
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header("x", kind, size) + bytes(2 << 20), 1))
+    with pytest.raises(ValueError, match=r"a\.tar\.gz' is no archive .*: a header in it takes 1,049,\d+ bytes"):
+        tf1.read(tmp_path / "a.tar.gz")
+
+
+def test_a_chain_of_headers_in_an_archive_is_refused(tmp_path):
+    """Each of them makes `tarfile` call itself."""
+    attributes = b"12 path=ab\n\n".ljust(512, b"\0")
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress((header("x", tarfile.XHDTYPE, 11) + attributes) * 3000))
+    with pytest.raises(ValueError, match=r"a\.tar\.gz' is no archive that can be unpacked: "):
+        tf1.read(tmp_path / "a.tar.gz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+@pytest.mark.parametrize("name", ["model.ckpt-7.index", "model.ckpt-7"])
+def test_a_pipe_in_the_place_of_a_checkpoints_file_is_not_waited_for(name, tmp_path):
+    prefix = write(FEW, tmp_path, version="V1" if name == "model.ckpt-7" else "V2")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is a named pipe \(FIFO\), and a regular file is expected"):
+        keras_deeplab.load(prefix)

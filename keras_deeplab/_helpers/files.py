@@ -3,7 +3,10 @@
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+from keras_deeplab._helpers import limits
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -85,3 +88,40 @@ def refuse_other(path, mode):
     if not stat.S_ISREG(mode):
         what = next((name for test, name in _KINDS if test(mode)), "something else")
         raise ValueError(f"{path} is {what}, and a regular file is expected")
+
+
+def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk` of a folder, in order, through links too: (its path, names of folders, names of files) of each.
+
+    A link that leads back to a folder above itself is passed over. Names may be taken out of the list of folders.
+
+    Raises:
+        ValueError: links lead to the same folders again and again.
+    """
+    above: dict[str, tuple[tuple[int, int], ...]] = {}
+    seen: set[tuple[int, int]] = set()
+    repeated = 0
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        own = _identity(parent)
+        repeated += own in seen
+        if repeated > limits.REPEATED_FOLDERS:
+            raise ValueError(
+                f"{folder} is a maze of links: {repeated} of its folders are reached more than once, the last by "
+                f"{parent}; remove the links that lead back"
+            )
+        if own is not None:
+            seen.add(own)
+        path = (*above.pop(parent, ()), *([own] if own else []))
+        inner = {name: _identity(os.path.join(parent, name)) for name in sorted(folders)}
+        folders[:] = [name for name, identity in inner.items() if identity is not None and identity not in path]
+        above |= {os.path.join(parent, name): path for name in folders}
+        yield parent, folders, sorted(files)
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """What tells a folder from all others, whatever it is called; None where it can't be looked at."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

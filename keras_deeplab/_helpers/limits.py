@@ -26,9 +26,13 @@ TIFF_PAGES = 4096
 # Bytes that a compressed variable of a MATLAB file may unpack to.
 MATLAB_BYTES = 1 << 28
 
+# Folders of a data set, and how often one may be reached once more, by links: two of these make a maze without end.
+REPEATED_FOLDERS = 50_000
+
 # Records ----------------------------------------------------------------------------------------------------------
 
-# Bytes of an entry of an exported file's record, unpacked: a record of 256 classes takes less than 100 kB.
+# Bytes of an entry of an exported file's record, unpacked, or of a JSON file that describes a network: a record of 256
+# classes takes less than 100 kB.
 RECORD_BYTES = 16 << 20
 
 # Weights ----------------------------------------------------------------------------------------------------------
@@ -37,8 +41,12 @@ RECORD_BYTES = 16 << 20
 # and an array is widened 4 times at most (int8 to float32); what goes beyond was made to exhaust the memory.
 EXPANSION = 16
 SMALL = 1 << 20
-# Bytes of a network's configuration in a .keras file; a DeepLab's takes some 300 KB.
-CONFIG_BYTES = 1 << 26
+# Bytes of a network's configuration in a file of Keras, and layers in it; a DeepLab's takes some 300 KB for 200 layers,
+# the largest networks have a thousand.
+CONFIG_BYTES = 1 << 24
+LAYERS = 5000
+# Bytes that a header of an archive, such as the name of a member, may have `tarfile` read at once.
+TAR_HEADER_BYTES = 1 << 20
 # Of the process that reads an HDF5 file, beside what the file may become.
 HDF5_MEMORY = 2 << 30
 # Seconds of computing for a small HDF5 file, and how many times as long it may take in all, on a slow disk.

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_deeplab.backbones import convnext, efficientnet, mobileone, resnet, resnext, se_resnet
 from keras_deeplab.backbones.drn import (
     drn_a_50,
     drn_c_26,
@@ -44,9 +45,11 @@ from keras_deeplab.backbones.mobilenet_v3 import (
     mobilenet_v3_large,
     mobilenet_v3_large_seg,
     mobilenet_v3_large_timm,
+    mobilenet_v3_large_timm_symmetric,
     mobilenet_v3_small,
     mobilenet_v3_small_seg,
     mobilenet_v3_small_timm,
+    mobilenet_v3_small_timm_symmetric,
 )
 from keras_deeplab.backbones.preprocessing import applications_mode
 from keras_deeplab.backbones.resnet import (
@@ -107,8 +110,8 @@ class Backbone:
     `build(input_shape)` returns a functional model from normalised images to its deepest feature map; `low_level` is
     the layer that the v3+ decoder taps, `auxiliary` the one of torchvision's auxiliary head; `preprocessing` a mode of
     `preprocessing.normalise`; `v3_head` the head that DeepLab v3 has on it, `"aspp"`, `"image_pooling"` (a pyramid
-    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted` and `dropped` what it was
-    published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
+    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `dropped` and `centred` what
+    it was published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
     `cascade_strided_rate` the second of them for the cascade, where it has the option `cascade_blocks`: the one that
     gives the blocks the rates of v3's figure 3. `output_strides` lists the strides that
     `build(input_shape, output_stride=...)` makes itself, where the published dense network is not the rewrite of its
@@ -126,6 +129,7 @@ class Backbone:
     output_strides: tuple[int, ...] | None = None
     auxiliary: str | None = None
     cascade_strided_rate: str | None = None
+    centred: bool = False
 
 
 _XCEPTION_65 = Backbone(xception_65, "entry_flow_block2_separable_conv2_pointwise_BN", "tf", strided_rate="old")
@@ -157,10 +161,16 @@ BACKBONES: Registry[Backbone] = Registry(
             strided_rate="new",
             auxiliary="features_2_block_2_0_BN",
         ),
-        # segmentation_models.pytorch's encoders timm-mobilenetv3_*, which timm itself dilates.
+        # segmentation_models.pytorch's encoders timm-mobilenetv3_* and tu-*mobilenetv3_*, which timm itself dilates.
         "mobilenet_v3_large_timm": Backbone(mobilenet_v3_large_timm, "blocks_1_1_add", "torch", strided_rate="old"),
         "mobilenet_v3_small_timm": Backbone(
             mobilenet_v3_small_timm, "blocks_0_0_conv_pw_BN", "torch", strided_rate="old"
+        ),
+        "mobilenet_v3_large_timm_symmetric": Backbone(
+            mobilenet_v3_large_timm_symmetric, "blocks_1_1_add", "torch", strided_rate="old"
+        ),
+        "mobilenet_v3_small_timm_symmetric": Backbone(
+            mobilenet_v3_small_timm_symmetric, "blocks_0_0_conv_pw_BN", "torch", strided_rate="old"
         ),
         "mobilenet_v3_large_seg": Backbone(
             mobilenet_v3_large_seg, "expanded_conv_2_depthwise_relu", "tf", v3_head="lite_raspp"
@@ -190,6 +200,26 @@ BACKBONES: Registry[Backbone] = Registry(
         "resnet152": Backbone(
             resnet152, "layer1_2_relu", "torch", auxiliary="layer3_35_relu", cascade_strided_rate="new"
         ),
+        **{
+            key: Backbone(build, "layer1_2_relu", "torch", auxiliary=f"layer3_{resnet.TABLE[layers][2] - 1}_relu")
+            for (key, build), (layers, _, _) in zip(resnext.BUILDERS.items(), resnext.VARIANTS, strict=True)
+        },
+        **{key: Backbone(build, "layer1_2_relu", "torch") for key, build in se_resnet.BUILDERS.items()},
+        # What lost its stride is padded alike on all sides, in lukemelas' form as well.
+        **{
+            key: Backbone(build, efficientnet.low_level(variant), "torch", centred=True)
+            for key, (variant, build) in efficientnet.BUILDERS.items()
+        },
+        # segmentation_models.pytorch dilates a whole stage.
+        **{
+            key: Backbone(build, "stage1_3_relu", "torch", strided_rate="new")
+            for key, build in mobileone.BUILDERS.items()
+        },
+        # timm pads the 2x2 convolution of a stage that lost its stride.
+        **{
+            key: Backbone(build, convnext.low_level(variant), "torch", strided_rate="old", centred=True)
+            for key, (variant, build) in convnext.BUILDERS.items()
+        },
         # kazuto1011's v3 and v3+ have the multi-grid, its v2 hasn't.
         "resnet50_caffe": Backbone(
             resnet50_caffe, "layer1_2_relu", "caffe_deeplab", multi_grid=(1, 2, 4), cascade_strided_rate="old"

@@ -5,6 +5,8 @@ slim's `conv2d_same` and its relatives pad as much in front as behind, at every 
 network in place when `keras_deeplab.atrous` takes its strides away.
 """
 
+from typing import Any
+
 import keras
 
 from keras_deeplab import blocks
@@ -19,14 +21,15 @@ def conv_bn(
     strides: int = 1,
     activation: str | None = "relu",
     epsilon: float = 1e-5,
+    groups: int = 1,
 ) -> keras.KerasTensor:
     """`blocks.conv_bn`, padded by `kernel_size // 2` on all sides at every stride (odd kernels)."""
     if strides == 1 or kernel_size == 1:
-        return blocks.conv_bn(
-            x, filters, kernel_size, name=name, strides=strides, activation=activation, epsilon=epsilon
-        )
+        settings: dict[str, Any] = {"activation": activation, "epsilon": epsilon, "groups": groups}
+        return blocks.conv_bn(x, filters, kernel_size, name=name, strides=strides, **settings)
     x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
-    x = keras.layers.Conv2D(filters, kernel_size, strides, use_bias=False, name=name)(x)
+    convolution = blocks.convolution_of(groups)
+    x = convolution(filters, kernel_size, strides, groups=groups, use_bias=False, name=name)(x)
     return blocks.batch_norm(x, name, activation, epsilon)
 
 

@@ -1,8 +1,9 @@
-"""MobileNetV3, large and small, in three forms: torchvision, timm's port of slim's, and Google's DeepLab.
+"""MobileNetV3, large and small, in four forms: torchvision, timm's own, timm's port of slim's, and Google's DeepLab.
 
-timm's differ from torchvision's in padding, which is TensorFlow's "same". So do Google's, whose last stage moreover has
-half the filters and whose gates multiply by a sixth that slim writes with five digits. Layers have the names of their
-source, a full stop or slash being an underscore here.
+timm's port differs from torchvision's in padding, which is TensorFlow's "same", timm's own in batch norm's epsilon,
+which is 1e-5; both have the same variables. Google's pad as the port does; their last stage moreover has half the
+filters, and their gates multiply by a sixth that slim writes with five digits. Layers have the names of their source, a
+full stop or slash being an underscore here.
 """
 
 import keras
@@ -118,24 +119,30 @@ def mobilenet_v3_small(input_shape: ImageShape = (None, None, 3), alpha: float =
     return _torchvision("mobilenet_v3_small", SMALL, input_shape, alpha)
 
 
-def mobilenet_v3_large_timm(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
+def mobilenet_v3_large_timm(
+    input_shape: ImageShape = (None, None, 3), alpha: float = 1.0, minimal: bool = False
+) -> keras.Model:
     """Normalised images (B, H, W, C) to 960 feature maps at stride 32: timm's `tf_mobilenetv3_large_100`, less its top.
 
-    segmentation_models.pytorch has it as `timm-mobilenetv3_large_100`, and with `alpha=0.75` as `.._075`.
+    segmentation_models.pytorch has it as `tu-tf_mobilenetv3_large_100` and as `timm-mobilenetv3_large_100`, with
+    `alpha=0.75` as `.._075`, and with `minimal` as `.._minimal_100`.
 
     Args:
         input_shape: (height, width, channels); None for any height and width.
         alpha: width multiplier; a block expands the filters that came out of rounding to multiples of 8.
+        minimal: whether all kernels are 3x3, all activations ReLU, and there is no squeeze and excitation.
 
     Returns:
         A functional `keras.Model` named `mobilenet_v3_large_timm`.
 
     Source: timm/models/mobilenetv3.py.
     """
-    return _timm("mobilenet_v3_large_timm", LARGE, input_shape, alpha, last="blocks_6_0_conv")
+    return _timm("mobilenet_v3_large_timm", LARGE, input_shape, alpha, blocks, minimal=minimal)
 
 
-def mobilenet_v3_small_timm(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
+def mobilenet_v3_small_timm(
+    input_shape: ImageShape = (None, None, 3), alpha: float = 1.0, minimal: bool = False
+) -> keras.Model:
     """Normalised images (B, H, W, C) to 576 feature maps at stride 32: timm's `tf_mobilenetv3_small_100`, less its top.
 
     Arguments and source are those of `mobilenet_v3_large_timm`.
@@ -143,7 +150,36 @@ def mobilenet_v3_small_timm(input_shape: ImageShape = (None, None, 3), alpha: fl
     Returns:
         A functional `keras.Model` named `mobilenet_v3_small_timm`.
     """
-    return _timm("mobilenet_v3_small_timm", SMALL, input_shape, alpha, last="blocks_5_0_conv")
+    return _timm("mobilenet_v3_small_timm", SMALL, input_shape, alpha, blocks, minimal=minimal)
+
+
+def mobilenet_v3_large_timm_symmetric(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
+    """Normalised images (B, H, W, C) to 960 feature maps at stride 32: timm's `mobilenetv3_large_100`, less its top.
+
+    The variables are those of `mobilenet_v3_large_timm`; it pads alike on all sides, and batch norm's epsilon is 1e-5.
+    segmentation_models.pytorch has it as `tu-mobilenetv3_large_100`.
+
+    Args:
+        input_shape: (height, width, channels); None for any height and width.
+        alpha: width multiplier; a block expands the filters that came out of rounding to multiples of 8.
+
+    Returns:
+        A functional `keras.Model` named `mobilenet_v3_large_timm_symmetric`.
+
+    Source: timm/models/mobilenetv3.py.
+    """
+    return _timm("mobilenet_v3_large_timm_symmetric", LARGE, input_shape, alpha, fixed_padding, epsilon=1e-5)
+
+
+def mobilenet_v3_small_timm_symmetric(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
+    """Normalised images (B, H, W, C) to 576 feature maps at stride 32: timm's `mobilenetv3_small_100`, less its top.
+
+    Arguments and source are those of `mobilenet_v3_large_timm_symmetric`.
+
+    Returns:
+        A functional `keras.Model` named `mobilenet_v3_small_timm_symmetric`.
+    """
+    return _timm("mobilenet_v3_small_timm_symmetric", SMALL, input_shape, alpha, fixed_padding, epsilon=1e-5)
 
 
 def mobilenet_v3_large_seg(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:
@@ -177,9 +213,16 @@ def _torchvision(name, table, input_shape, alpha):
     return _network(name, table, input_shape, alpha, convolutions=fixed_padding, names=names, from_input=False)
 
 
-def _timm(name, table, input_shape, alpha, last):
-    names = ("conv_stem", _timm_names, last)
-    return _network(name, table, input_shape, alpha, convolutions=blocks, names=names)
+def _timm(name, table, input_shape, alpha, convolutions, minimal=False, epsilon=EPSILON):
+    names = ("conv_stem", _timm_names, "blocks_6_0_conv" if len(table) == len(LARGE) else "blocks_5_0_conv")
+    swish = "hard_swish"
+    if minimal:
+        table = [(3, expanded, filters, False, "relu", stride) for _, expanded, filters, _, _, stride in table]
+        swish = "relu"
+    # timm doesn't widen the stem of a network narrower than 0.75.
+    stem = STEM_FILTERS if alpha < 0.75 else None
+    settings = {"convolutions": convolutions, "names": names, "epsilon": epsilon, "swish": swish, "stem": stem}
+    return _network(name, table, input_shape, alpha, **settings)
 
 
 def _slim(name, table, input_shape, alpha):
@@ -187,7 +230,20 @@ def _slim(name, table, input_shape, alpha):
     return _network(name, table, input_shape, alpha, convolutions=blocks, names=names, sixth=0.16667)
 
 
-def _network(name, table, input_shape, alpha, *, convolutions, names, from_input=True, sixth=1 / 6):
+def _network(
+    name,
+    table,
+    input_shape,
+    alpha,
+    *,
+    convolutions,
+    names,
+    from_input=True,
+    sixth=1 / 6,
+    epsilon=EPSILON,
+    swish="hard_swish",
+    stem=None,
+):
     """The network of a table.
 
     Args:
@@ -196,6 +252,9 @@ def _network(name, table, input_shape, alpha, *, convolutions, names, from_input
         from_input: whether a block's expanded channels are the paper's ratio times its input, or `alpha` times the
             paper's number. They differ where the input was rounded.
         sixth: what the gates multiply relu6(x + 3) by.
+        epsilon: batch norm's.
+        swish: the activation of the first and the last convolution.
+        stem: filters of the first convolution; None for as the width has them.
     """
 
     def width(filters):
@@ -203,13 +262,13 @@ def _network(name, table, input_shape, alpha, *, convolutions, names, from_input
 
     inputs = keras.Input(input_shape)
     stem_name, block_names, last_name = names
-    settings = {"activation": "hard_swish", "epsilon": EPSILON}
-    x = convolutions.conv_bn(inputs, width(STEM_FILTERS), 3, strides=2, name=stem_name, **settings)
+    settings = {"activation": swish, "epsilon": epsilon}
+    x = convolutions.conv_bn(inputs, stem or width(STEM_FILTERS), 3, strides=2, name=stem_name, **settings)
     paper_input, stage, unit = STEM_FILTERS, 0, -1
     for block, (kernel_size, expanded, filters, squeeze, activation, stride) in enumerate(table):
         # timm begins a stage where the filters change.
         stage, unit = (stage, unit + 1) if filters == paper_input else (stage + 1, 0)
-        settings = {"activation": activation, "epsilon": EPSILON}
+        settings = {"activation": activation, "epsilon": epsilon}
         shortcut, channels = x, x.shape[-1]
         expanded = rounded(channels * expanded / paper_input, 8) if from_input else width(expanded)
         parts = ["expand"] * (expanded != channels) + ["depthwise"] + ["squeeze_excite"] * squeeze + ["project"]
@@ -219,12 +278,12 @@ def _network(name, table, input_shape, alpha, *, convolutions, names, from_input
         x = convolutions.depthwise_bn(x, kernel_size, strides=stride, name=name_of["depthwise"], **settings)
         if squeeze:
             x = _squeeze_excite(x, name_of, sixth)
-        x = convolutions.conv_bn(x, width(filters), name=name_of["project"], activation=None, epsilon=EPSILON)
+        x = convolutions.conv_bn(x, width(filters), name=name_of["project"], activation=None, epsilon=epsilon)
         if stride == 1 and x.shape[-1] == channels:
             x = keras.layers.Add(name=f"{name_of['block']}_add")([shortcut, x])
         paper_input = filters
     last_filters = width(6 * filters) if from_input else 6 * x.shape[-1]
-    x = convolutions.conv_bn(x, last_filters, name=last_name, activation="hard_swish", epsilon=EPSILON)
+    x = convolutions.conv_bn(x, last_filters, name=last_name, activation=swish, epsilon=epsilon)
     return keras.Model(inputs, x, name=name)
 
 

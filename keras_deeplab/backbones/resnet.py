@@ -152,10 +152,10 @@ def basic_unit(
 
     The shortcut's stride is in its 1x1 convolution, with `pooled_shortcut` in a pooling before it.
     """
-    shortcut = _shortcut(x, filters, strides, name, pooled_shortcut)
+    beside = shortcut(x, filters, strides, name, pooled_shortcut)
     x = conv3x3(x, filters, strides=strides, dilation_rate=dilation_rate, name=f"{name}_conv1")
     x = conv3x3(x, filters, dilation_rate=dilation_rate, activation=None, name=f"{name}_conv2")
-    return _join(x, shortcut, name)
+    return join(x, beside, name)
 
 
 def bottleneck_unit(
@@ -175,11 +175,11 @@ def bottleneck_unit(
     """
     outer = EXPANSION * filters
     first, second = (strides, 1) if stride_first else (1, strides)
-    shortcut = _shortcut(x, outer, strides, name, pooled_shortcut)
+    beside = shortcut(x, outer, strides, name, pooled_shortcut)
     x = blocks.conv_bn(x, filters, strides=first, name=f"{name}_conv1")
     x = conv3x3(x, filters, strides=second, dilation_rate=dilation_rate, name=f"{name}_conv2")
     x = blocks.conv_bn(x, outer, activation=None, name=f"{name}_conv3")
-    return _join(x, shortcut, name)
+    return join(x, beside, name)
 
 
 def check_cascade_blocks(cascade_blocks: int) -> None:
@@ -214,7 +214,11 @@ def stacked(layers, unit, input_shape, cascade_blocks, name, begin, settings):
     return keras.Model(inputs, x, name=name)
 
 
-def _shortcut(x, filters, strides, name, pooled):
+def shortcut(x: keras.KerasTensor, filters: int, strides: int, name: str, pooled: bool = False) -> keras.KerasTensor:
+    """What a unit adds to: its input, projected by a 1x1 convolution where the unit has another shape.
+
+    Its stride is in that convolution, `pooled` in a 2x2 mean before it.
+    """
     if strides == 1 and x.shape[-1] == filters:
         return x
     if pooled and strides > 1:
@@ -224,6 +228,7 @@ def _shortcut(x, filters, strides, name, pooled):
     return blocks.conv_bn(x, filters, strides=strides, activation=None, name=f"{name}_downsample")
 
 
-def _join(x, shortcut, name):
-    x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
+def join(x: keras.KerasTensor, beside: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """The end of a unit: the sum of both ways, and ReLU."""
+    x = keras.layers.Add(name=f"{name}_add")([x, beside])
     return keras.layers.Activation("relu", name=f"{name}_relu")(x)

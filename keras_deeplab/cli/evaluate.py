@@ -27,8 +27,8 @@ def run(arguments: Arguments) -> None:
     from keras_deeplab._helpers.files import write_whole
     from keras_deeplab.inference.evaluation import evaluate
 
-    source = load_data(arguments.data, arguments.split, arguments.reading)
     predict = arguments.network.predictor()
+    source = load_data(arguments.data, arguments.split, arguments.reading, predict.spec)
     if predict.spec is None or predict.spec.classes.names is None:
         print(
             f"{arguments.network.model} doesn't tell its classes; they are taken to be those of the data, in its order "

@@ -21,7 +21,7 @@ def run(arguments: Arguments) -> int:
     from keras_deeplab.export.onnx import export_compared
 
     model = arguments.identity.named(arguments.network.load())
-    source = arguments.comparison.source()
+    source = arguments.comparison.source(model.spec)
     compared = arguments.comparison.settings
     file, rows = export_compared(
         model,
@@ -33,6 +33,7 @@ def run(arguments: Arguments) -> int:
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(file.operators.items()))
     size = "{}x{}".format(*file.input_size) if file.input_size else "any"
     print(f"{file.path}: {file.bytes:,} bytes, input {size}\n  {kinds}\n\n{compare.table(rows)}")
+    print(f"on random pictures it differs from the model by {file.difference:.1g} of the range of the scores")
     if source is None:
-        print("not compared with the model: give --evaluate DATA, a data set with masks")
+        print("not compared on photographs: give --evaluate DATA, a data set with masks")
     return told_refusals([file], rows)

@@ -31,9 +31,9 @@ def run(arguments: Arguments) -> int:
     precisions = PRECISIONS if arguments.precision == ("all",) else arguments.precision
     model = arguments.identity.named(arguments.network.load())
     calibration, comparison = arguments.settings.calibration, arguments.comparison
-    source = comparison.source()
+    source = comparison.source(model.spec)
     if source is None and calibration and data.kind_of(calibration) is not None:
-        source = load_data(calibration, comparison.split, comparison.reading)
+        source = load_data(calibration, comparison.split, comparison.reading, model.spec)
     compared = comparison.settings.values() | {"runtimes": comparison.settings.runtimes or ()}
     files, rows = export_precisions(
         model, arguments.path, precisions, source, **compared, **arguments.settings.values()

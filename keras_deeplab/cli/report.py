@@ -112,7 +112,6 @@ def _of_a_model(arguments: Arguments) -> None:
     from keras_deeplab.reports.model import write_model_report
 
     _refuse(arguments.run.asked(), "{name} is for the folder of a training run, which {model} is not", arguments)
-    source = load_data(arguments.dataset or "", arguments.split, arguments.reading)
     settings = arguments.of_model
     subjects = [arguments.subject]
     if settings.compare is not None:
@@ -120,6 +119,8 @@ def _of_a_model(arguments: Arguments) -> None:
     models = {subject.model: subject.predictor() for subject in subjects}
     if len(models) < len(subjects):
         raise OptionError("{compare} is the same model: {model}", model=arguments.subject.model)
+    first = models[arguments.subject.model]
+    source = load_data(arguments.dataset or "", arguments.split, arguments.reading, first.spec)
     path = settings.output or _PAGE
     found = write_model_report(
         models,
@@ -150,9 +151,9 @@ def _draw(arguments: Arguments) -> None:
     from keras_deeplab.reports.run import model_of, save_pictures
 
     folder = arguments.subject.model
-    source = load_data(arguments.run.data or "", arguments.split, arguments.reading)
     model = model_of(folder)
     predict = predictor(model)
+    source = load_data(arguments.run.data or "", arguments.split, arguments.reading, predict.spec)
     samples = [sample.predicted(predict) for sample in chosen(source, arguments.run.pictures or 4)]
     titles = [f"{sample.name}: {model.name}" for sample in samples]
     pictures = [panel(sample, source.classes_spec) for sample in samples]

@@ -37,4 +37,4 @@ def run(arguments: Arguments) -> int:
             from keras_deeplab.inference.predictor import predictor
 
             return arguments.images.segment(predictor(client), classes)
-        return arguments.images.segment(client.segment, classes)
+        return arguments.images.segment(client.segment, classes, None if record is None else record.model)

@@ -37,8 +37,12 @@ DATA = (
 STRIDE = "of checkpoints: 8, 16 (their default) or 32"
 
 
-def load_data(name: str, split: str, reading: DataOptions) -> "Source":
-    """A data set's split, read as the options say; those that its reader doesn't take are refused."""
+def load_data(name: str, split: str, reading: DataOptions, spec: ModelSpec | None = None) -> "Source":
+    """A data set's split, read as the options say; those that its reader doesn't take are refused.
+
+    Args:
+        spec: the record of the model that it is for, which says how images are read where no option does.
+    """
     from keras_deeplab import data
 
     given, kind = reading.given(), data.kind_of(name)
@@ -51,7 +55,7 @@ def load_data(name: str, split: str, reading: DataOptions) -> "Source":
             name=repr(name),
             kind=str(kind),
         )
-    source = data.load(name, split=split, **given)
+    source = data.load(name, split=split, **{**data.options_of_model(name, spec), **given})
     for note in source.notes:
         print(f"{source.name}: {in_flags(note, DataOptions)}")
     return source
@@ -209,8 +213,12 @@ class Images(Options):
 
         return check_outputs(self.write)
 
-    def segment(self, predict: Any, classes: Classes | None = None) -> int:
-        """Writes files of answers with the classes given, or the predictor's own; returns the exit status."""
+    def segment(self, predict: Any, classes: Classes | None = None, spec: ModelSpec | None = None) -> int:
+        """Writes files of answers with the classes given, or the predictor's own; returns the exit status.
+
+        Args:
+            spec: the model's record, where `predict` doesn't have it.
+        """
         from keras_deeplab.inference.files import segment_files
 
         written, failures = segment_files(
@@ -221,6 +229,7 @@ class Images(Options):
             only=self.only or (),
             merge=self.merge,
             classes=classes,
+            spec=spec,
             alpha=self.alpha,
             max_pixels=self.max_pixels,
             reading=self.reading,
@@ -250,8 +259,9 @@ class Comparison(Options):
         if self.settings.max_miou_drop is not None and self.evaluate is None:
             raise OptionError("{max_miou_drop} needs labelled images to compare on: give {evaluate} DATA")
 
-    def source(self) -> "Source | None":
-        return None if self.evaluate is None else load_data(self.evaluate, self.split, self.reading)
+    def source(self, spec: ModelSpec) -> "Source | None":
+        """What a model with this record is compared on."""
+        return None if self.evaluate is None else load_data(self.evaluate, self.split, self.reading, spec)
 
 
 def told_refusals(files: list[Any], rows: list[Any]) -> int:

@@ -70,8 +70,8 @@ def run(arguments: Arguments) -> None:
     if arguments.network.settings.crf is not None:
         raise OptionError("{crf} is what is searched here: leave it out")
     output = in_a_folder(arguments.output)  # refused before any work
-    source = load_data(arguments.data, arguments.split, arguments.reading)
     predict = arguments.network.predictor()
+    source = load_data(arguments.data, arguments.split, arguments.reading, predict.spec)
     with tempfile.TemporaryDirectory(prefix="keras_deeplab_crf_") as folder:
         found = _searched(arguments, predict, source, folder)
     best, plain, rows = found

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_deeplab.data.source import Source
+    from keras_deeplab.specs import ModelSpec
 
-__all__ = ["READERS", "kind_of", "load", "location_of", "options_of", "readable_errors", "splits_of"]
+__all__ = [
+    "READERS",
+    "kind_of",
+    "load",
+    "location_of",
+    "options_of",
+    "options_of_model",
+    "readable_errors",
+    "splits_of",
+]
 
 # Each kind of data set to its reader, a module (its import name, or itself) or any object with
 # `detect(name_or_path: str) -> bool`, whether that is a data set of its kind, and
@@ -112,6 +122,21 @@ def options_of(kind: str) -> tuple[str, ...] | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return tuple(parameter.name for parameter in parameters)
+
+
+def options_of_model(name_or_path: str | os.PathLike, spec: "ModelSpec | None") -> dict[str, Any]:
+    """What a model's record says of how its images are read, as options of `load` for a data set that takes them.
+
+    >>> from keras_deeplab.specs import ModelSpec
+    >>> options_of_model("folder:.", ModelSpec(2, channels=4, image_range=(0, 4095)))
+    {'channels': 4, 'image_range': (0.0, 4095.0)}
+    """
+    kind = None if spec is None else kind_of(name_or_path)
+    if spec is None or kind is None:
+        return {}
+    told = {"channels": None if spec.channels == 3 else spec.channels, "image_range": spec.image_range}
+    takes = options_of(kind)
+    return {name: value for name, value in told.items() if value is not None and (takes is None or name in takes)}
 
 
 def splits_of(name_or_path: str | os.PathLike) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data.coco_stuff import meaning
 from keras_deeplab.data.matlab import read_mat
 from keras_deeplab.data.official import LabelsOf, Official, holds, inside, labels_by_number, matlab_reader, pairs_of
@@ -66,7 +67,7 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
 
 
 def _label(file: Path, labels_of: LabelsOf) -> np.ndarray:
-    contents = read_mat(file.read_bytes())
+    contents = read_mat(read_regular(file))
     values, names = contents.get("S"), contents.get("names")
     if not isinstance(values, np.ndarray):
         raise ValueError("has no S, as the files of COCO-Stuff 10k have")

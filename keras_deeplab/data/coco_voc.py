@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data.annotations.encoded import by_turns, from_counts
 from keras_deeplab.data.images import read_image
 from keras_deeplab.data.official import Official
@@ -68,7 +69,7 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
         year = f"{part}2017"
         file = OFFICIAL.folder(root, f"annotations/instances_{year}.json", archive="annotations_trainval2017.zip")
         folder = OFFICIAL.folder(root, year, f"images/{year}", archive=f"{year}.zip")
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_regular(file))
         samples += _samples(file, content, folder, _LEAST if part == "train" else -1)
         listed += len(content["images"])
     missing = [path for path, _, _ in samples if not path.is_file()]

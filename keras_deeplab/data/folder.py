@@ -126,6 +126,7 @@ def read(
         pair_reader(pairs, labels_of, channels, reading),
         num_classes=count,
         channels=channels,
+        image_range=reading.image_range,
         notes=notes,
     )
     source.files = pairs

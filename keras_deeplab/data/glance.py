@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import open_regular
 from keras_deeplab.data.images import read_image
 from keras_deeplab.data.mask_codes import LabelReader
 from keras_deeplab.data.mask_files import LOSSY, read_mask
@@ -80,9 +81,9 @@ def _agreement(pair: Pair, labels_of: LabelReader, channels: int, upright: bool)
 
 def _head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(_HEAD)
-    except OSError:
+    except (OSError, ValueError):
         return b""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_deeplab._helpers.files import read_regular, walk
 from keras_deeplab.data import splits
 from keras_deeplab.data.images import EXTENSIONS
 from keras_deeplab.data.mask_files import LOSSY
@@ -43,7 +44,7 @@ AS_LISTED = SplitOptions()
 
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, UTF-16 with its mark, or else in Windows-1252, of which Latin-1 is a part."""
-    return _text(path.read_bytes())[0]
+    return _text(read_regular(path))[0]
 
 
 def _text(data: bytes) -> tuple[str, bool]:
@@ -59,7 +60,7 @@ def notes_on_text(files: Iterable[Path]) -> list[str]:
     """A line for each of the files that is no UTF-8: as what it was read, with its first line that shows it."""
     notes = []
     for file in files:
-        text, known = _text(file.read_bytes()) if file.is_file() else ("", True)
+        text, known = _text(read_regular(file)) if file.is_file() else ("", True)
         if not known:
             line = next(line for line in text.splitlines() if not line.isascii())
             notes.append(f"{file} is not in UTF-8 and was read as Windows-1252 (Latin-1), such as {line.strip()!r}")
@@ -98,9 +99,8 @@ def same(name: str) -> str:
 def files_by_name(folder: Path, extensions: Sequence[str]) -> dict[str, list[Path]]:
     """Every file in a folder and its subfolders, as lists under its relative path without the extension."""
     files: dict[str, list[Path]] = {}
-    for parent, folders, entries in os.walk(folder, followlinks=True):
-        folders.sort()
-        for entry in sorted(entries):
+    for parent, _, entries in walk(folder):
+        for entry in entries:
             stem, extension = os.path.splitext(entry)
             if extension.lower() in extensions and not entry.startswith("."):
                 file = Path(parent, entry)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data.matlab import read_mat
 from keras_deeplab.data.official import Official, holds, labels_by_number, matlab_reader, pairs_of
 from keras_deeplab.data.pairs import files_by_name, listed_names
@@ -99,7 +100,7 @@ def _label_map(num_classes: int) -> Callable[[Path], np.ndarray]:
         table[number] = label
 
     def labels_in(file: Path) -> np.ndarray:
-        values = read_mat(file.read_bytes()).get("LabelMap")
+        values = read_mat(read_regular(file)).get("LabelMap")
         if not isinstance(values, np.ndarray):
             raise ValueError("has no LabelMap, as the files of trainval.tar.gz have")
         return table[np.minimum(values, 460).astype(np.int64)]

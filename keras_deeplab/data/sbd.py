@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data.images import EXTENSIONS
 from keras_deeplab.data.matlab import read_mat
 from keras_deeplab.data.official import Official, holds, inside, labels_by_number, matlab_reader, pairs_of
@@ -92,7 +93,7 @@ _labels_of = labels_by_number({label: label for label in range(21)})
 
 def segmentation(file: Path) -> np.ndarray:
     """The labels (H, W) uint8 of a file in `cls/`; raises ValueError."""
-    values = read_mat(file.read_bytes()).get("GTcls")
+    values = read_mat(read_regular(file)).get("GTcls")
     values = values.get("Segmentation") if isinstance(values, dict) else None
     if not isinstance(values, np.ndarray):
         raise ValueError("has no GTcls.Segmentation, as the files in SBD's cls/ have")

@@ -1,9 +1,13 @@
 """How a data set is read, as far as its files don't tell: the options that a command passes on to a reader."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_deeplab._helpers.files import read_regular
+from keras_deeplab._helpers.warning import warn
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, read_pairs, record
+from keras_deeplab.specs import ModelSpec
 
 
 def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
@@ -13,7 +17,7 @@ def read_colors(path: str) -> tuple[tuple[int, int, int], ...]:
         FileNotFoundError: there is no such file.
         OptionError: a line isn't three numbers in 0..255.
     """
-    rows = [line.split()[:3] for line in Path(path).expanduser().read_text("utf-8").splitlines() if line.strip()]
+    rows = [line.split()[:3] for line in read_regular(Path(path).expanduser()).decode().splitlines() if line.strip()]
     try:
         return _colors([[int(part) for part in row] for row in rows])
     except (TypeError, ValueError):
@@ -75,7 +79,9 @@ class ImageOptions(Options):
         choices=("upright", "stored"),
         metavar="WAY",
     )
-    image_range: Range | None = option(None, "the numbers of images of more than 8 bits that become 0 and 255")
+    image_range: Range | None = option(
+        None, "the numbers of images of more than 8 bits that become 0 and 255; by default those of the model's record"
+    )
 
     def checked(self) -> None:
         if self.image_range is not None and not self.image_range[0] < self.image_range[1]:
@@ -87,6 +93,25 @@ class ImageOptions(Options):
     @property
     def upright(self) -> bool:
         return self.orientation != "stored"
+
+    def of_model(self, spec: ModelSpec | None) -> "ImageOptions":
+        """The same as a model was trained: its record's range where none is given, with a warning of another one."""
+        if spec is None or spec.image_range is None:
+            return self
+        if self.image_range is None:
+            return self.with_options(image_range=spec.image_range)
+        compare_ranges(self.image_range, spec.image_range, "the images")
+        return self
+
+
+def compare_ranges(given: Sequence[float] | None, trained: Sequence[float] | None, of: str) -> None:
+    """Warns where images are read with another range than a model's record has; of None nothing is known."""
+    if given is not None and trained is not None and tuple(given) != tuple(trained):
+        ranges = [f"{low:g} to {high:g}" for low, high in (given, trained)]
+        warn(
+            f"image_range makes 0 to 255 of the numbers {ranges[0]} in {of}, and the model was trained with "
+            f"{ranges[1]}, which is what its record has: what it sees is brighter or darker than what it learnt."
+        )
 
 
 AS_VIEWED = ImageOptions.of()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab.specs import IGNORED, Classes
+from keras_deeplab.specs import IGNORED, Classes, checked_range
 
 _LISTED = 10  # how many problems an error lists before it only counts
 
@@ -28,6 +28,7 @@ class Source:
             tells them, and the ignored label.
         num_classes: how many classes it has; a label is one of 0 to `num_classes` - 1, or `ignore_label`.
         channels: of its images; 3 are red, green and blue.
+        image_range: the two numbers of images of more than 8 bits that are 0 and 255 here; None where none are given.
         classes, ignore_label, palette: of `classes_spec`: a list of a name for each class (`"class 0"` and so on where
             nothing tells them), 255, and (256, 3) uint8 colours for showing labels.
         num_examples: how many samples an epoch has; also `len(source)`.
@@ -54,6 +55,7 @@ class Source:
         *,
         num_classes: int | None = None,
         channels: int = 3,
+        image_range: Sequence[float] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.name = name
@@ -64,6 +66,7 @@ class Source:
             if not 0 < num_classes <= IGNORED:
                 raise ValueError(f"{num_classes} classes; labels are 8-bit and 255 is ignored, so 1 to 255 fit")
             self.classes_spec.checked(num_classes, "the data")
+            self.image_range = None if image_range is None else checked_range(image_range)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         self.num_classes = num_classes
@@ -183,6 +186,7 @@ def indexed(
     *,
     num_classes: int | None = None,
     channels: int = 3,
+    image_range: Sequence[float] | None = None,
     notes: Sequence[str] = (),
 ) -> Source:
     """Map a function `read(index) -> (image, label, name)` to a `Source` whose every epoch is a true permutation.
@@ -194,7 +198,7 @@ def indexed(
         read: returns a uint8 (H, W, channels) array, a uint8 (H, W) array and a string, or raises ValueError.
         num_classes: where `classes` has no names.
         channels: of the images.
-        notes: see `Source`.
+        image_range, notes: see `Source`.
     """
 
     def order(seed, epoch):
@@ -214,6 +218,7 @@ def indexed(
         lambda index: read(int(index)),
         num_classes=num_classes,
         channels=channels,
+        image_range=image_range,
         notes=notes,
     )
 

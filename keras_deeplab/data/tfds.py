@@ -124,7 +124,13 @@ def read(
         refuse_black_and_white(_readable(dataset), Classes(names).labels(count), f"tfds:{name}")
 
     return Source(
-        f"tfds:{name} ({split})", Classes(names, shown), num_examples, examples, read_record, num_classes=count
+        f"tfds:{name} ({split})",
+        Classes(names, shown),
+        num_examples,
+        examples,
+        read_record,
+        num_classes=count,
+        image_range=reading.image_range,
     )
 
 

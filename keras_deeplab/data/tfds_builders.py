@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data.orientation import orientation_of
 from keras_deeplab.data.source import Source
 
@@ -65,7 +66,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
 def _file(path: Path) -> bytes | None:
     """The bytes of a file that everyone decodes to the same pixels; None for other kinds and for marked as turned."""
-    data = path.read_bytes()
+    data = read_regular(path)
     return data if data.startswith((b"\xff\xd8", b"\x89PNG")) and orientation_of(data) == 1 else None
 
 

@@ -169,7 +169,14 @@ def read(
         notes += glance.notes_on_masks(pairs, labels_of, mask_repair)
         notes += glance.notes_on_orientation(pairs, labels_of, reading.upright, channels)
     source = indexed(
-        f"{path} ({split or 'all'})", record, len(pairs), read_pair, num_classes=count, channels=channels, notes=notes
+        f"{path} ({split or 'all'})",
+        record,
+        len(pairs),
+        read_pair,
+        num_classes=count,
+        channels=channels,
+        image_range=reading.image_range,
+        notes=notes,
     )
     source.files = pairs
     return source

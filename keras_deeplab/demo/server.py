@@ -16,6 +16,7 @@ _TYPES = {
     ".txt": "text/plain; charset=utf-8",
     "": "application/octet-stream",
 }
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The first two isolate the page from others, without which browsers give it no memory that threads can share.
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -53,6 +54,9 @@ def make_server(folder, host="127.0.0.1", port=8000, isolated=True):
             super().__init__(*args, directory=str(root), **kwargs)
 
         def send_head(self):
+            if not _names_this_server(self.headers.get("Host", ""), host):
+                self.send_error(421, "this server is not called that")
+                return None
             path = self._path()
             if path is None:
                 self.send_error(404)
@@ -91,6 +95,20 @@ def make_server(folder, host="127.0.0.1", port=8000, isolated=True):
         ) from error
     server.daemon_threads = True
     return server
+
+
+def _names_this_server(header, host):
+    """Whether a request's Host header is this machine's own name where only this machine can reach the server.
+
+    A page of somebody else whose name was pointed to 127.0.0.1 (DNS rebinding) sends its own name.
+
+    >>> _names_this_server("localhost:8000", "127.0.0.1"), _names_this_server("evil.example:8000", "127.0.0.1")
+    (True, False)
+    """
+    if host not in _LOOPBACK:
+        return True  # whoever binds it to other addresses lets others in
+    name = header[: header.rfind("]") + 1] or header.partition(":")[0]
+    return name.lower().strip("[]") in _LOOPBACK
 
 
 def serve(folder, host="127.0.0.1", port=8000, log=print):

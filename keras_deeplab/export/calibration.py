@@ -14,6 +14,7 @@ from keras_deeplab.data import pipeline
 from keras_deeplab.data.images import read_image
 from keras_deeplab.data.transforms import size_within
 from keras_deeplab.inference.files import image_files
+from keras_deeplab.specs import ModelSpec
 
 # Images in a step of fine-tuning.
 _BATCH = 4
@@ -28,21 +29,21 @@ class Calibration:
             0..255 or of samples that have one under "image".
         samples: how many images at most. A folder gives evenly spaced ones in the order of their names, a source
             randomly chosen ones (always the same), anything else its first.
-        channels: of the images.
+        spec: the model's record, which says how files become its images.
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
     """
 
-    def __init__(self, given: Any, samples: int = 100, channels: int = 3) -> None:
-        self.samples, self.channels = samples, channels
+    def __init__(self, given: Any, samples: int, spec: ModelSpec) -> None:
+        self.samples, self.channels = samples, spec.channels
         self.source = None
         self._raw: Any = None
         if isinstance(given, (str, os.PathLike)):
             if data.kind_of(given) is not None:
-                self.source = data.load(given, split="train")
+                self.source = data.load(given, split="train", **data.options_of_model(given, spec))
             else:
-                self._raw = _Folder(given, samples, channels)
+                self._raw = _Folder(given, samples, spec)
         elif hasattr(given, "num_examples"):
             self.source = given
         else:
@@ -117,8 +118,8 @@ def fitted(image: Any, size: tuple[int, int] | None, channels: int = 3) -> np.nd
 class _Folder(Iterable):
     """At most `samples` images of a folder, evenly spaced in the order of their names, read when they are asked for."""
 
-    def __init__(self, path: str | os.PathLike, samples: int, channels: int) -> None:
-        self.channels = channels
+    def __init__(self, path: str | os.PathLike, samples: int, spec: ModelSpec) -> None:
+        self.spec = spec
         path = Path(path).expanduser()
         if not path.is_dir():
             raise FileNotFoundError(f"the calibration folder {path} does not exist")
@@ -127,4 +128,4 @@ class _Folder(Iterable):
         self.files = [files[index * len(files) // count] for index in range(count)]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (read_image(file, self.channels) for file in self.files)
+        return (read_image(file, self.spec.channels, image_range=self.spec.image_range) for file in self.files)

@@ -10,21 +10,33 @@ from keras_deeplab._helpers import limits
 
 # Of the images that a file can hold: grey, RGB, RGBA.
 CHANNELS = (1, 3, 4)
+_PNG_RGBA = 6  # its type of colours
+_DEEP = (
+    "is a PNG file of 16 bits, and nothing says which of its numbers are 0 and 255: export the model with an "
+    "image_range in its record, or send 8 bits"
+)
 _WALKING, _AT_SCAN, _DAMAGED, _CUT = range(4)
 
 
 def checked_sizes(
-    image_bytes: tf.Tensor, max_pixels: int | None = None, height: int | None = None, width: int | None = None
+    image_bytes: tf.Tensor,
+    max_pixels: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    channels: int = 3,
+    image_range: tuple[float, float] | None = None,
 ) -> tf.Tensor:
     """Strings (B,), the contents of JPEG, PNG and BMP files, to their sizes: int32 (B, 2), height and width.
 
     Running it fails with InvalidArgumentError where a file is none of these, is cut short, has no pixels or more than
-    `max_pixels`, or doesn't fit into `height` x `width` (None: any); the message names each such file by its index.
-    Faults further inside a file are left to the decoder.
+    `max_pixels`, doesn't fit into `height` x `width` (None: any), has no fourth channel where `channels` is 4, or has
+    16 bits where no `image_range` says what they mean; the message names each such file by its index. Faults further
+    inside a file are left to the decoder.
     """
 
     def examine(data):
-        problem, size = _header(data)
+        problem, size = _header(data, channels, image_range)
         misfit = _misfit(size, max_pixels, height, width)
         # A file that is cut short may also be too large, which says more about where it comes from.
         telling = (problem == "") | ((misfit != "") & tf.reduce_all(size > 0))
@@ -53,13 +65,28 @@ def checked_images(images: tf.Tensor, max_pixels: int | None = None) -> tf.Tenso
         return tf.identity(images)
 
 
-def decode(data: tf.Tensor, channels: int = 3) -> tf.Tensor:
+def decode(data: tf.Tensor, channels: int = 3, image_range: tuple[float, float] | None = None) -> tf.Tensor:
     """A string, the contents of a file that `checked_sizes` accepts, to its pixels: uint8 (H, W, channels).
 
-    `channels` is 1 for grey, 3 for RGB or 4 for RGBA, which JPEG files can't hold and BMP files only where they have
-    it; a PNG without alpha is opaque.
+    `channels` is 1 for grey, 3 for RGB or 4 for a file's four. The numbers of a PNG file of 16 bits are scaled by
+    `image_range`, as `keras_deeplab.data.channels.scaled` does.
     """
-    image = tf.io.decode_image(data, channels=channels, expand_animations=False)
+
+    def plain():
+        return tf.io.decode_image(data, channels=channels, expand_animations=False)
+
+    def deep():
+        low, high = image_range
+        pixels = tf.cast(tf.io.decode_png(data, channels, tf.uint16), tf.float32)
+        return tf.cast(tf.round(tf.clip_by_value((pixels - low) * (255 / (high - low)), 0.0, 255.0)), tf.uint8)
+
+    if image_range is None:
+        image = plain()
+    else:
+        is_png = tf.strings.substr(data, 0, 4) == b"\x89PNG"
+        # Of other files the byte may be missing.
+        depth = tf.cond(is_png, lambda: tf.strings.substr(data, 24, 1), lambda: tf.constant(b""))
+        image = tf.cond(depth == b"\x10", deep, plain)
     image.set_shape((None, None, channels))
     return image
 
@@ -83,8 +110,9 @@ def _misfit(size, max_pixels, height, width):
     return problem
 
 
-def _header(data):
+def _header(data, channels, image_range):
     """A string to (problem, size): "" or text, and int64 (2,), zeros where the file doesn't tell."""
+    few = f"has no fourth channel, and the model takes {channels}" if channels == 4 else ""
     values = tf.io.decode_raw(data, tf.uint8)
     length = tf.size(values)
     head = tf.cast(tf.pad(values[:40], [[0, tf.maximum(40 - length, 0)]]), tf.int32)
@@ -107,6 +135,7 @@ def _header(data):
             "is a damaged JPEG file: its segments lead to no picture",
             problem,
         )
+        problem = tf.where(problem == "", few, problem)
         size = tf.cond(
             state == _AT_SCAN, lambda: tf.image.extract_jpeg_shape(data)[:2], lambda: tf.zeros((2,), tf.int32)
         )
@@ -119,13 +148,17 @@ def _header(data):
         ended = tf.reduce_any(tf.reduce_all(names == tf.constant(list(b"IEND"), tf.uint8), 1))
         problem = tf.where(ended, "", cut("PNG"))
         problem = tf.where(begins(b"IHDR", 12), problem, "is a damaged PNG file: it begins with no header")
+        problem = tf.where((problem == "") & (head[25] != _PNG_RGBA), few, problem)
+        if image_range is None:
+            problem = tf.where((problem == "") & (head[24] == 16), _DEEP, problem)
         return tf.where(length < 33, cut("PNG"), problem), size
 
     def bmp():
         # A negative height stands for rows from top to bottom.
         height, width = _signed(head[25:21:-1]), _signed(head[21:17:-1])
         whole = (length >= 30) & (tf.cast(length, tf.int64) >= _integer(head[5:1:-1]))
-        return tf.where(whole, "", cut("BMP")), tf.stack([tf.abs(height), width])
+        problem = tf.where(whole, tf.where(head[28] == 32, "", few), cut("BMP"))
+        return problem, tf.stack([tf.abs(height), width])
 
     def neither():
         problem = tf.where(length == 0, "is empty: it has 0 bytes", "is no JPEG, PNG or BMP file")

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_deeplab import layers
-from keras_deeplab._helpers.private import producer
+from keras_deeplab._helpers.private import convert_variables_to_constants_v2, producer
 from keras_deeplab.inference import answers
 from keras_deeplab.quantize.channel_order import in_given_order
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, LOGITS, FileSpec, ModelSpec
@@ -63,7 +63,7 @@ def network(model: keras.Model, upsample: bool = True) -> tuple[keras.Model, Mod
     resize = _last_resize(model)
     if resize is not None:
         spec = replace(spec, resize=ALIGN_CORNERS if resize.align_corners else HALF_PIXEL_CENTERS)
-    if upsample and resize is None and not _keeps_size(model):
+    if upsample and resize is None and not keeps_size(model):
         enlarge = layers.ResizeBilinear(spec.align_corners, dtype="float32", name=_free_name(model, "upsample_logits"))
         logits = enlarge([model.outputs[0], model.inputs[0]])
         model = keras.Model(model.inputs[0], logits, name=model.name)
@@ -108,12 +108,21 @@ def _without_resize(model, resize):
     """A model to the one that returns its logits at the stride of its head; as it is where it does."""
     if resize is not None:
         return keras.Model(model.inputs[0], resize.input[0], name=model.name)
-    if _keeps_size(model):
+    if keeps_size(model):
         raise ValueError(
             f"the model {model.name!r} doesn't end in a keras_deeplab.layers.ResizeBilinear to the size of its images, "
             "so there is no resize to leave to the caller: choose upsample=True"
         )
     return model
+
+
+def before_resize(model: keras.Model) -> tuple[keras.Model, bool | None]:
+    """A model that `network` gave to the one of its logits before they are resized to the images, and how they are.
+
+    That is whether with aligned corners; the model itself and None where it doesn't end in a resize.
+    """
+    resize = _last_resize(model)
+    return (model, None) if resize is None else (_without_resize(model, resize), resize.align_corners)
 
 
 def _free_name(model, name):
@@ -123,8 +132,8 @@ def _free_name(model, name):
     return name
 
 
-def _keeps_size(model):
-    """Whether logits have the size of the images, found at a size that no stride divides."""
+def keeps_size(model: keras.Model) -> bool:
+    """Whether a model's scores have the size of the images, found at a size that no stride divides."""
     size = tuple(own or free for own, free in zip(static_size(model), (131, 163), strict=True))
     images = keras.KerasTensor((1, *size, model.inputs[0].shape[-1]), dtype="float32")
     return tuple(keras.ops.shape(model.compute_output_spec(images)))[1:3] == size
@@ -153,15 +162,13 @@ def inference_model(model: keras.Model, input_size: tuple[int, int] | None = Non
     """
     size = static_size(model)
     resized = input_size is not None and size not in ((None, None), tuple(input_size))
-    if not resized and not any(_is_half(layer) or _is_slow(layer) for layer in inner_layers(model)):
+    if not resized and not any(_is_half(layer) or _export_class(layer) for layer in inner_layers(model)):
         return model
 
     def clone(layer):
-        config, kind = layer.get_config(), type(layer)
+        config, kind = layer.get_config(), _export_class(layer) or type(layer)
         if _is_half(layer):
             config["dtype"] = "float32"
-        if _is_slow(layer):
-            kind = _DILATED[kind]
         try:
             return kind.from_config(config)
         except (TypeError, ValueError) as error:
@@ -188,18 +195,27 @@ def inference_model(model: keras.Model, input_size: tuple[int, int] | None = Non
     return cloned
 
 
+def comparable(model: keras.Model, input_size: tuple[int, int]) -> keras.Model:
+    """A model to what a file of it is compared with at a size: itself, unless it computes in half precision or was
+    built for another size; then what `inference_model` makes of it."""
+    own = all(side in (None, wanted) for side, wanted in zip(static_size(model), input_size, strict=True))
+    if own and not any(map(_is_half, inner_layers(model))):
+        return model
+    return inference_model(model, None if own else input_size)
+
+
 def _is_half(layer):
-    return layer.compute_dtype in ("float16", "bfloat16")
+    return getattr(layer, "compute_dtype", None) in ("float16", "bfloat16")  # operations on tensors have none
 
 
-def _is_slow(layer):
-    return (
-        type(layer) in _DILATED
-        and max(layer.dilation_rate) > 1
-        and max(layer.strides) == 1
-        and layer.data_format == "channels_last"
-        and layer.padding in ("same", "valid")
-    )
+def _export_class(layer):
+    """The class that a layer of Keras is exported as, None for its own."""
+    kind = type(layer)
+    if kind not in _DILATED or layer.data_format != "channels_last" or layer.padding not in ("same", "valid"):
+        return None
+    if getattr(layer, "groups", 1) > 1:
+        return layers.GroupedConv2D
+    return _DILATED[kind] if max(layer.dilation_rate) > 1 and max(layer.strides) == 1 else None
 
 
 def _copy_weights(model, cloned):
@@ -224,8 +240,22 @@ def logits_function(model: keras.Model, native: bool | None = True) -> Callable[
     return logits_of
 
 
-def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
+def frozen(function: Callable[[Any], Any], spec: tf.TensorSpec) -> Callable[[Any], Any]:
+    """A function of one tensor to the same with its variables, and the tensors that it captured, as constants.
+
+    TensorFlow computes batch norm's scale and offset and folds them into the kernels when it loads constants, which it
+    can't with variables: about a fifth faster. Converters take a captured tensor for one more input.
+    """
+    traced = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
+    constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    return lambda images: constant(images)[0]
+
+
+def labels_of(logits: tf.Tensor, spec: ModelSpec, size: Any = None, align_corners: bool | None = None) -> tf.Tensor:
     """Logits (B, H, W, C) to labels (B, H, W), uint8 or, for more than 256 classes, int32.
+
+    Of coarser logits, which are resized to `size` (height, width) as `align_corners` says, the resized ones aren't made
+    as a whole then, by operators that TensorFlow alone has: `keras_deeplab.layers.resized_argmax`.
 
     The label is the class with the largest logit, the first of equal ones. Of a binary model it is 1 where the one
     logit is above 0 (the probability above 0.5), else 0. Of a multi-label model it is the class with the largest logit
@@ -237,14 +267,16 @@ def labels_of(logits: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     Raises:
         ValueError: 255 is a class of a multi-label model.
     """
-    if spec.exclusive:
-        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     ignored = spec.classes.ignore_label
-    if not spec.binary and (spec.num_classes or 0) > ignored:
+    if spec.multi_label and (spec.num_classes or 0) > ignored:
         raise ValueError(
             f"the labels of a multi-label model say {ignored} where no class is above 0.5, and this one of "
             f"{spec.num_classes} has a class of that number: export logits or probabilities"
         )
+    if align_corners is not None:
+        return answers.resized_labels_of(logits, size, spec, align_corners)
+    if spec.exclusive:
+        return tf.cast(tf.argmax(logits, -1, output_type=tf.int32), spec.label_dtype)
     labels = tf.argmax(tf.pad(logits, [[0, 0], [0, 0], [0, 0], [1, 0]]), -1, output_type=tf.int32)
     if not spec.binary:
         labels = tf.gather(tf.constant([ignored, *range(spec.num_classes or 0)], tf.int32), labels)

@@ -11,11 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab._helpers.files import write_whole
+from keras_deeplab._helpers.files import replacing
 from keras_deeplab.data.source import Source
-from keras_deeplab.export import arguments, compare, graph
+from keras_deeplab.export import arguments, compare, graph, trial
+from keras_deeplab.inference.runtimes.session import SessionRuntime
 from keras_deeplab.metadata import KEY
 from keras_deeplab.specs import Classes
+from keras_deeplab.specs.model import spec_of
 
 __all__ = ["OPSET", "ONNXFile", "export_compared", "export_onnx"]
 
@@ -33,12 +35,15 @@ class ONNXFile:
         bytes: its size.
         input_size: (height, width) of the images it takes, None for any.
         operators: dict from the names of ONNX's operators to how many of each the file has.
+        difference: how far it is from the model, as `keras_deeplab.export.trial.largest_difference` found it in ONNX
+            Runtime.
     """
 
     path: Path
     bytes: int
     input_size: tuple | None
     operators: dict
+    difference: float
 
 
 def export_onnx(
@@ -55,8 +60,9 @@ def export_onnx(
     """A Keras model to an ONNX file from images (B, H, W, channels) in 0..255 to uint8 labels (B, H, W).
 
     Labels, probabilities and the file's record are as in `export_tflite`; the record is the entry "keras_deeplab" of
-    its metadata_props (`keras_deeplab.metadata.onnx.read_spec`). The batch is free. tf2onnx converts
-    (`pip install keras_deeplab[onnx]`); weights are float32.
+    its metadata_props (`keras_deeplab.metadata.onnx.read_spec`). The batch is free; free sides are named "batch",
+    "height" and "width". tf2onnx converts (`pip install keras_deeplab[onnx]`); weights are float32. Before the file
+    gets its name, ONNX Runtime runs it on random pictures, and it has to give what the model gives.
 
     Args:
         model: keras.Model from images (B, H, W, channels) in 0..255 to logits.
@@ -73,8 +79,9 @@ def export_onnx(
         `ONNXFile`.
 
     Raises:
-        ImportError: tf2onnx is not installed.
-        ValueError: if an argument doesn't fit, or the model has operators that tf2onnx can't convert.
+        ImportError: tf2onnx or onnxruntime is not installed.
+        ValueError: if an argument doesn't fit, the model has operators that tf2onnx can't convert, or the file gives
+            something else than the model.
     """
     arguments.one_of("input_type", input_type, tuple(_TYPES))
     arguments.check_output(output, upsample)
@@ -83,16 +90,54 @@ def export_onnx(
     path = arguments.file_path(path, "model.onnx")
     spec = arguments.with_given_classes(spec, classes, palette)
     file = _converted(graph.inference_model(model, None if None in size else size), spec, size, output, input_type)
+    _name_sides(file.graph.input[0], ("batch", "height", "width"))
+    _name_sides(file.graph.output[0], ("batch", "height", "width") if upsample else ("batch", "rows", "columns"))
     entry = file.metadata_props.add()
     entry.key = KEY
     entry.value = graph.file_spec(spec, output, upsample, () if None in size else (size,)).to_json()
-    content = file.SerializeToString()
     counts: dict[str, int] = {}
     for node in file.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
-    return ONNXFile(path, len(content), None if None in size else tuple(size), counts)
+    with replacing(path) as candidate:
+        content = file.SerializeToString()
+        candidate.write_bytes(content)
+        difference = _tried(candidate, model, spec)
+    return ONNXFile(path, len(content), None if None in size else tuple(size), counts, difference)
+
+
+def export_scores(model: keras.Model, path: str | os.PathLike) -> ONNXFile:
+    """What `model.export(path, format="onnx")` writes: `export_onnx` of images to what the model itself returns.
+
+    Raises:
+        ValueError: as `export_onnx`, or the model has several outputs.
+    """
+    if len(model.outputs) > 1:
+        raise ValueError(
+            f"{model.name!r} has {len(model.outputs)} outputs, and an ONNX file has one here: "
+            'keras_deeplab.export.onnx.export_onnx(model, path, output="logits") writes the first of them'
+        )
+    output = "logits" if spec_of(model).activation is None else "probabilities"
+    return export_onnx(model, path, output=output, upsample=graph.keeps_size(model))
+
+
+def _tried(candidate, model, spec):
+    """`trial.largest_difference` of a file in ONNX Runtime, which also takes several pictures at once."""
+    try:
+        runtime = SessionRuntime(candidate, "onnxruntime")
+    except ValueError as error:
+        raise ValueError(
+            f"the converted file can't be loaded: {error}. No file was written. This is a fault of the conversion of "
+            f"{model.name!r}: please report it"
+        ) from error
+    return trial.largest_difference(runtime, model, spec, batches=(2, 1))
+
+
+def _name_sides(entry, names):
+    """Gives an input or output names for the sides that are free."""
+    for side, name in zip(entry.type.tensor_type.shape.dim, names, strict=False):
+        if not side.HasField("dim_value"):
+            side.dim_param = name
 
 
 def _converted(model, spec, size, output, input_type):
@@ -102,15 +147,21 @@ def _converted(model, spec, size, output, input_type):
         import tf2onnx
     except ImportError as error:
         raise ImportError(f"ONNX files are made with tf2onnx: pip install tf2onnx onnxruntime ({error})") from error
-    logits_of = graph.logits_function(model)
-    signature = [tf.TensorSpec((None, *size, spec.channels), _TYPES[input_type], "images")]
+    shape = (None, *size, spec.channels)
+    logits_of = graph.frozen(graph.logits_function(model), tf.TensorSpec(shape, tf.float32, "images"))
+    signature = [tf.TensorSpec(shape, _TYPES[input_type], "images")]
 
     @tf.function(input_signature=signature, autograph=False)
     def segment(images):
-        return {output: graph.output_of(logits_of(images), spec, output)}
+        return {output: graph.output_of(logits_of(tf.cast(images, tf.float32)), spec, output)}
 
-    # What `layers.export_ops` guards native operators with has nothing to do at inference.
-    handlers = {"PreventGradient": (_as_identity, [])}
+    resizes = ("ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor")
+    handlers = {
+        # What `layers.export_ops` guards native operators with has nothing to do at inference.
+        "PreventGradient": (_as_identity, []),
+        "Erfc": (_as_erf, []),
+        **{name: (_resized_to_size, []) for name in resizes},
+    }
     file, _ = tf2onnx.convert.from_function(segment, signature, opset=OPSET, custom_op_handlers=handlers)
     # It leaves operators that it doesn't know as they are, and says so in its log alone.
     unknown = sorted({node.op_type for node in file.graph.node if not onnx.defs.has(node.op_type, node.domain)})
@@ -141,6 +192,24 @@ def _write_out_pads(node, helper):
 def _as_identity(context, node, name, args):
     node.type = "Identity"
     return node
+
+
+def _as_erf(context, node, name, args):
+    """1 - erf(x): ONNX has no erfc."""
+    (x,), output = node.input, node.output
+    one = context.make_const(f"{name}_one", np.ones((), np.float32)).output[0]
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    context.remove_node(name)
+    erf = context.make_node("Erf", [x], shapes=shapes, dtypes=dtypes).output[0]
+    context.make_node("Sub", [one, erf], name=name, outputs=output, shapes=shapes, dtypes=dtypes)
+
+
+def _resized_to_size(context, node, name, args):
+    """A resize to its size. tf2onnx takes a scale where sizes are known, and 57 / 15 in float32 times 15 is 56."""
+    from tf2onnx.onnx_opset.nn import Resize
+
+    context.insert_new_node_on_input(node, "Identity", node.input[1])  # it looks whether the size is a constant
+    Resize.version_11(context, node)
 
 
 def export_compared(

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab._helpers import limits
-from keras_deeplab._helpers.private import convert_variables_to_constants_v2
 from keras_deeplab.export import arguments, graph
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
+from keras_deeplab.layers import ResizeBilinear
 from keras_deeplab.metadata import saved_model as _metadata
 from keras_deeplab.specs import Classes
 
@@ -60,7 +60,8 @@ def export_saved_model(
 
     Any batch size, and any H and W if the model takes any; else only its own. The files of a call may differ in size,
     colour mode (grey becomes RGB, alpha is dropped) and format. `encoded` and `encoded_labels` are there for models of
-    1 (grey), 3 (RGB) and 4 channels (RGBA, whose files are PNG or BMP): image files have no others.
+    1 (grey), 3 (RGB) and 4 channels (PNG or BMP files that have four): image files have no others. PNG files of 16
+    bits are scaled by the `image_range` of the model's record, and refused where it has none.
 
     Each label PNG has the size of its image and one channel whose values are the labels. `encoded_labels` has the H
     and W of the call's tallest and widest image, with 255 below and to the right of smaller ones; `sizes` tells each
@@ -85,8 +86,8 @@ def export_saved_model(
         portable: dilated depthwise convolutions are one operator each, which TensorFlow has for CPUs with oneDNN (its
             default on x86). True takes several slower ones that every CPU and GPU has.
         max_pixels: pixels of the largest file that a server shall decode (H x W), and of the largest call with tensors,
-            whose images are computed all at once, or to `encoded_labels`, whose labels are one array (B x H x W). A
-            pixel takes 4 bytes for each class. None: no limit.
+            whose images are computed all at once, or to `encoded_labels`, whose labels are one array (B x H x W). None:
+            no limit.
         warmup_size: int or (height, width) of the images in `assets.extra/tf_serving_warmup_requests`, which has
             TensorFlow Serving run each signature once before it lets clients in; a model of a fixed size takes its own.
             None: no such file.
@@ -233,11 +234,20 @@ def _signatures(model, record, portable, max_pixels):
     pixels = tf.TensorSpec((None, height, width, spec.channels), tf.uint8, "images")
     files = tf.TensorSpec((None,), tf.string, "image_bytes")
     queries = tf.TensorSpec((None,), tf.string, "query")
-    logits_of = _frozen(graph.logits_function(model, native=False if portable else None), pixels)
+    # Labels are made of the logits before they are resized, so that those of every pixel are never there.
+    coarse, align_corners = graph.before_resize(model)
+    coarse_of = graph.frozen(graph.logits_function(coarse, native=False if portable else None), pixels)
+
+    def labels_of(images):
+        return graph.labels_of(coarse_of(images), spec, tf.shape(images)[1:3], align_corners)
+
+    def logits_of(images):
+        found = coarse_of(images)
+        return found if align_corners is None else ResizeBilinear(align_corners, dtype="float32")([found, images])
 
     @tf.function(input_signature=[pixels], autograph=False)
     def serving_default(images):
-        return {"labels": graph.labels_of(logits_of(checked_images(images, max_pixels)), spec)}
+        return {"labels": labels_of(checked_images(images, max_pixels))}
 
     @tf.function(input_signature=[pixels], autograph=False)
     def logits(images):
@@ -255,23 +265,27 @@ def _signatures(model, record, portable, max_pixels):
     if spec.channels not in CHANNELS:
         return {**found, "record": record_of}
 
+    def sizes_of(image_bytes):
+        settings = {"channels": spec.channels, "image_range": spec.image_range}
+        return checked_sizes(image_bytes, max_pixels, height, width, **settings)
+
     def segment_each(image_bytes, result, kind):
         # One after the other: large images need much memory, and the operators use all cores anyway.
         def segment(data):
-            return result(_labels(decode(data, spec.channels), spec, logits_of, height, width))
+            return result(_labels(decode(data, spec.channels, spec.image_range), labels_of, height, width))
 
         return tf.map_fn(segment, image_bytes, fn_output_signature=kind, parallel_iterations=1)
 
     # The suffix _bytes of an output's name is how TensorFlow Serving's REST interface knows to send it as base64.
     @tf.function(input_signature=[files], autograph=False)
     def encoded(image_bytes):
-        with tf.control_dependencies([checked_sizes(image_bytes, max_pixels, height, width)]):
+        with tf.control_dependencies([sizes_of(image_bytes)]):
             image_bytes = tf.identity(image_bytes)
         return {"labels_png_bytes": segment_each(image_bytes, _png, tf.string)}
 
     @tf.function(input_signature=[files], autograph=False)
     def encoded_labels(image_bytes):
-        sizes = checked_sizes(image_bytes, max_pixels, height, width)
+        sizes = sizes_of(image_bytes)
         largest = tf.reduce_max(sizes, 0)
         fine = [tf.debugging.Assert(tf.size(image_bytes) > 0, ["image_bytes holds no file"])]
         if max_pixels is not None:
@@ -294,18 +308,7 @@ def _signatures(model, record, portable, max_pixels):
     return {**found, "encoded": encoded, "encoded_labels": encoded_labels, "record": record_of}
 
 
-def _frozen(function, spec):
-    """A function of one tensor to the same with its variables as constants, which all signatures share.
-
-    TensorFlow computes batch norm's scale and offset and folds them into the kernels when it loads constants, which it
-    can't with variables: about a fifth faster.
-    """
-    traced = tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
-    constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)
-    return lambda images: constant(images)[0]
-
-
-def _labels(image, spec, logits_of, height, width):
+def _labels(image, labels_of, height, width):
     """An image (H, W, channels) to its labels (H, W); (height, width) is the model's size, None where free."""
     size = tf.shape(image)[:2]
     batch = image[None]
@@ -315,8 +318,8 @@ def _labels(image, spec, logits_of, height, width):
         padding = [[0, missing[0]], [0, missing[1]], [0, 0]]
         # Evaluation pads with 127.5, which the graph's uint8 images can't hold.
         batch = tf.pad(image, padding, constant_values=tf.constant(128, tf.uint8))[None]
-        batch = tf.ensure_shape(batch, (1, height, width, spec.channels))
-    return graph.labels_of(logits_of(batch), spec)[0, : size[0], : size[1]]
+        batch = tf.ensure_shape(batch, (1, height, width, image.shape[2]))
+    return labels_of(batch)[0, : size[0], : size[1]]
 
 
 def _png(labels):

@@ -62,8 +62,8 @@ class Target:
         """
         if given.get("output") == "labels" and self.operators is not None and "ARG_MAX" not in self.operators:
             raise ValueError(
-                f"{self.title} has no ARG_MAX, and labels come from one: leave output= (--output-kind) out, which "
-                f"gives {self.arguments['output'][0]}, and take the argmax where the file is used"
+                f"{self.title} has no ARG_MAX, and labels come from one: leave output= (--output-kind) out, "
+                f"which gives {self.arguments['output'][0]}, and take the argmax where the file is used"
             )
         for name, allowed in self.arguments.items():
             if name not in given:

@@ -113,6 +113,7 @@ def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
     if nameless:
         raise ValueError(f"{model.name!r} is no network of {title}, which has no {', '.join(nameless[:6])}.")
     other_names = getattr(SOURCES[source], "other_names", lambda name: ())
+    unused = getattr(SOURCES[source], "unused", lambda state: {})
 
     def arrays(plan):
         state = {
@@ -122,10 +123,14 @@ def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
         if dialect.counter is not None:
             means = [name for path, name in names.items() if path.endswith("_BN/moving_mean")]
             state.update({name.rpartition(".")[0] + dialect.counter: np.zeros((), "int64") for name in means})
+        state |= unused(state)
         return state | {other: array for name, array in state.items() for other in other_names(name)}
 
     unordered = Plan(source, None, rows, dialect)
     plan = recognise(arrays(unordered), repr(model.name), source)
+    if plan.undecided:
+        own = {"backbone": spec_of(model).backbone}
+        plan = plan.decided(own, repr(model.name)) if own["backbone"] in plan.undecided.get("backbone", ()) else plan
     _compare(model, layers, plan, title)
     return arrays(plan)
 

@@ -45,6 +45,17 @@ class Flavour:
 
 
 _TF = Flavour(align_corners=True, separable=True)
+_SMP = Flavour(
+    align_corners=True,
+    separable=True,
+    separable_norm=False,
+    head_conv=True,
+    aspp_conv=True,
+    decoder_convs=1,
+    dropout=0.5,
+    atrous_rates=(12, 24, 36),
+    strided_rate="new",
+)
 
 FLAVOURS: Registry[Flavour] = Registry(
     "flavour",
@@ -71,18 +82,9 @@ FLAVOURS: Registry[Flavour] = Registry(
         "fregu856": Flavour(
             align_corners=False, use_bias=True, dropout=0.0, atrous_rates=(6, 12, 18), strided_rate="new"
         ),
-        # segmentation_models_pytorch/decoders/deeplabv3/decoder.py
-        "smp": Flavour(
-            align_corners=True,
-            separable=True,
-            separable_norm=False,
-            head_conv=True,
-            aspp_conv=True,
-            decoder_convs=1,
-            dropout=0.5,
-            atrous_rates=(12, 24, 36),
-            strided_rate="new",
-        ),
+        # segmentation_models_pytorch/decoders/deeplabv3/decoder.py; "smp_tu" on its encoders tu-*, which timm dilates.
+        "smp": _SMP,
+        "smp_tu": replace(_SMP, strided_rate="old"),
         # mmseg/models/decode_heads/aspp_head.py and sep_aspp_head.py
         "mmsegmentation": Flavour(align_corners=False, separable=True, projection_kernel=3),
         # paddleseg/models/deeplab.py, layers/pyramid_pool.py and layers/layer_libs.py

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_deeplab.inference.runtimes.base import PROBABILITIES
+from keras_deeplab.layers import resized_argmax
 from keras_deeplab.specs import ModelSpec
 
 
@@ -31,6 +32,29 @@ def labels_of(scores: Any, spec: ModelSpec, returns: str = "logits", threshold: 
     if spec.multi_label:
         present = ops.max(scores, axis=-1) > _bound(threshold, returns)
         labels = ops.where(present, labels, spec.classes.ignore_label)
+    return ops.cast(labels, spec.label_dtype)
+
+
+def resized_labels_of(
+    scores: Any, size: Any, spec: ModelSpec, align_corners: bool, returns: str = "logits", threshold: float = 0.5
+) -> Any:
+    """Scores (B, h, w, num_classes) of any size to labels (B, *size), as `labels_of` of the resized ones.
+
+    On TensorFlow without the resized ones in memory, see `keras_deeplab.layers.resized_argmax`.
+
+    Args:
+        size: (height, width), integers or a tensor of two.
+        align_corners: how they are resized.
+        scores, spec, returns, threshold: as of `labels_of`.
+    """
+    ops = keras.ops
+    if not spec.exclusive:
+        # A class more in front, of the score above which another one is there: the first of equal scores is taken.
+        bound = ops.broadcast_to(ops.cast(_bound(threshold, returns), scores.dtype), (*ops.shape(scores)[:3], 1))
+        scores = ops.concatenate([bound, scores], -1)
+    labels = resized_argmax(scores, size, align_corners)
+    if spec.multi_label:
+        labels = ops.where(labels == 0, spec.classes.ignore_label, labels - 1)
     return ops.cast(labels, spec.label_dtype)
 
 

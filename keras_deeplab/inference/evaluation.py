@@ -1,5 +1,6 @@
 """A predictor and a data set to its confusion matrix, by a protocol that stands beside the score."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline
+from keras_deeplab.data.settings import compare_ranges
+from keras_deeplab.inference.overlap import overlapped
 from keras_deeplab.inference.predictor import Predictor
 from keras_deeplab.inference.predictor import predictor as make_predictor
 from keras_deeplab.inference.protocols import EvaluationOptions, ScoringOptions
@@ -61,19 +64,35 @@ def evaluate(
     settings = EvaluationOptions.of(ScoringOptions.preset_for(options), **options)
     predictor = _predictor(predictor, settings)
     sample_of = settings.scoring.sample
-    classes = source.classes_spec
-    matrix, labels = matrix_of(getattr(predictor, "spec", None), classes, source.num_classes, class_map, source.name)
+    spec, classes = getattr(predictor, "spec", None), source.classes_spec
+    matrix, labels = matrix_of(spec, classes, source.num_classes, class_map, source.name)
+    compare_ranges(source.image_range, None if spec is None else spec.image_range, source.name)
     total = source.num_examples if limit is None else min(limit, source.num_examples)
     matrix.protocol = protocol_of(predictor, settings, total, source.num_examples)
-    # One by one: on a CPU batches of eight equal sizes take as long.
+
+    def read(sample: Any) -> tuple[np.ndarray, np.ndarray]:
+        return sample_of(sample["image"], sample["label"])
+
+    def predict(sample: Any, found: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        image, truth = found
+        return truth, predictor(image)
+
+    def count(sample: Any, made: tuple[np.ndarray, np.ndarray]) -> None:
+        truth, predicted = made
+        matrix.update(truth if labels is None else labels[truth], predicted)
+
+    # One by one: on a CPU batches of eight equal sizes take as long. Samples are read, and pixels counted, meanwhile.
     samples = pipeline.evaluation(source, limit).as_numpy_iterator()
-    with Progress(total, "evaluate", enabled=progress) as bar, data.readable_errors():
-        for done, sample in enumerate(samples, 1):
-            try:
-                image, truth = sample_of(sample["image"], sample["label"])
-                matrix.update(truth if labels is None else labels[truth], predictor(image))
-            except ValueError as error:
-                raise ValueError(f"{sample['name'].decode()}: {error}") from error
+    with (
+        Progress(total, "evaluate", enabled=progress) as bar,
+        data.readable_errors(),
+        contextlib.closing(overlapped(samples, read, predict, count, threads=1)) as outcomes,
+    ):
+        for done, (sample, outcome) in enumerate(outcomes, 1):
+            if isinstance(outcome, ValueError):
+                raise ValueError(f"{sample['name'].decode()}: {outcome}") from outcome
+            if isinstance(outcome, Exception):
+                raise outcome
             if bar.due():
                 bar.update(done, f"mIoU {matrix.mean_iou:.4f}")
     return matrix

@@ -29,7 +29,7 @@ from keras_deeplab.inference.outputs import (
     place_of,
 )
 from keras_deeplab.inference.overlap import overlapped
-from keras_deeplab.specs import Classes
+from keras_deeplab.specs import Classes, ModelSpec
 
 __all__ = ["as_rgb", "encode_png", "image_files", "segment_files"]
 
@@ -48,6 +48,7 @@ def segment_files(
     merge: Mapping[str, Sequence[str]] | None = None,
     classes: Classes | Sequence[str] | None = None,
     palette: np.ndarray | None = None,
+    spec: ModelSpec | None = None,
     alpha: float = 0.5,
     legend: bool = True,
     max_pixels: int = limits.MAX_PIXELS,
@@ -72,6 +73,7 @@ def segment_files(
         classes: names of the classes, or a `Classes` with their colours too; None for those of the predictor's record.
             Pixels of a class named "background" are not tinted and no regions.
         palette: uint8 (N, 3) colours; None for those of `classes`.
+        spec: the model's record, for a function that doesn't carry it; None for the predictor's.
         alpha: weight of the colours in the overlay.
         legend: whether a strip below the overlay names the classes that occur.
         max_pixels: of an image that is put to the model whole. Of a larger one labels are made by tiles, where nothing
@@ -79,7 +81,8 @@ def segment_files(
             before it takes memory.
         progress: whether to show how far it is.
         log: called with each line of text to print.
-        reading: how the files become pixels: not turned, or scaled from more than 8 bits, as the model was trained.
+        reading: how the files become pixels: not turned, or scaled from more than 8 bits, which the model's record
+            tells where it isn't given.
 
     Returns:
         (written, failures): a tuple of files for each image, in the order of `outputs`, and the pairs (image file,
@@ -89,8 +92,9 @@ def segment_files(
         FileNotFoundError: if an input matches nothing.
         ValueError: if a result would replace an input, or there is no such output or class, or none from labels alone.
     """
-    spec = getattr(predictor, "spec", None)
-    channels = getattr(predictor, "channels", 3)
+    spec = getattr(predictor, "spec", None) if spec is None else spec
+    channels = getattr(predictor, "channels", 3 if spec is None else spec.channels)
+    reading = reading.of_model(spec)
     rows = {name: OUTPUTS[name] for name in outputs}
     chosen = choose(Legend.of(classes, spec, palette), only, merge)
     answer_of = answering(predictor, chosen, [name for name, row in rows.items() if row.needs_scores])

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_deeplab._helpers import limits
+from keras_deeplab.data.channels import scaled
 from keras_deeplab.inference import answers
 from keras_deeplab.inference.answers import Answer
 from keras_deeplab.inference.composition import composed
@@ -25,9 +26,11 @@ from keras_deeplab.specs import ModelSpec
 class Predictor:
     """Calls with images (H, W, channels) or (B, H, W, channels) return labels (H, W) or (B, H, W).
 
-    Images are uint8 or float in 0..255, RGB where they have three channels. Labels are uint8, or int32 where there are
-    more than 256 classes: the class of the greatest score; of a binary model 1 where its probability is above
-    `threshold`; of a multi-label model the likeliest class where that is above it, else the ignored label.
+    Images are uint8 or float in 0..255, RGB where they have three channels; or integers of more bits, where the
+    model's record tells which two of them are 0 and 255 (`spec.image_range`), as files are read. Labels are uint8, or
+    int32 where there are more than 256 classes: the class of the greatest score; of a binary model 1 where its
+    probability is above `threshold`; of a multi-label model the likeliest class where that is above it, else the
+    ignored label.
 
     Of a Keras model and an image above `keras_deeplab._helpers.limits.ONE_PIECE_PIXELS` the same labels, but for the
     rounding of scores, are made by tiles, in less memory; a call for probabilities puts it to the model in one piece.
@@ -160,7 +163,14 @@ class Predictor:
             shape = f"(H, W, {self.channels}) or (B, H, W, {self.channels})"
             raise ValueError(f"images must have shape {shape}, received {images.shape}")
         if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-            raise ValueError(f"images must be uint8 or floating point in 0..255, received dtype {images.dtype}")
+            trained = None if self.spec is None else self.spec.image_range
+            if trained is None or images.dtype.kind not in "ui":
+                raise ValueError(
+                    f"images must be uint8 or floating point in 0..255, received dtype {images.dtype}, and the model's "
+                    "record has no image_range, which says what other numbers mean: keras_deeplab.with_spec(model, "
+                    "image_range=(0, 4095)) gives it one"
+                )
+            images = scaled(images, trained)
         batch = images if images.ndim == 4 else images[None]
         return np.asarray(batch, np.float32) if as_float else batch, images.ndim == 3
 

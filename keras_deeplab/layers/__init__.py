@@ -9,11 +9,14 @@ Every class is registered under the package name `keras_deeplab`, so a `.keras` 
 `custom_objects` once this package has been imported.
 """
 
+from keras_deeplab.layers.argmax import resized_argmax
 from keras_deeplab.layers.clip import Clip
 from keras_deeplab.layers.dilated_convolutions import DilatedConv2D, DilatedDepthwiseConv2D, DilatedSeparableConv2D
 from keras_deeplab.layers.fake_quantization import FakeQuantization
+from keras_deeplab.layers.grouped_convolutions import GroupedConv2D
 from keras_deeplab.layers.pools import DilatedAveragePooling2D, DilatedMaxPooling2D, WindowedAveragePooling2D
 from keras_deeplab.layers.resizes import ResizeBilinear, ScaleBilinear, UpsampleNearest
+from keras_deeplab.layers.scale import LayerScale
 from keras_deeplab.layers.tracing import export_ops
 
 __all__ = [
@@ -24,9 +27,12 @@ __all__ = [
     "DilatedMaxPooling2D",
     "DilatedSeparableConv2D",
     "FakeQuantization",
+    "GroupedConv2D",
+    "LayerScale",
     "ResizeBilinear",
     "ScaleBilinear",
     "UpsampleNearest",
     "WindowedAveragePooling2D",
     "export_ops",
+    "resized_argmax",
 ]

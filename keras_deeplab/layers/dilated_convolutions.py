@@ -12,7 +12,8 @@ from keras_deeplab.layers.gradients import (
     tensorflow_convolution,
     tensorflow_depthwise_convolution,
 )
-from keras_deeplab.layers.tracing import export_choice, has_gpu, takes_native_depthwise
+from keras_deeplab.layers.grouped_convolutions import grouped_convolution
+from keras_deeplab.layers.tracing import export_choice, has_gpu, takes_native
 from keras_deeplab.layers.windows import (
     Padding,
     Pair,
@@ -30,7 +31,9 @@ def _convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate
     """Maps (B, H, W, C) and a (h, w, C / groups, F) kernel to (B, H', W', F)."""
     padding, dilation_rate = simplified(padding, kernel.shape[:2], dilation_rate)
     inputs, padding = padded(inputs, padding)
-    if not TENSORFLOW or dilation_rate == (1, 1) or inputs.shape[-1] != kernel.shape[2]:
+    if inputs.shape[-1] != kernel.shape[2]:
+        return grouped_convolution(inputs, kernel, (1, 1), padding, dilation_rate)
+    if not TENSORFLOW or dilation_rate == (1, 1):
         return ops.conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
     if export_choice() or has_gpu():
         return native_convolution(inputs, kernel, padding, dilation_rate)
@@ -41,7 +44,7 @@ def _depthwise_convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dil
     """Maps (B, H, W, C) and a (h, w, C, M) kernel to (B, H', W', C * M)."""
     padding, dilation_rate = simplified(padding, kernel.shape[:2], dilation_rate)
     inputs, padding = padded(inputs, padding)
-    if not TENSORFLOW or dilation_rate == (1, 1) or not takes_native_depthwise(kernel.dtype.name):
+    if not TENSORFLOW or dilation_rate == (1, 1) or not takes_native(kernel.dtype.name):
         return ops.depthwise_conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
     if export_choice():
         fastest = export_choice() == (None,)

@@ -74,7 +74,8 @@ def onednn_runs(dtype: str) -> bool:
         return [float(value) for value in tf.reshape(outputs, [-1])] == [3.0, 5.0, 7.0, 9.0, 11.0, 13.0]
 
 
-def takes_native_depthwise(dtype: str) -> bool:
-    """Whether a dilated depthwise convolution in `dtype` is traced to TensorFlow's native operator here and now."""
+def takes_native(dtype: str) -> bool:
+    """Whether a convolution that TensorFlow has for CPUs with oneDNN alone, a dilated depthwise or a grouped one, is
+    traced to its native operator in `dtype` here and now."""
     (native,) = export_choice() or (None,)
     return onednn_runs(dtype) if native is None else native

@@ -12,12 +12,13 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_deeplab._helpers import limits
 from keras_deeplab.metadata import earlier_spec, mediapipe, tables
-from keras_deeplab.specs import Classes, FileSpec, parsed
+from keras_deeplab.specs import Classes, FileSpec, parsed, range_text
 
 BUFFER = "TFLITE_METADATA"
 LABELS, PALETTE, EXPORT = "labels.txt", "palette.txt", "export.json"
@@ -58,9 +59,12 @@ def write(name: str, spec: FileSpec) -> tuple[bytes, bytes]:
     if len(sizes) == 1:
         image.append((1, "table", [(0, "uint32", sizes[0][1]), (1, "uint32", sizes[0][0])]))
     shown = {1: "grey", 3: "RGB", 4: "RGBA"}.get(spec.model.channels, f"{spec.model.channels}-channel")
+    told = f"{shown} pixels in 0..255 whatever the type; the model normalises them itself"
+    if spec.model.image_range is not None:
+        told += f"; of images of more bits, {range_text(spec.model.image_range)}"
     pixels = [
         (0, "string", "images"),
-        (1, "string", f"{shown} pixels in 0..255 whatever the type; the model normalises them itself"),
+        (1, "string", told),
         (3, "table", [(0, "uint8", _IMAGE), (1, "table", image), (2, "table", [(0, "int32", 0), (1, "int32", 255)])]),
         (4, "tables", [[(0, "uint8", _NORMALIZATION), (1, "table", [(0, "floats", [0.0]), (1, "floats", [1.0])])]]),
     ]
@@ -123,9 +127,10 @@ def read_spec(path: str | Path) -> FileSpec | None:
 
 
 def read_classes(path: str | Path) -> Classes | None:
-    """The path of any TFLite file to the classes of its record or, in other programs' files, of its labels.txt.
+    """The path of any TFLite file to the classes of its record or, in other programs' files, of the file of labels.
 
-    None where it has neither, or names there that don't tell classes apart.
+    That is the one which the metadata name for its last output, or else labels.txt. None where it has none, or names
+    there that don't tell classes apart.
 
     Raises:
         ValueError: as `read_spec`.
@@ -133,7 +138,8 @@ def read_classes(path: str | Path) -> Classes | None:
     spec = read_spec(path)
     if spec is not None:
         return spec.model.classes
-    texts = _texts(path)
+    texts = _texts(path, (PALETTE, _named_labels(path) or LABELS))
+    texts = {name if name == PALETTE else LABELS: text for name, text in texts.items()}
     names, colors = _names_and_colors(texts, path)
     if names is None or len(set(names)) != len(names) or not all(name.strip() for name in names):
         return None
@@ -143,8 +149,30 @@ def read_classes(path: str | Path) -> Classes | None:
     return Classes(tuple(names), shown)
 
 
-def _texts(path: str | Path) -> dict[str, str]:
-    """The files of a TFLite file's archive that are read here."""
+def _named_labels(path: str | Path) -> str | None:
+    """The name of the file that the metadata tell to hold the labels of a TFLite file's last output, or None."""
+    try:
+        data = Path(path).read_bytes()
+        if data[4:8] != b"TFL3":
+            return None
+        file = tables.Table(data)  # a Model of TensorFlow Lite's schema.fbs
+        buffers = [entry.number(1, "I") for entry in file.tables(6) if entry.text(0) == BUFFER]
+        if not buffers:
+            return None
+        for subgraph in tables.Table(file.tables(4)[buffers[0]].bytes(0)).tables(3)[:1]:
+            for about in subgraph.tables(3)[-1:]:
+                for entry in about.tables(6):
+                    if entry.number(2, "b") in (_AXIS_LABELS, _VALUE_LABELS) and not entry.text(3):  # of no language
+                        return entry.text(0)
+    except OSError:
+        return None  # that there is no file the runtime says
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"the metadata of {path} can't be read: {error}") from error
+    return None
+
+
+def _texts(path: str | Path, wanted: Sequence[str] = (LABELS, PALETTE, EXPORT)) -> dict[str, str]:
+    """The files of these names in a TFLite file's archive."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError):
@@ -152,7 +180,7 @@ def _texts(path: str | Path) -> dict[str, str]:
     try:
         with archive:
             names = set(archive.namelist())
-            return {name: _text(archive, name, path) for name in (LABELS, PALETTE, EXPORT) if name in names}
+            return {name: _text(archive, name, path) for name in wanted if name in names}
     except UnicodeDecodeError as error:
         raise ValueError(f"the metadata of {path} is no text: {error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
@@ -174,7 +202,9 @@ def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
 
 def _names_and_colors(texts: dict[str, str], path: str | Path) -> tuple[list[str] | None, list[list[int]] | None]:
     """labels.txt and palette.txt, each None where there is none."""
-    names = texts[LABELS].removesuffix("\n").split("\n") if LABELS in texts else None
+    names = None
+    if LABELS in texts:
+        names = [name.removesuffix("\r") for name in texts[LABELS].removesuffix("\n").split("\n")]
     if PALETTE not in texts:
         return names, None
     try:
@@ -202,6 +232,8 @@ def describe(path: str | Path) -> str | None:
         rows += [("model", ", ".join(built))] if built else []
         rows += [("precision", spec.precision), ("image size", sizes)]
         rows += [("channels", str(model.channels))] if model.channels != 3 else []
+        if model.image_range is not None:
+            rows.append(("image range", range_text(model.image_range)))
         rows.append(("output", spec.output))
         reason = mediapipe.misread(spec)
         rows.append(("MediaPipe", "reads it" if reason is None else f"not for it: {reason}"))

@@ -74,4 +74,6 @@ def build(spec: ModelSpec | str, **overrides: Any) -> SegmentationModel:
     changes: dict[str, Any] = {"backbone": spec.backbone, "backbone_settings": settings} if settings else {}
     if spec.multi_label:
         changes["multi_label"] = True
+    if spec.image_range is not None:
+        changes["image_range"] = spec.image_range
     return with_spec(model, **changes) if changes else model

@@ -107,7 +107,10 @@ def encode(
         )
     if backbone_weights is not None:
         load_backbone(classifier, backbone_weights, name=backbone)
-    mode = row.preprocessing if include_preprocessing is True else include_preprocessing or None
+    if include_preprocessing is True:
+        mode = row.preprocessing
+    else:
+        mode = None if include_preprocessing is False else preprocessing.checked(include_preprocessing)
     inputs = keras.Input(input_shape, name="images")
     names = []
     for tap in taps:
@@ -134,8 +137,9 @@ def encode(
         strided_rate=(row.cascade_strided_rate if cascade_blocks else row.strided_rate) or strided_rate or "old",
         contracted=row.contracted,
         dropped=row.dropped,
+        centred=row.centred,
         inputs=[inputs],
-        entry=preprocessing.normalise(mode),
+        entry=preprocessing.normalise(mode, input_shape[2]),
         fresh=fresh,
     )
     *tapped, features = encoder.outputs

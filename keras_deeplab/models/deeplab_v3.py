@@ -18,6 +18,7 @@ _PYRAMID = """\
         atrous_rates: dilation rates of the pyramid's 3x3 branches; None takes those that go with the output stride,
             or those that the flavour has at all of them.
         separable: whether the head's 3x3 convolutions are depthwise separable; None for what the flavour has.
+        pyramid_separable: likewise, of the pyramid's alone; None for as the others.
         image_pooling: whether the pyramid sees the image-level feature.
         pooling_window: (height, width) of the windows whose means are that feature, in positions of the backbone's
             map; None for the whole map's mean.
@@ -39,6 +40,7 @@ def DeepLabV3(
     multi_grid=None,
     atrous_rates=None,
     separable=False,
+    pyramid_separable=None,
     image_pooling=True,
     pooling_window=None,
     filters=None,
@@ -105,7 +107,8 @@ def DeepLabV3(
         else:
             rates = _rates(atrous_rates, row, output_stride) if atrous_rates is not None or head == "aspp" else ()
         pooling = {"image_pooling": image_pooling, "pooling_window": pooling_window}
-        x = _pyramid(encoder.features, rates, row, filters or FILTERS, separable, dropout, **pooling)
+        branches = separable if pyramid_separable is None else pyramid_separable
+        x = _pyramid(encoder.features, rates, row, filters or FILTERS, branches, dropout, **pooling)
         if row.head_conv:
             x = head_conv(x, filters or FILTERS, row, separable=separable, name="head_conv")
         logits = classifier(x, num_classes)
@@ -129,6 +132,7 @@ def DeepLabV3(
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
+            "pyramid_separable": pyramid_separable,
             "image_pooling": image_pooling,
             "pooling_window": pooling_window,
             "filters": filters,
@@ -151,6 +155,7 @@ def DeepLabV3Plus(
     multi_grid=None,
     atrous_rates=None,
     separable=None,
+    pyramid_separable=None,
     image_pooling=True,
     pooling_window=None,
     filters=FILTERS,
@@ -197,7 +202,8 @@ def DeepLabV3Plus(
     separable = row.separable if separable is None else separable
     rates = _rates(atrous_rates, row, output_stride)
     pooling = {"image_pooling": image_pooling, "pooling_window": pooling_window}
-    x = _pyramid(encoder.features, rates, row, filters, separable, dropout, **pooling)
+    branches = separable if pyramid_separable is None else pyramid_separable
+    x = _pyramid(encoder.features, rates, row, filters, branches, dropout, **pooling)
     x = decoder(
         x, encoder.taps[0], flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable
     )
@@ -222,6 +228,7 @@ def DeepLabV3Plus(
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
+            "pyramid_separable": pyramid_separable,
             "image_pooling": image_pooling,
             "pooling_window": pooling_window,
             "filters": filters,

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keras_deeplab._helpers.files import read_regular
+
 Record = Mapping[str, Any]
 HISTORY, CONFIG = "history.jsonl", "config.json"
 
@@ -69,7 +71,7 @@ def read_run(path: str | os.PathLike) -> Run:
 
 
 def _records(path: Path) -> tuple[Record, ...]:
-    lines = path.read_bytes().split(b"\n")
+    lines = read_regular(path).split(b"\n")
     records: list[Record] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -88,7 +90,7 @@ def _records(path: Path) -> tuple[Record, ...]:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_regular(path))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(value, dict):

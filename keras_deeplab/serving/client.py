@@ -10,8 +10,11 @@ import numpy as np
 
 from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import read_regular
+from keras_deeplab.data.channels import keeps_channels, scaled
+from keras_deeplab.data.images import decode_image, image_size
+from keras_deeplab.data.orientation import orientation_of
 from keras_deeplab.serving.errors import NotServed, Unavailable
-from keras_deeplab.specs import FileSpec
+from keras_deeplab.specs import FileSpec, ModelSpec
 
 _PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 8501}
 # Channels of images that a PNG file holds.
@@ -93,9 +96,11 @@ class Client:
         """An image to its labels, (H, W) uint8, or int32 where there are more than 256 classes.
 
         Args:
-            image: uint8 array (H, W, 3), RGB, or of as many channels as the model takes; or the bytes or the path of a
-                JPEG, PNG or BMP file, which is sent as it is and decoded by the server to the channels of its model.
-                One with an EXIF orientation, which servers pass over, is turned upright and sent as PNG.
+            image: uint8 array (H, W, 3), RGB, or of as many channels as the model takes; of other integers, where the
+                model's record says which two of them are 0 and 255; or the bytes or the path of an image file. JPEG,
+                PNG and BMP files are sent as they are and decoded by the server to the channels of its model. One with
+                an EXIF orientation, which servers pass over, and TIFF and .npy files, which they don't read, are
+                decoded here.
 
         Raises:
             ValueError: if the server refuses the image, with the reason; or the server has no such model.
@@ -210,12 +215,18 @@ class Client:
         if isinstance(image, (str, os.PathLike)):
             image = read_regular(Path(image).expanduser())
         if isinstance(image, (bytes, bytearray, memoryview)):
-            return self._fitting(("encoded", None), _upright(bytes(image)))
+            image = bytes(image)
+            if not keeps_channels(image) and orientation_of(image) == 1:
+                return self._fitting(("encoded", None), image)
+            image = self._decoded(image)
         image = np.asarray(image)
+        if image.dtype.kind in "ui" and image.dtype != np.uint8 and self._model_spec().image_range is not None:
+            image = scaled(image, self._model_spec().image_range)
         if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
             raise ValueError(
-                f"expected a uint8 image (H, W, 3), or as many channels as the model takes, or the bytes or path of an "
-                f"image file; received {image.dtype} {image.shape}"
+                f"expected a uint8 image (H, W, 3), or as many channels as the model takes, or integers of more bits "
+                "where its record has an image_range, or the bytes or path of an image file; received "
+                f"{image.dtype} {image.shape}"
             )
         channels = image.shape[2]
         in_files = channels in _IN_FILES
@@ -235,6 +246,19 @@ class Client:
                     f"files, which hold no {channels} channels: pad it to that size"
                 )
         return self._fitting(("encoded", None), _encode_png(image))
+
+    def _model_spec(self):
+        """The model's record; where the server has none, that of a model of RGB images of 8 bits."""
+        return ModelSpec(None) if self.spec is None else self.spec.model
+
+    def _decoded(self, data):
+        """The contents of an image file to its pixels, turned upright, as the model's record says."""
+        # A photograph needs no question: the server makes grey of it, too.
+        known = ModelSpec(None) if data.startswith(b"\xff\xd8") else self._model_spec()
+        try:
+            return decode_image(data, known.channels, image_range=known.image_range)
+        except ValueError as error:
+            raise ValueError(f"the image {error}") from error
 
     def _fitting(self, key, value):
         size = self._transport.request_bytes(len(value) if isinstance(value, bytes) else value.nbytes)
@@ -283,7 +307,7 @@ class Client:
         if len(labels) != len(part):
             raise OSError(f"{self.server} returned {len(labels)} label maps for {len(part)} images")
         if signature == "encoded":
-            labels = [_decode_png(data) for data in labels]
+            labels = [_decode_png(data, _size(value)) for data, value in zip(labels, values, strict=True)]
         for value, one in zip(values, labels, strict=True):
             size = _size(value)
             if one.ndim != 2 or size not in (None, one.shape):
@@ -342,14 +366,6 @@ def _array(value):
     return np.asarray(value)
 
 
-def _upright(data):
-    """The contents of an image file as they are, or of a PNG file of the same picture turned as its EXIF data asks."""
-    from keras_deeplab.data.images import decode_image
-    from keras_deeplab.data.orientation import orientation_of
-
-    return data if orientation_of(data) == 1 else _encode_png(decode_image(data))
-
-
 def _encode_png(image):
     from keras_deeplab._helpers.opencv import cv2
 
@@ -361,16 +377,19 @@ def _encode_png(image):
 
 def _size(value):
     """(height, width) of an image or of the contents of a file; None where those don't tell."""
-    from keras_deeplab.data.images import image_size
-
     return image_size(value) if isinstance(value, bytes) else value.shape[:2]
 
 
-def _decode_png(data):
+def _decode_png(data, size):
+    """The bytes of a label PNG to labels; one of another size than its image's isn't decoded, which may be huge."""
+    from keras_deeplab.data.images import image_size
     from keras_deeplab.data.masks import decode_label_png
 
     if not isinstance(data, bytes):
         raise OSError(f"the server sent {str(data)[:80]} where the bytes of a label PNG belong")
+    told = image_size(data)
+    if told is not None and (told != size if size else told[0] * told[1] > limits.MAX_PIXELS):
+        raise OSError(f"the server returned labels of shape {told} for an image of {size or 'no size that is known'}")
     try:
         labels, _ = decode_label_png(data)
     except ValueError as error:

@@ -4,6 +4,7 @@ Plain values that JSON holds, so that whatever reads a file needs neither Keras 
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, cast
@@ -114,6 +115,30 @@ class Classes:
         return self
 
 
+def checked_range(value: Any) -> tuple[float, float]:
+    """Two numbers, the first below the second, as floats; ValueError for anything else.
+
+    >>> checked_range((0, 4095))
+    (0.0, 4095.0)
+    """
+    try:
+        low, high = (float(number) for number in value)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"image_range must be two numbers, the first below the second; received {value!r}")
+    return low, high
+
+
+def range_text(value: tuple[float, float]) -> str:
+    """A record's `image_range` in words.
+
+    >>> range_text((0.0, 4095.0))
+    '0 to 4095 become 0 to 255'
+    """
+    return "{:g} to {:g} become 0 to 255".format(*value)
+
+
 def label_map(
     data: Classes, model: Classes, mapping: Mapping[str, str | None] | str | None = None
 ) -> tuple[int, ...] | None:
@@ -185,8 +210,10 @@ class ModelSpec:
         builder, backbone, flavour, output_stride: the arguments it was built with, as names; `backbone` is a key of
             `keras_deeplab.BACKBONES` or the name of somebody's classifier. None where nothing tells.
         settings, backbone_settings: the builder's and the backbone's other arguments.
-        preprocessing: how it normalises pixels in 0..255 itself, such as `"tf"` or `"torch"`; None for not at all, so
-            that it is fed what its backbone was.
+        preprocessing: how it normalises pixels in 0..255 itself, such as `"tf"` or `"torch"`, or (means, deviations) of
+            its channels in 0..1; None for not at all, so that it is fed what its backbone was.
+        image_range: of files of more than 8 bits, the two numbers that became 0 and 255 when it was trained, such as
+            (0, 4095) for a camera of 12 bits; None where it was trained on 8 bits, or nothing tells.
         classes: their names, colours and the ignored label.
         logits_stride: the stride of its output: 1 where it has the images' size; None where nothing tells.
         resize: how coarser logits are brought to the images' size: `"align_corners"` or `"half_pixel_centers"`.
@@ -205,7 +232,8 @@ class ModelSpec:
     output_stride: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     backbone_settings: Mapping[str, Any] = field(default_factory=dict)
-    preprocessing: str | None = None
+    preprocessing: str | tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    image_range: tuple[float, float] | None = None
     classes: Classes = field(default_factory=Classes)
     logits_stride: int | None = None
     resize: str = ALIGN_CORNERS
@@ -226,6 +254,8 @@ class ModelSpec:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer; received {value!r}")
+        if self.image_range is not None:
+            object.__setattr__(self, "image_range", checked_range(self.image_range))
         several = self.num_classes != 1
         object.__setattr__(self, "multi_label", several and (self.multi_label or self.activation == "sigmoid"))
         if not self.outputs or self.outputs[0] != LOGITS:
@@ -295,8 +325,11 @@ class ModelSpec:
         return replace(self, output_stride=output_stride, settings=settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {"format": FORMAT, **plain(asdict(self))}
+        """As JSON holds it, without a range where there is none, so that earlier versions read most files."""
+        told = asdict(self)
+        if self.image_range is None:
+            del told["image_range"]
+        return {"format": FORMAT, **plain(told)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "the record") -> "ModelSpec":

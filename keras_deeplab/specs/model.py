@@ -2,12 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import keras
 
 from keras_deeplab._helpers.private import producer
+from keras_deeplab._helpers.warning import warn
 from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, NETWORK, ModelSpec
+
+# What stands first in a file's network. Keras imports no package for a class that it doesn't know, and shows the
+# configuration in its error.
+_NEEDS = {"needs": "import keras_deeplab before this file is loaded (pip install keras_deeplab)"}
+
+# The formats of `keras.Model.export` that Keras's own code writes no file of that runs, and the functions from (model,
+# path) that write them here, by name: they lie above this room.
+_EXPORTERS = {"onnx": "keras_deeplab.export.onnx:export_scores"}
 
 
 @keras.saving.register_keras_serializable("keras_deeplab")
@@ -22,7 +32,7 @@ class SegmentationModel(keras.Model):
     spec: ModelSpec | None = None
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
+        config = _NEEDS | super().get_config()
         if self.spec is not None:
             config["spec"] = self.spec.to_dict()
         return config
@@ -31,6 +41,7 @@ class SegmentationModel(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SegmentationModel":
         config = dict(config)
         spec = config.pop("spec", None)
+        config.pop("needs", None)
         model = super().from_config(config, custom_objects)
         if spec is not None:
             spec = ModelSpec.from_dict(spec, f"the configuration of {model.name!r}")
@@ -49,6 +60,46 @@ class SegmentationModel(keras.Model):
         if not isinstance(y, (list, tuple, dict)):
             y_pred = main_output(y_pred)
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def export(self, filepath: Any, format: str = "tf_saved_model", verbose: Any = None, **kwargs: Any) -> None:
+        """As Keras's, of what the model returns; an ONNX file is written by `keras_deeplab.export.onnx`.
+
+        Raises:
+            ValueError: of ONNX files, an option is given that they don't take here, the model has several outputs, or
+                Keras runs on another backend than TensorFlow.
+        """
+        if format not in _EXPORTERS:
+            super().export(filepath, format=format, verbose=verbose, **kwargs)
+            return
+        given = [name for name, value in kwargs.items() if value is not None]
+        if given:
+            raise ValueError(
+                f"export(format={format!r}) takes no {', '.join(given)} here: keras_deeplab.export.onnx.export_onnx "
+                "has options for the size and type of images and for what the file returns"
+            )
+        module, _, name = _EXPORTERS[format].partition(":")
+        getattr(import_module(module), name)(self, filepath)
+        if verbose or verbose is None:
+            print(f"Saved artifact at '{filepath}'.")
+
+    def quantize(self, mode: Any = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
+        """As Keras's, which knows dense and embedding layers and no convolutions, and says how little that is.
+
+        Raises:
+            ValueError: the model has no layer that Keras quantises.
+        """
+        layers = [layer for layer in inner_layers(self) if layer.weights]
+        able = [layer for layer in layers if type(layer).quantize is not keras.layers.Layer.quantize]
+        told = (
+            f"Keras quantises dense and embedding layers and no convolutions, {len(able)} of the {len(layers)} layers "
+            f"with weights of {self.name!r}. For a file with int8 kernels and activations: "
+            'keras_deeplab.export_tflite(model, "model.tflite", precision="int8", calibration="FOLDER_OF_IMAGES"), or '
+            "keras-deeplab export-tflite --precision int8"
+        )
+        if not able:
+            raise ValueError(told)
+        super().quantize(mode, config=config, filters=filters, **kwargs)
+        warn(told)
 
     def save_weights(self, filepath: Any, overwrite: bool = True, max_shard_size: Any = None) -> None:
         super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)

@@ -37,6 +37,7 @@ def open_network(name, output_stride=None):
             output_stride,
             multi_grid=row.multi_grid if output_stride else None,
             strided_rate=row.strided_rate or "old",
+            centred=row.centred,
             contracted=row.contracted if output_stride else (),
             dropped=row.dropped if output_stride else (),
         )

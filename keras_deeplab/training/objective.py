@@ -67,12 +67,15 @@ def check_model(model: keras.Model, source: Source) -> None:
 def recorded(model: keras.Model, source: Source) -> SegmentationModel:
     """The model with the data's classes, colours and ignored label in its record, where that doesn't tell its own.
 
+    The range of its images is the data's, where that has one, since this is what it learns.
+
     A `SegmentationModel` is changed itself; any other keras.Model stays as it is, and one of the same layers is
     returned, to be saved in its place.
     """
     record, told = spec_of(model).classes, source.classes_spec
     merged = Classes(record.names or told.names, record.colors or told.colors, told.ignore_label)
-    return with_spec(model, classes=merged)
+    learnt = spec_of(model).image_range if source.image_range is None else source.image_range
+    return with_spec(model, classes=merged, image_range=learnt)
 
 
 def head_variables(model: keras.Model) -> Sequence[keras.Variable]:

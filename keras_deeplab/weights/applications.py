@@ -94,7 +94,7 @@ WAYS = Registry(
 )
 
 
-def load_backbone(classifier, weights, name, read):
+def load_backbone(classifier, weights, name, read, stem):
     """Fills a registered backbone with ImageNet weights and returns it.
 
     Args:
@@ -104,6 +104,7 @@ def load_backbone(classifier, weights, name, read):
             or of the backbone's own source (`.pth`, `.safetensors`), a checkpoint of Google's slim.
         name: the backbone's registry key.
         read: function from a path to `{name: array}`.
+        stem: adapts the first kernel to other channels, as `Plan.fill` takes it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -136,7 +137,13 @@ def load_backbone(classifier, weights, name, read):
         )
     table, dialect, left_out, normalised = found[0]
     plan = Plan("imagenet", None, tuple(table), dialect, constants, optional=left_out)
-    return plan.fill(classifier, arrays, label, stem=_renormalisation(normalised, BACKBONES[name].preprocessing))
+    renormalise = _renormalisation(normalised, BACKBONES[name].preprocessing)
+
+    def adapt(arrays, variable):
+        for change in filter(None, (renormalise, stem)):
+            change(arrays, variable)
+
+    return plan.fill(classifier, arrays, label, stem=adapt)
 
 
 def _renormalisation(given, wanted):

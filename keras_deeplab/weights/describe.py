@@ -8,7 +8,8 @@ import textwrap
 
 import numpy as np
 
-from keras_deeplab.specs import Classes
+from keras_deeplab.backbones import preprocessing
+from keras_deeplab.specs import Classes, range_text
 from keras_deeplab.weights import applications, own, readers
 from keras_deeplab.weights.names import renamed
 from keras_deeplab.weights.opening import opened
@@ -45,17 +46,19 @@ def describe(path, source="auto", names=False):
     try:
         with opened(path) as stored:
             return text(stored, source, names)
-    except ValueError:
+    except ValueError as error:
         if kind_of(path) != "tflite":
             raise
         # No DeepLab, and perhaps a file that can be read.
-        return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names)
+        return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names, str(error))
 
 
-def text(stored, source="auto", names=False):
-    """What `opened` gave to the text of `describe`."""
+def text(stored, source="auto", names=False, refused=None):
+    """What `opened` gave to the text of `describe`; `refused` is why it gave nothing."""
     arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
-    if stored.network is None:
+    if refused is not None:
+        facts = [("does not load", refused), ("holds", _scopes(stored.arrays))]
+    elif stored.network is None:
         facts = _network(stored, source)
     else:
         with readers.common.reading(stored.path, "a network of Keras"):
@@ -80,9 +83,14 @@ def _network(stored, source):
         plan, arrays = match(stored.arrays, "the file", source, stored.configs)
     except ValueError as error:
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
-    facts = [("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"), *_record(plan.spec, _known(stored, plan.spec))]
+    facts = [
+        ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
+        *_record(plan.spec, _known(stored, plan.spec)),
+    ]
     for setting, candidates in plan.undecided.items():
-        facts.append(("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told"))
+        facts.append(
+            ("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told, or convert")
+        )
     left_out = [name for name, array in arrays.items() if _is_optional(name, array, plan)]
     if left_out:
         scopes = ", ".join(sorted({re.split(r"[./]", name)[0] for name in left_out}))
@@ -119,9 +127,11 @@ def _record(spec, classes=None, own=False):
     if spec.output_stride is not None:
         facts.append(("output stride", f"{spec.output_stride}" + ("" if own else ", or what load() is asked for")))
     facts.append(("channels", spec.channels))
+    if spec.image_range is not None:
+        facts.append(("image range", range_text(spec.image_range)))
     # A plain model's record can't tell.
     if spec.builder is not None:
-        facts.append(("preprocessing", spec.preprocessing or "none: it takes normalised images"))
+        facts.append(("preprocessing", preprocessing.told(spec.preprocessing)))
     facts.append(("resize", spec.resize))
     if own:
         stride = "" if spec.logits_stride is None else f" at stride {spec.logits_stride}"

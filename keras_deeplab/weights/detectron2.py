@@ -75,10 +75,8 @@ def recognise(shapes, label, configs):
     output_stride, told = _told(config, inputs, label)
     name = resnet_name(paths, label, "_deeplab" if deep else "")
     first = mapping(config.get("RESNETS")).get("STRIDE_IN_1X1")
-    undecided = {}
-    if not deep and first is None:
-        undecided["backbone"] = (name, f"{name}_msra")
-    elif not deep and first:
+    either = {} if deep else {"backbone": (name, f"{name}_msra")}
+    if not deep and first:
         name += "_msra"
     elif deep and first:
         raise ValueError(f"{label} has STRIDE_IN_1X1 with DeepLab's stem, which isn't built here.")
@@ -92,7 +90,9 @@ def recognise(shapes, label, configs):
         **settings,
         **told,
     )
-    return Plan("detectron2", spec, tuple(table), DIALECT, blocks=blocks, undecided=undecided)
+    return Plan(
+        "detectron2", spec, tuple(table), DIALECT, blocks=blocks, **{"undecided" if first is None else "told": either}
+    )
 
 
 def export_rows(paths, layers):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_deeplab._helpers.warning import warn
+from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.registry import Registry
 from keras_deeplab.specs import Classes
 from keras_deeplab.weights import applications, own
@@ -31,6 +32,7 @@ def load_weights(model, weights, classes: Classes) -> Classes:
             own.fill(model, stored)
         else:
             plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)
+            plan.agrees(model.spec, stored.path)
             known = agreed(stored.path, plan.spec.classes if known == Classes() else known, classes)
             plan.fill(model, arrays, stored.path)
     return known
@@ -43,7 +45,8 @@ def load_backbone(classifier, weights, name):
             f"backbone_weights={weights!r} goes with a backbone given by name. The classifier {classifier.name!r} "
             "was given with its weights: load them into it first."
         )
-    return applications.load_backbone(classifier, weights, name, read)
+    stem = stem_for(None, f"backbone_weights={str(weights)!r}", BACKBONES[name].preprocessing)
+    return applications.load_backbone(classifier, weights, name, read, stem)
 
 
 # Other input channels than the checkpoint's -------------------------------------------------------------------------
@@ -73,8 +76,15 @@ def _zero(kernel, channels):
 STEMS = Registry("stem", mean=_mean, sum=_sum, repeat=_repeat, zero=_zero)
 
 
-def stem_for(mode, label):
-    """A `stem` for `Plan.fill` that adapts the kernel to the model's channels."""
+def stem_for(mode, label, preprocessing):
+    """A `stem` for `Plan.fill` that adapts the kernel to the model's channels.
+
+    Args:
+        mode: key of `STEMS`; None for `"zero"` where channels are added, else `"sum"`.
+        label: what the kernel came from, for messages.
+        preprocessing: how the model normalises its images.
+    """
+    flipped = preprocessing in ("caffe", "caffe_deeplab")  # blue first; the other channels stay behind the three
 
     def stem(arrays, variable):
         stored, channels = arrays[variable.path].shape[2], variable.shape[2]
@@ -85,6 +95,14 @@ def stem_for(mode, label):
                 f"was adapted by stem={chosen!r}."
             )
             kernel = arrays[variable.path]
-            arrays[variable.path] = STEMS[chosen](kernel, channels).astype(kernel.dtype)
+            kernel = _blue_first(kernel) if flipped else kernel
+            adapted = STEMS[chosen](kernel, channels).astype(kernel.dtype)
+            arrays[variable.path] = _blue_first(adapted) if flipped else adapted
 
     return stem
+
+
+def _blue_first(kernel):
+    """The first three channels of a kernel the other way round, of those that have so many."""
+    order = [2, 1, 0, *range(3, kernel.shape[2])] if kernel.shape[2] >= 3 else [*range(kernel.shape[2])]
+    return kernel[:, :, order]

@@ -11,9 +11,9 @@ Source: mmseg/models/backbones/{resnet,mobilenet_v2}.py, decode_heads/{aspp_head
 import math
 import re
 
-from keras_deeplab.backbones.preprocessing import MEAN, STD
+from keras_deeplab.backbones.preprocessing import MEAN, STD, checked
 from keras_deeplab.networks import V3, V3_PLUS, network
-from keras_deeplab.specs import Classes
+from keras_deeplab.specs import RESIZES, Classes
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.plan import Plan
 from keras_deeplab.weights.readers.literals import assignments
@@ -102,7 +102,7 @@ def recognise(shapes, label, configs):
         settings["low_level_filters"] = paths["feature_projection0/kernel"][0]
     if "auxiliary_conv/kernel" in paths:
         settings["auxiliary_filters"] = paths["auxiliary_conv/kernel"][0]
-    output_stride, told = _told(config, backbone["backbone"], _branches(paths), label)
+    output_stride, options = _told(config, backbone["backbone"], _branches(paths), label)
     spec = network(
         V3_PLUS if plus else V3,
         num_classes=shapes["decode_head.conv_seg.weight"][0],
@@ -110,10 +110,11 @@ def recognise(shapes, label, configs):
         flavour="mmsegmentation",
         **backbone,
         **settings,
-        **told,
+        **options,
     )
     spec = spec.with_classes(_classes(configs, spec.num_labels))
-    return Plan("mmsegmentation", spec, table, TORCH, optional=r"auxiliary_(conv|conv_BN|logits)/.*")
+    told = {"resize": RESIZES} if config else {}
+    return Plan("mmsegmentation", spec, table, TORCH, optional=r"auxiliary_(conv|conv_BN|logits)/.*", told=told)
 
 
 def export_rows(paths, layers):
@@ -192,6 +193,7 @@ def _told(config, backbone, branches, label):
     if body.get("multi_grid"):
         settings["multi_grid"] = _multi_grid(numbers("multi_grid", body, ()), lost, label)
     _check_norm(config, label)
+    settings["preprocessing"] = _pixels(config, label)
     return output_stride, settings
 
 
@@ -213,20 +215,24 @@ def _check_norm(config, label):
         norm = mapping(mapping(config.get(part)).get("norm_cfg"))
         if norm.get("type", "BN") not in ("BN", "SyncBN") or norm.get("eps", 1e-5) != 1e-5:
             raise ValueError(f"{label} has norm_cfg={norm}, which isn't built here; batch norm with eps=1e-5 is.")
+
+
+def _pixels(config, label):
+    """How the pixels are normalised: None for the mean and deviation of ImageNet, as nearly all have it."""
     pixels = mapping(config.get("data_preprocessor"))
-    expected = {"mean": [255 * part for part in MEAN], "std": [255 * part for part in STD], "bgr_to_rgb": True}
-    for name, value in expected.items():
-        given = pixels.get(name)
-        same = given is None or (given == value if name == "bgr_to_rgb" else _close(given, value))
-        if not same:
-            raise ValueError(
-                f"{label} was trained with {name}={given!r} of the pixels, MMSegmentation's DeepLabs have {value!r}: "
-                "give its state_dict alone, include_preprocessing=False, and normalise the images yourself."
-            )
+    if "mean" not in pixels or "std" not in pixels:
+        return None
+    if not pixels.get("bgr_to_rgb", False) and len(pixels["mean"]) == 3:
+        raise ValueError(
+            f"{label} was trained on BGR (bgr_to_rgb=False), MMSegmentation's DeepLabs on RGB: give its state_dict alone, "
+            "include_preprocessing=False, and normalise the images yourself."
+        )
+    means, deviations = (tuple(number / 255 for number in pixels[name]) for name in ("mean", "std"))
+    return None if _close(means, MEAN) and _close(deviations, STD) else checked((means, deviations))
 
 
 def _close(given, value):
-    return len(given) == len(value) and all(abs(a - b) < 0.01 for a, b in zip(given, value, strict=True))
+    return len(given) == len(value) and all(abs(a - b) < 1e-4 for a, b in zip(given, value, strict=True))
 
 
 def _classes(configs, count):

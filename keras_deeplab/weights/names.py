@@ -114,6 +114,9 @@ class Dialect:
 
 TORCH = Dialect(
     leaves=(
+        (".weight", "/gamma", "_LN"),
+        (".bias", "/beta", "_LN"),
+        (".gamma", "/gamma", "_scale"),
         (".weight", "/kernel", ""),
         (".bias", "/bias", ""),
         (".weight", "/gamma", "_BN"),

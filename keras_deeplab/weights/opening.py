@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab.metadata.tflite import read_classes
 from keras_deeplab.specs import Classes
 from keras_deeplab.weights import named, own, readers, tf1, tflite
 from keras_deeplab.weights.names import unwrap
@@ -41,6 +42,8 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
     with located(path) as place, _stored(place) as stored:
         label = os.fspath(path)
         arrays = _check(unwrap(stored.arrays), label)
+        if isinstance(stored.arrays, tflite.Network) and classes == Classes():
+            classes = _named_in(place.path, stored.arrays)
         yield replace(stored, path=label, arrays=arrays, classes=classes, configs={**place.configs, **stored.configs})
 
 
@@ -54,6 +57,13 @@ def _stored(place: Place) -> Iterator[Stored]:
         yield Stored(os.fspath(place.path), place.kind, arrays, configs=notes)
     else:
         yield Stored(os.fspath(place.path), place.kind, read(place.path))
+
+
+def _named_in(path: Any, network: tflite.Network) -> Classes:
+    """The classes in a TFLite file's metadata, if they are as many as its network's."""
+    found = read_classes(path) or Classes()
+    # Names may be for another output than the scores.
+    return found if len(found.names or ()) == network.plan.spec.num_labels else Classes()
 
 
 def resolve(checkpoint: Any, family: str | None = None, backbone: Any = None) -> tuple[Any, Classes]:

@@ -200,14 +200,27 @@ def check_fits(model, stored):
 
 
 def _config(text):
+    if len(text) > limits.CONFIG_BYTES:
+        raise ValueError(f"its configuration takes {len(text):,} bytes, far more than a network's")
     config = json.loads(text)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ValueError("its configuration is no network's")
     code = sorted({name for name in _class_names(config) if name in _CODE})
     if code:
         raise ValueError(f"it has layers that run code of their own ({', '.join(code)}), which are not built")
+    count = _count_layers(config)
+    if count > limits.LAYERS:
+        raise ValueError(f"it asks for {count:,} layers; networks of up to {limits.LAYERS:,} are built")
     config["compile_config"] = None
     return config
+
+
+def _count_layers(value):
+    """The layers in a configuration, those of models in it included."""
+    if isinstance(value, dict):
+        own = value.get("layers")
+        return len(own if isinstance(own, (dict, list)) else ()) + sum(map(_count_layers, value.values()))
+    return sum(map(_count_layers, value)) if isinstance(value, list) else 0
 
 
 def _class_names(value):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.weights.readers.common import Budget, reading
 from keras_deeplab.weights.readers.files import kind_of
@@ -26,7 +27,6 @@ HUB_FILES = (
 )
 # Endings of files that hold a checkpoint, for a folder that has one of them.
 _ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".keras", ".h5", ".tflite", ".pdparams", ".pkl", ".index")
-_MAX_CONFIG = 1 << 24  # bytes of one description; a network's takes some KB
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def configs_in(folder: Path) -> dict[str, Any]:
         if path.name.endswith(".index.json"):
             continue
         with reading(path, f"the description of a network ({path.suffix}); move it away if it isn't one"):
-            value = _DESCRIPTIONS[path.suffix](read_regular(path, _MAX_CONFIG).decode())
+            value = _DESCRIPTIONS[path.suffix](read_regular(path, limits.RECORD_BYTES).decode())
             if not isinstance(value, dict):
                 raise ValueError(f"it is a {type(value).__name__}, no object")
             found[path.name] = value

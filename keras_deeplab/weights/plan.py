@@ -6,14 +6,19 @@ from dataclasses import dataclass, field, replace
 import keras
 import numpy as np
 
+from keras_deeplab._helpers.unallocated import unallocated
+from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.specs import ModelSpec
 from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.names import Dialect, renamed, their_name, translate
 
 # The layers whose width is the number of classes; lite R-ASPP adds up the scores of two.
 _CLASS_LAYERS = (r"(auxiliary_)?logits(_\d+)?", r"decoder_conv0|feature_projection0")
-# The first layer of each backbone that has a kernel.
-FIRST_LAYERS = ("Conv", "Conv1", "conv1", "conv1_1", "conv_stem", "entry_flow_conv1_1", "features_0_0", "layer0_0")
+# The first layer with a kernel of the backbones here; of others the network is asked, which takes longer.
+FIRST_LAYERS = (
+    *("Conv", "Conv1", "conv1", "conv1_1", "conv_stem", "entry_flow_conv1_1", "features_0_0", "layer0_0"),
+    *("layer0_conv1", "stem_0", "stage0_rbr_conv_0", "stage0_reparam_conv"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Plan:
             positions of our blocks in it).
         optional: matches the variables that a model may lack.
         undecided: settings that the arrays leave open, with what each may be. Whoever loads them has to say.
+        told: likewise, of settings that a description beside the arrays says; `spec` has what it says.
+        flat: matches layers whose kernels have two axes at the source, where they are fully connected.
     """
 
     source: str
@@ -40,6 +47,8 @@ class Plan:
     blocks: dict = field(default_factory=dict)
     optional: str = ""
     undecided: dict[str, tuple] = field(default_factory=dict)
+    flat: str = ""
+    told: dict[str, tuple] = field(default_factory=dict)
 
     def at(self, output_stride):
         """The record at another output stride, where rates reach as many pixels as at the source's; None for its own.
@@ -52,20 +61,45 @@ class Plan:
         return self.spec if output_stride is None else self.spec.at_output_stride(output_stride)
 
     def decided(self, settings, label):
-        """Raises ValueError where `settings` doesn't say what the arrays leave open: one of them would be wrong."""
+        """The same where `settings` say what the arrays leave open, such as a `backbone`; one of them would be wrong.
+
+        Raises:
+            ValueError: they don't; the message names what each may be.
+        """
+        spec = self.spec
         for name, candidates in self.undecided.items():
-            if settings.get(name) not in candidates:
-                asked = "" if settings.get(name) is None else f"; received {name}={settings[name]!r}"
+            chosen = settings.get(name)
+            if chosen not in candidates:
+                asked = "" if chosen is None else f"; received {name}={chosen!r}"
                 ways = " or ".join(f"{name}={candidate!r}" for candidate in candidates)
                 raise ValueError(
                     f"{label} holds arrays that fit {len(candidates)} networks, which compute different things: give "
-                    f"{ways}, or the folder with the configuration that was saved beside the weights{asked}."
+                    f"{ways} (keras-deeplab convert --{name.replace('_', '-')}), or the folder with the configuration "
+                    f"that was saved beside the weights{asked}."
+                )
+            if name == "backbone":
+                as_before = spec.preprocessing == BACKBONES[spec.backbone].preprocessing
+                preprocessing = BACKBONES[chosen].preprocessing if as_before else spec.preprocessing
+                spec = replace(spec, backbone=chosen, preprocessing=preprocessing)
+        return replace(self, spec=spec, undecided={})
+
+    def agrees(self, spec, label):
+        """Raises ValueError where a network's record says otherwise than what was told of the arrays, which fit it."""
+        for name, candidates in self.told.items():
+            own, theirs = getattr(spec, name), getattr(self.spec, name)
+            if own in candidates and own != theirs:
+                raise ValueError(
+                    f"{label} holds weights of {name}={theirs!r}, as its config.json says. They fit {name}={own!r} as "
+                    f"well, which the model has and which computes something else: build it with {name}={theirs!r}."
                 )
 
     def with_channels(self, shapes):
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""
         paths = renamed(shapes, self.rows, self.dialect) if self.rows else shapes
         kernels = [paths[f"{layer}/kernel"] for layer in FIRST_LAYERS if f"{layer}/kernel" in paths]
+        if len(kernels) != 1:
+            first = f"{_first_layer(self.spec)}/kernel"
+            kernels = [paths[first]] if first in paths else []
         if len(kernels) != 1 or len(kernels[0]) != 4:
             return self  # what is wrong with it, filling the model will say
         axis = 2 if self.dialect.axes is None else self.dialect.axes[0][2]
@@ -110,7 +144,8 @@ class Plan:
             axes = self.dialect.axes[isinstance(layers[layer], keras.layers.DepthwiseConv2D)]
         if back:
             array = self._permute(array, layer, back=True)
-            return array if axes is None else array.transpose(np.argsort(axes))
+            array = array if axes is None else array.transpose(np.argsort(axes))
+            return array.reshape(len(array), -1) if self.flat and re.fullmatch(self.flat, layer) else array
         if axes is not None:
             array = _unflatten(array, tuple(variable.shape))
             if array.ndim == 4:
@@ -127,6 +162,15 @@ class Plan:
             sizes, order = [sizes[place] for place in order], np.argsort(order)
         parts = np.split(array, np.cumsum(sizes)[:-1], axis=2)
         return np.concatenate([parts[place] for place in order], axis=2)
+
+
+def _first_layer(spec):
+    """The name of the first layer with a kernel of the backbone in a record; None where nothing tells."""
+    if spec.backbone not in BACKBONES:
+        return None
+    with unallocated():
+        backbone = BACKBONES[spec.backbone].build((None, None, 3), **spec.backbone_settings)
+    return next(v.path for v in backbone.variables if v.path.endswith("/kernel")).removesuffix("/kernel")
 
 
 def all_layers(model):

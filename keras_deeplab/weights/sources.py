@@ -28,7 +28,8 @@ from keras_deeplab.weights import (
 # beside the arrays as `{file name: parsed JSON}`, to the `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None
 # where it is another source's; and, where weights can be written for it, `export_rows(paths, layers)`, which maps a
 # model's variables and layers by name to the rows, dialect and constants of such a plan, and perhaps
-# `other_names(name)`, the names that it keeps a tensor under besides.
+# `other_names(name)`, the names that it keeps a tensor under besides, and `unused(state)`, the arrays that it keeps
+# beside those of `{name: array}` and doesn't compute with.
 SOURCES = Registry(
     "source",
     tf1=tf1,
@@ -110,7 +111,7 @@ def _plan(key, shapes, label, configs):
     """The plan that a source makes of `{name: shape}`, None where they aren't its own."""
     try:
         plan = SOURCES[key].recognise(shapes, label, configs)
-    except (KeyError, IndexError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(
             f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays, or "
             f"what lies beside them, don't tell a network that can be built ({type(error).__name__}: {error})."

@@ -1,19 +1,16 @@
 """Checkpoints of Google's DeepLab for TensorFlow 1 (research/deeplab and research/slim)."""
 
-import lzma
 import math
 import os
 import re
-import tarfile
 import tempfile
-import zlib
 from pathlib import Path
 
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import Dialect, renamed
 from keras_deeplab.weights.plan import Plan
-from keras_deeplab.weights.readers import bundle, frozen_graph
-from keras_deeplab.weights.readers.common import Budget, reading
+from keras_deeplab.weights.readers import bundle, frozen_graph, tar
+from keras_deeplab.weights.readers.common import Budget, contents, reading
 
 TITLE = "Google's DeepLab for TensorFlow 1"
 
@@ -83,8 +80,7 @@ def read(path):
 
 
 def _begins(path, magic):
-    with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
+    return contents(path, len(magic)) == magic
 
 
 def _read_prefix(prefix, path):
@@ -123,19 +119,8 @@ def _find_prefix(folder, path):
 
 def _read_archive(path):
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            budget = Budget.of(os.path.getsize(path))
-            with tarfile.open(path) as archive:
-                # What the archive's members are called decides nothing: only plain files named like a checkpoint
-                # are taken out, and the "data" filter keeps them inside the folder.
-                members = []
-                for member in archive:
-                    budget.spend(member.size + tarfile.BLOCKSIZE)
-                    if member.isfile() and _MEMBER.search(member.name):
-                        members.append(member)
-                archive.extractall(folder, members, filter="data")
-        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
-            raise ValueError(f"{os.fspath(path)!r} is no archive that can be unpacked: {error}") from error
+        # What the members are called decides nothing: only those named like a checkpoint are taken out.
+        tar.unpack(path, folder, _MEMBER.search)
         try:
             prefix = _find_prefix(Path(folder), path)
         except FileNotFoundError as error:

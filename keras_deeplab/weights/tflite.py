@@ -12,6 +12,7 @@ import numpy as np
 from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.backbones.mobilenet_v2 import TABLE
 from keras_deeplab.heads.flavours import FLAVOURS
+from keras_deeplab.metadata import tflite as metadata
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import Dialect
 from keras_deeplab.weights.plan import Plan
@@ -25,6 +26,7 @@ _WHAT = "a DeepLab on MobileNetV2"
 # The arrays have the names of our variables already.
 _DIALECT = Dialect(leaves=(), ignored="")
 BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
+_EDGE_TPU = "CUSTOM:edgetpu-custom-op"
 _WIDEST = 4  # width multiplier; published are up to 1.4
 # kind of step -> what a message calls it
 _WORDS = {
@@ -62,7 +64,7 @@ def read(path):
     Understood are DeepLab v3 and v3+ on MobileNetV2 as TensorFlow pads it, of any width, output stride, pyramid and
     number of classes, in floating point or quantised, with or without normalisation, resize, softmax or argmax inside.
     The model that `keras_deeplab.load` makes of it computes logits and takes pixels in 0..255: what the file's user
-    would do to the pixels first, it does itself.
+    would do to the pixels first, it does itself. The range of its images is that of the file's metadata.
 
     A batch norm that was folded is not there to be unfolded. Ours has scale 1, mean 0 and variance 1 - epsilon, so
     that it adds the folded bias and nothing else: inference is that of the file. Before training on, know that these
@@ -76,7 +78,15 @@ def read(path):
     with reading(path, "a TFLite file"):
         graph = reader.parse(data)
     with reading(path, _WHAT):
-        return _network(graph, Budget.of(len(data)))
+        found = _network(graph, Budget.of(len(data)))
+    found.plan = replace(found.plan, spec=_with_range(found.plan.spec, path))
+    return found
+
+
+def _with_range(spec, path):
+    """A record read off a graph, with the range of images that the file's own record tells."""
+    file = metadata.read_spec(path)
+    return spec if file is None else replace(spec, image_range=file.model.image_range)
 
 
 # Operators to steps -------------------------------------------------------------------------------------------------
@@ -389,6 +399,11 @@ def _network(graph, budget):
 
 
 def _matched(steps, graph):
+    if any(operator.name == _EDGE_TPU for operator in graph.operators):
+        raise ValueError(
+            "it is compiled for the Edge TPU, and its operator edgetpu-custom-op holds the network in that chip's own "
+            "code: take the file that it was compiled from, whose name is mostly the same without _edgetpu"
+        )
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ValueError(f"it has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not one of each")
     head = _Head(steps.data(graph.outputs[0]))
@@ -753,11 +768,14 @@ def _preprocessing(step):
         return "tf"
     if step.kind != "affine" or step.inputs[0].kind != "input":
         raise ValueError(f"between its input and its first convolution it has {step}")
-    scale, offset = (np.broadcast_to(np.asarray(part, "float64"), (3,)) for part in step.bias)
+    channels = max(np.size(part) for part in step.bias)
+    channels = 3 if channels == 1 else channels
+    scale, offset = (np.broadcast_to(np.asarray(part, "float64").reshape(-1), (channels,)) for part in step.bias)
     ends = np.stack([offset, 255 * scale + offset])
     for mode in ("tf", "torch"):
-        expected = np.stack([preprocessing.normalise(mode)(np.full((1, 1, 1, 3), v, "float32")) for v in (0, 255)])
-        if np.abs(ends - expected.reshape(2, 3)).max() < 0.02:
+        normalise = preprocessing.normalise(mode, channels)
+        expected = np.stack([normalise(np.full((1, 1, 1, channels), v, "float32")) for v in (0, 255)])
+        if np.abs(ends - expected.reshape(2, channels)).max() < 0.02:
             return mode
     if np.allclose(scale, 1):
         raise ValueError(

@@ -6,7 +6,7 @@ mobilenetv3.py.
 
 import re
 
-from keras_deeplab.backbones import resnet, vgg
+from keras_deeplab.backbones import BACKBONES, resnet, vgg
 from keras_deeplab.networks import V3, network
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.plan import Plan, torch_head
@@ -114,7 +114,7 @@ def resnet_name(paths, label, suffix=""):
     """The registry key of the ResNet that `{variable path: shape}` belongs to.
 
     Raises:
-        ValueError: there is no such ResNet, or it is a wide or grouped one.
+        ValueError: there is no such ResNet or ResNeXt, or it is a wide one.
     """
     units = []
     for stage in range(1, 5):
@@ -125,6 +125,9 @@ def resnet_name(paths, label, suffix=""):
     for depth, counts in resnet.TABLE.items():
         if counts == tuple(units) and (depth >= 50) == bottlenecks:
             if second is not None and tuple(second) != (64, 64, 3, 3):
+                grouped = f"resnext{depth}_{second[0] // max(second[1], 1)}x{second[1]}d{suffix}"
+                if grouped in BACKBONES:
+                    return grouped
                 raise ValueError(
                     f"{label} holds a wide or grouped ResNet (wide_resnet, resnext), which isn't built here: its "
                     f"first 3x3 convolution has the shape {tuple(second)}, not (64, 64, 3, 3)."

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from keras_deeplab._helpers.files import open_regular
 from keras_deeplab.data.annotations.encoded import from_counts
 from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts
 from keras_deeplab.data.annotations.layout import Images, listed, part_named, refuse_missing
@@ -46,7 +47,7 @@ def _files(location: Path) -> list[Path]:
 
 
 def _is_cvat(file: Path) -> bool:
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         return b"<annotations>" in opened.read(4096)
 
 

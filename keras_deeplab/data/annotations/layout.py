@@ -1,13 +1,13 @@
 """What is where in an export: its parts, the images that its annotations name, JSON files and what tool wrote them."""
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from keras_deeplab._helpers.files import open_regular, read_regular, walk
 from keras_deeplab.data.images import EXTENSIONS
 from keras_deeplab.data.source import listing
 
@@ -38,9 +38,9 @@ class Images:
     def __init__(self, root: Path, leave_out: Callable[[Path], bool] = lambda file: False) -> None:
         self.root = root
         self._by_name: dict[str, list[PurePosixPath]] = {}
-        for parent, folders, files in os.walk(root, followlinks=True):
-            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-            for file in sorted(files):
+        for parent, folders, files in walk(root):
+            folders[:] = [folder for folder in folders if not folder.startswith(".")]
+            for file in files:
                 path = Path(parent, file)
                 if path.suffix.lower() in EXTENSIONS and not file.startswith(".") and not leave_out(path):
                     self._by_name.setdefault(file, []).append(PurePosixPath(path.relative_to(root).as_posix()))
@@ -95,7 +95,7 @@ def refuse_missing(problems: list[str], count: int, root: Path, origin: Path) ->
 def read_json(path: Path) -> Any:
     """The contents of a JSON file; ValueError that names it where it is none."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON, or a damaged one: {error}") from error
 
@@ -141,7 +141,7 @@ def is_list_of(*keys: str) -> Callable[[Path], bool]:
 def _head(path: Path) -> Any:
     """What a JSON file holds, or the beginning of a large one; None where it is none."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD)
         return head if len(head) == _HEAD else json.loads(head)
     except (OSError, ValueError, RecursionError):

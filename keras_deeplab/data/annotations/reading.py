@@ -91,7 +91,14 @@ def reader(parse: Callable[..., Export], **own: Any) -> Callable[..., Source]:
 
         title = f"{root} ({split or 'all'})"
         source = indexed(
-            title, record, len(items), sample, num_classes=count, channels=channels, notes=[*export.notes, *notes]
+            title,
+            record,
+            len(items),
+            sample,
+            num_classes=count,
+            channels=channels,
+            image_range=images.image_range,
+            notes=[*export.notes, *notes],
         )
         source.files = [(item.name, item.file, item.origin) for item in items]
         return source

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.data.annotations.export import Export, Item, Shape, in_parts, not_looked_at
 from keras_deeplab.data.annotations.layout import Images, listed, part_named
 from keras_deeplab.data.annotations.reading import reader, splitter
@@ -63,7 +64,11 @@ def _parse(location: Path, missing_masks: str) -> Export:
 
 def _classes(file: Path) -> dict[int, str]:
     """The names by the numbers in the masks."""
-    rows = [row for row in csv.reader(file.read_text("utf-8-sig").splitlines(), skipinitialspace=True) if any(row)]
+    rows = [
+        row
+        for row in csv.reader(read_regular(file).decode("utf-8-sig").splitlines(), skipinitialspace=True)
+        if any(row)
+    ]
     found: dict[int, str] = {}
     for place, row in enumerate(rows):
         if place == 0 and not row[0].strip().isdecimal():  # the header
@@ -81,7 +86,7 @@ def _shapes(names: Mapping[int, str], item: Item) -> Iterable[Shape]:
     if item.raw is None:
         return
     try:
-        values, _ = decode_label_png(item.raw.read_bytes())
+        values, _ = decode_label_png(read_regular(item.raw))
     except ValueError as error:
         raise ValueError(f"the mask {error}") from error
     if values.ndim == 3:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab._helpers.files import read_regular
+from keras_deeplab._helpers.files import read_regular, walk
 from keras_deeplab.data import tiff
 from keras_deeplab.data.channels import keeps_channels, read_npy
 from keras_deeplab.data.images import EXTENSIONS, opened
@@ -124,17 +124,12 @@ def _found(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     beside: dict[str, Path] = {}  # neither in a folder of images nor in one of masks
-    walked: set[str] = set()
-    for parent, folders, entries in os.walk(root, followlinks=True):
-        if (real := os.path.realpath(parent)) in walked:  # by a link that leads back
-            folders.clear()
-            continue
-        walked.add(real)
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+    for parent, folders, entries in walk(root):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
         below = Path(parent).relative_to(root).parts
         place = next((i for i, part in enumerate(below) if part in (*IMAGE_FOLDERS, *MASK_FOLDERS)), None)
         inner = below if place is None else below[place + 1 :]
-        for entry in sorted(entries):
+        for entry in entries:
             stem, extension = os.path.splitext(entry)
             if extension.lower() not in _ENDINGS or entry.startswith("."):
                 continue

@@ -163,7 +163,7 @@ def export_tflite(
     images: Any = None
     given: Calibration | None = None
     if calibration is not None:
-        given = Calibration(calibration, calibration_samples, spec.channels)
+        given = Calibration(calibration, calibration_samples, spec)
     # Kernels are those of the largest size, so that all sizes share them. It comes first: the others change the ranges.
     largest, *others = compare.largest_first(sizes)
     if given:

@@ -102,6 +102,7 @@ def segment_many(
     spec = predict.spec
     masks = options.masks if options.masks in (None, RECORD) else places.absolute(options.masks or "")
     reading = reading_of(options.reading, predict.channels, predict.num_labels, masks, max_pixels=options.max_pixels)
+    reading.images = reading.images.of_model(spec)
     scoring = None if masks is None else _scoring(predict, reading, masks)
     if scoring is not None:
         _refuse_black_and_white(reading, scoring)

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_deeplab.inference import answers, strategies
+from keras_deeplab.inference import answers
+from keras_deeplab.inference.coarse import without_resize
 from keras_deeplab.inference.runtimes.base import LOGITS, PROBABILITIES, Runtime
 from keras_deeplab.specs.model import main_output, spec_of
 
@@ -43,14 +44,21 @@ class KerasRuntime(Runtime):
         """TensorFlow's functions from images to scores and to labels, each traced when it is first called."""
         import tensorflow as tf
 
-        model, spec, returns = self.model, self.spec, self.returns
+        model, spec = self.model, self.spec
 
         def scores(images):
             return tf.cast(main_output(model(images, training=False)), tf.float32)
 
+        # Labels don't need the scores of every pixel.
+        coarse, align_corners, kind = without_resize(model, spec)
+
         def labels(images, height, width, threshold):
-            found = strategies.resized(scores(images), tf.shape(images)[1:3], spec)
-            return answers.labels_of(found[:, :height, :width], spec, returns, threshold)
+            found = tf.cast(coarse(images, training=False), tf.float32)
+            if align_corners is None:
+                return answers.labels_of(found[:, :height, :width], spec, kind, threshold)
+            size = tf.shape(images)[1:3]
+            labels = answers.resized_labels_of(found, size, spec, align_corners, kind, threshold)
+            return labels[:, :height, :width]
 
         # One trace for every image: height and width are unknown to it unless images are padded to one size. A strategy
         # may put the image to the scores at several.

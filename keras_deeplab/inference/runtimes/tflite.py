@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from keras_deeplab._helpers.private import operators_of
 from keras_deeplab.inference.runtimes.base import Runtime, check_images, spec_of_file
 from keras_deeplab.metadata import tflite as metadata
 from keras_deeplab.specs import ModelSpec
@@ -45,9 +46,15 @@ def interpreter(path, num_threads=None, *, content=None, keep_all=False):
         # TensorFlow's interpreter announces its removal; until then it reads the same files.
         warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
         try:
-            return Interpreter(**options)
+            loaded = Interpreter(**options)
         except ValueError as error:
             raise ValueError(f"{path or 'this'} is not a TFLite file that can be read: {error}") from error
+    if any(operator["op_name"] == "edgetpu-custom-op" for operator in operators_of(loaded)):
+        raise ValueError(
+            f"{path or 'this'} is compiled for the Edge TPU and runs there alone: take the file that it was compiled "
+            "from, whose name is mostly the same without _edgetpu"
+        )
+    return loaded
 
 
 class TFLiteRuntime(Runtime):

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from keras_deeplab import summary
-from keras_deeplab._helpers.private import calls, producer
-from keras_deeplab.inference.runtimes.base import LOGITS, PROBABILITIES
+from keras_deeplab._helpers.private import calls
+from keras_deeplab.inference.coarse import without_resize
 from keras_deeplab.inference.tiles.bilinear import Taps, taps
 from keras_deeplab.inference.tiles.plan import Span
 from keras_deeplab.layers import ResizeBilinear, WindowedAveragePooling2D
@@ -66,7 +66,7 @@ class PlacedModel:
     """
 
     def __init__(self, model: keras.Model, spec: ModelSpec) -> None:
-        self.model, self.align_corners, self.returns = _without_resize(model, spec)
+        self.model, self.align_corners, self.returns = without_resize(model, spec)
         rows = summary.receptive_field(self.model)
         strides = [stride for row in rows if row.output_stride is not None for stride in row.output_stride]
         fractions = [Fraction(stride).limit_denominator(1000) for stride in strides] or [Fraction(1)]
@@ -283,24 +283,6 @@ def _sizes(model: keras.Model, height: int, width: int) -> _Found:
     images = keras.KerasTensor((1, height, width, model.inputs[0].shape[-1]), model.inputs[0].dtype)
     found = main_output(summary.run_through(model, [images], step))
     return _Found(resizes, means, tuple(found.shape[1:3]), nested)
-
-
-def _without_resize(model: keras.Model, spec: ModelSpec) -> tuple[keras.Model, bool | None, str]:
-    """A model to that of its scores before they are resized to the image, how they are, and what they are."""
-    scores = model.outputs[0]
-    returns = LOGITS if spec.activation is None else PROBABILITIES
-    layer = producer(scores)
-    if isinstance(layer, keras.layers.Activation) and spec.activation is not None:
-        scores = calls(layer)[0].input_tensors[0]
-        if isinstance(producer(scores), ResizeBilinear):
-            layer, returns = producer(scores), LOGITS
-    if isinstance(layer, ResizeBilinear):
-        coarse, reference = calls(layer)[0].input_tensors
-        if reference is model.inputs[0]:
-            return keras.Model(model.inputs, coarse), layer.align_corners, returns
-    if len(model.outputs) > 1:
-        model = keras.Model(model.inputs, model.outputs[0])
-    return model, None if spec.logits_stride == 1 else spec.align_corners, returns
 
 
 def _piece(span: Span, stride: int, size: int) -> tuple[int, int]:

@@ -92,7 +92,7 @@ def segment_raster(
         target: a GeoTIFF (.tif), with the image's georeference where it has one, or a PNG file.
         tiles: how the image is cut; None for the usual way.
         classes: names, colours and ignored label; None for those of the predictor's record.
-        reading: how files become pixels.
+        reading: how files become pixels; their range is that of the predictor's record where none is given.
         bands: which of a TIFF file's bands are the model's channels, from 1 on; None for all.
         progress: whether to show how far it is.
         log: called with each line of text to print.
@@ -109,6 +109,7 @@ def segment_raster(
     if goal.exists() and image.exists() and goal.samefile(image):
         raise ValueError(f"the labels of {image} would replace it: give another target")
     spec = predictor.spec
+    reading = reading.of_model(spec)
     classes = classes or (spec.classes if spec is not None else Classes())
     count = max((spec and spec.num_labels) or 0, len(classes.names or ()))
     dtype = np.uint8 if count <= 256 else np.uint16
@@ -154,7 +155,7 @@ def verify_raster(
     Raises:
         ValueError: what is compared is one tile, so that nothing is compared; and as `segment_raster`.
     """
-    with open_raster(path, predictor.channels, reading, bands) as raster:
+    with open_raster(path, predictor.channels, reading.of_model(predictor.spec), bands) as raster:
         size = (raster.height, raster.width)
         if crop is None:
             crop = size if size[0] * size[1] <= CROP * CROP else (CROP, CROP)

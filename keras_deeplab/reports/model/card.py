@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_deeplab._version import __version__
 from keras_deeplab.reports.page import Markup
-from keras_deeplab.specs import ModelSpec
+from keras_deeplab.specs import ModelSpec, range_text
 
 Rows = list[tuple[str, str]]
 
@@ -53,6 +53,8 @@ def _network(spec: ModelSpec) -> Rows:
         rows.append(("network", " ".join(filter(None, (spec.builder, spec.backbone)))))
     if spec.output_stride is not None:
         rows.append(("output stride", str(spec.output_stride)))
+    if spec.image_range is not None:
+        rows.append(("image range", range_text(spec.image_range)))
     names = "" if spec.classes.names is None else f": {', '.join(spec.classes.names[:40])}"
     more = ", ..." if len(spec.classes.names or ()) > 40 else ""
     rows.append(("classes", f"{spec.num_labels}{names}{more}"))

@@ -15,6 +15,7 @@ import numpy as np
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data import pipeline
+from keras_deeplab.data.settings import compare_ranges
 from keras_deeplab.inference.evaluation import matrix_of, protocol_of
 from keras_deeplab.inference.protocols import EvaluationOptions, ScoringOptions
 from keras_deeplab.inference.settings import InferenceOptions
@@ -49,6 +50,7 @@ class Measured:
         spec = getattr(predict, "spec", None)
         self.matrix, self.table = matrix_of(spec, classes, source.num_classes, class_map, source.name)
         self.matrix.protocol = self.protocol or None
+        compare_ranges(source.image_range, None if spec is None else spec.image_range, source.name)
         count, ignored = self.matrix.num_classes, self.matrix.ignore_label
         self.trimap = TrimapCurve(count, around=around, ignore_label=ignored)
         self.boundary = BoundaryIoU(count, ignore_label=ignored)

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.files import open_regular
 
 
 @contextlib.contextmanager
@@ -25,10 +26,10 @@ def contents(path, size=-1):
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is a folder, or can't be read.
+        ValueError: it is a folder, a pipe, or can't be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(size)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.") from None

@@ -5,6 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from keras_deeplab._helpers.files import open_regular
 from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors
 
 # kind -> what it is, in words
@@ -51,7 +52,7 @@ def kind_of(path):
         siblings = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
         beside = f" Beside it: {', '.join(siblings[:8])}." if siblings else f" {path.parent} is no folder."
         raise FileNotFoundError(f"There is no checkpoint {os.fspath(path)!r}.{beside}")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD)
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - len(_TF1_MAGIC), 0))

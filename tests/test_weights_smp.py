@@ -1,0 +1,156 @@
+"""segmentation_models.pytorch: its own networks run beside ours, and what config.json says is asked or honoured."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import keras_deeplab
+from keras_deeplab.backbones.mobilenet_v3 import mobilenet_v3_small_timm, mobilenet_v3_small_timm_symmetric
+from keras_deeplab.cli import main
+from keras_deeplab.export.weights import state_dict
+from keras_deeplab.weights.describe import describe
+
+SIZES = [(48, 80), (80, 32)]
+V3, PLUS = "DeepLabV3", "DeepLabV3Plus"
+# architecture, encoder, settings, our backbone
+PEERS = [
+    (PLUS, "tu-mobilenetv3_small_100", {}, "mobilenet_v3_small_timm_symmetric"),
+    (
+        V3,
+        "timm-mobilenetv3_small_minimal_100",
+        {"encoder_output_stride": 16, "decoder_atrous_rates": (2, 5, 9), "decoder_aspp_separable": True},
+        "mobilenet_v3_small_timm",
+    ),
+    (
+        PLUS,
+        "resnet18",
+        {
+            "encoder_output_stride": 8,
+            "decoder_aspp_separable": False,
+            "decoder_channels": 32,
+            "activation": "sigmoid",
+            "in_channels": 4,
+            "aux_params": {"classes": 3},
+        },
+        "resnet18",
+    ),
+    (PLUS, "tu-resnet18", {"encoder_output_stride": 8}, "resnet18"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "settings", "backbone"), PEERS, ids=[f"{row[0]}-{row[1]}" for row in PEERS]
+)
+def test_its_own_network_computes_the_same_and_takes_the_weights_back(
+    architecture, encoder, settings, backbone, tmp_path
+):
+    import smp_peer
+
+    theirs = smp_peer.network(architecture, encoder, **settings)
+    ours = smp_peer.loaded(theirs, tmp_path)
+    assert ours.spec.backbone == backbone
+    assert smp_peer.difference(theirs, ours, SIZES) < 1e-5
+    smp_peer.written_back(ours, theirs)
+    assert smp_peer.difference(theirs, ours, SIZES[:1]) < 1e-5
+
+
+# Two networks of the same arrays -----------------------------------------------------------------------------------
+
+SYMMETRIC, SAME = "mobilenet_v3_small_timm_symmetric", "mobilenet_v3_small_timm"
+
+
+def small(build):
+    return keras_deeplab.DeepLabV3(
+        build(alpha=0.25), num_classes=2, filters=8, flavour="smp", include_preprocessing=False, output_stride=8
+    )
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return state_dict(small(mobilenet_v3_small_timm_symmetric), "smp")
+
+
+def folder(path, arrays, **config):
+    path.mkdir()
+    save_file(arrays, path / "model.safetensors")
+    if config:
+        (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+CONFIG = {"_model_class": V3, "encoder_name": "tu-mobilenetv3_small_025", "classes": 2, "in_channels": 3}
+
+
+def test_arrays_of_two_networks_are_asked_about(arrays, tmp_path):
+    asked = rf"backbone='{SAME}' or backbone='{SYMMETRIC}' \(keras-deeplab convert --backbone\)"
+    with pytest.raises(ValueError, match=asked):
+        keras_deeplab.load(arrays)
+    path = folder(tmp_path / "bare", arrays)
+    text = " ".join(describe(path).split())
+    assert "undecided" in text
+    assert f"'{SAME}' or '{SYMMETRIC}'" in text
+    with pytest.raises(ValueError, match=r"received backbone='resnet18'"):
+        keras_deeplab.load(path, backbone="resnet18")
+    out = tmp_path / "out.keras"
+    assert main(["convert", str(path), str(out), "--backbone", SAME]) == 0
+    assert keras_deeplab.load(out).spec.backbone == SAME
+
+
+def test_the_config_or_an_argument_decides_and_the_two_differ(arrays, tmp_path):
+    told = keras_deeplab.load(folder(tmp_path / "told", arrays, **CONFIG), include_preprocessing=False)
+    given = {name: keras_deeplab.load(arrays, backbone=name, include_preprocessing=False) for name in (SYMMETRIC, SAME)}
+    images = np.random.default_rng(0).uniform(-1, 1, (1, 33, 48, 3)).astype("float32")
+    scores = {name: keras.ops.convert_to_numpy(model(images)) for name, model in given.items()}
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(told(images)), scores[SYMMETRIC])
+    assert np.abs(scores[SYMMETRIC] - scores[SAME]).max() > 1e-3 * np.ptp(scores[SAME])
+    for name, model in given.items():
+        assert (model.spec.backbone, model.spec.backbone_settings) == (name, {"alpha": 0.25})
+        written = state_dict(model, "smp")
+        assert all(np.array_equal(written[each], arrays[each]) for each in arrays)
+
+
+def test_weights_are_refused_for_the_other_network_of_the_same_arrays(arrays, tmp_path):
+    path = folder(tmp_path / "told", arrays, **CONFIG)
+    build = {"num_classes": 2, "filters": 8, "flavour": "smp", "weights": path}
+    with pytest.raises(ValueError, match=f"weights of backbone='{SYMMETRIC}', as its config.json says"):
+        keras_deeplab.DeepLabV3(mobilenet_v3_small_timm(alpha=0.25), **build)
+    keras_deeplab.DeepLabV3(mobilenet_v3_small_timm_symmetric(alpha=0.25), **build)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"encoder_name": "tu-mobilenetv3_rw"}, "names the encoder 'tu-mobilenetv3_rw', and the arrays are those of"),
+        ({"_model_class": PLUS}, "says that it is a DeepLabV3Plus, and the arrays are a DeepLabV3's"),
+        ({"encoder_depth": 4}, "has encoder_depth=4, which isn't built here"),
+        ({"upsampling": 1}, "has upsampling=1, which isn't built here; .*take it out of config.json"),
+        ({"activation": "tanh"}, "has activation='tanh', which isn't built here"),
+        ({"decoder_atrous_rates": [1, 2]}, r"has decoder_atrous_rates=\[1, 2\]"),
+        ({"encoder_output_stride": "16"}, "has encoder_output_stride='16', which is no positive integer"),
+        ({"classes": 3}, "says that num_classes is 3, and the arrays are those of 2"),
+        ({"in_channels": 4}, "says that channels is 4, and the arrays are those of 3"),
+        ({"act_layer": "silu"}, "has act_layer='silu', which isn't known here"),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(arrays, tmp_path, config, message):
+    path = folder(tmp_path / "told", arrays, **(CONFIG | config))
+    with pytest.raises(ValueError, match=message):
+        keras_deeplab.load(path)
+    assert "does not load" in describe(path)
+
+
+def test_settings_of_the_config_are_in_the_record(arrays, tmp_path):
+    config = {
+        "encoder_output_stride": 16,
+        "decoder_atrous_rates": [2, 4, 6],
+        "decoder_aspp_dropout": 0.25,
+        "activation": "softmax2d",
+        "encoder_weights": "advprop",
+    }
+    spec = keras_deeplab.load(folder(tmp_path / "told", arrays, **(CONFIG | config))).spec
+    assert (spec.output_stride, spec.activation, spec.preprocessing) == (16, "softmax", "tf")
+    assert (spec.settings["atrous_rates"], spec.settings["dropout"]) == ((2, 4, 6), 0.25)
