@@ -224,8 +224,8 @@ def _pixels(config, label):
         return None
     if not pixels.get("bgr_to_rgb", False) and len(pixels["mean"]) == 3:
         raise ValueError(
-            f"{label} was trained on BGR (bgr_to_rgb=False), MMSegmentation's DeepLabs on RGB: give its state_dict alone, "
-            "include_preprocessing=False, and normalise the images yourself."
+            f"{label} was trained on BGR (bgr_to_rgb=False), MMSegmentation's DeepLabs on RGB: give its state_dict "
+            "alone, include_preprocessing=False, and normalise the images yourself."
         )
     means, deviations = (tuple(number / 255 for number in pixels[name]) for name in ("mean", "std"))
     return None if _close(means, MEAN) and _close(deviations, STD) else checked((means, deviations))
