@@ -1,14 +1,14 @@
 """How far loaded networks lie from the code that published them, family by family: a table.
 
-    python benchmarks/families_parity.py [FAMILY ...]        torchvision mmsegmentation paddleseg detectron2
+    python benchmarks/families_parity.py [FAMILY ...] [--only TEXT]     torchvision mmsegmentation paddleseg detectron2
 
 torchvision runs itself. MMSegmentation, PaddleSeg and Detectron2 need packages that many systems lack a wheel of: their
-networks
-are the small PyTorch modules in tests/, written after the rules of their published code. Weights and batch
+networks are the small PyTorch modules in tests/, written after the rules of their published code. Weights and batch
 norm's statistics are random, of one seed; images are noise, of an odd and an even size; the difference is that of the
-logits, in parts of their range. Widths of the backbones are those published, 16 filters in the heads.
+logits, in parts of their range. Backbones have their published widths, heads 16 filters.
 """
 
+import argparse
 import gc
 import os
 import sys
@@ -25,60 +25,69 @@ import peers
 import keras_deeplab
 
 CHANNELS = 16
+# A family gives the names of its networks with functions that make them: the module, what computes its outputs, its
+# state and the settings that `load` is given.
 
 
 def torchvision():
-    """LRASPP, and DeepLabV3 on its backbones, with the auxiliary head."""
+    """LRASPP, and DeepLabV3 with the auxiliary head."""
     peers.torchvision()
     from torchvision.models import segmentation
 
-    def outputs(network):
-        return lambda images: list(network(images).values())
-
-    for name in ("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50"):
-        settings = {} if name.startswith("lraspp") else {"aux_loss": True}
+    def made(name, **settings):
         network = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=5, **settings)
-        yield name, peers.randomised(network), outputs(network), peers.state_of, bool(settings)
+        peers.randomised(network)
+        told = {"auxiliary_head": True} if settings else {}
+        return network, lambda images: list(network(images).values()), peers.state_of(network), told
+
+    yield "lraspp_mobilenet_v3_large", lambda: made("lraspp_mobilenet_v3_large")
+    for name in ("deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50"):
+        yield name, lambda name=name: made(name, aux_loss=True)
 
 
 def mmsegmentation():
-    """DeepLabV3 and V3+ with the auxiliary head on every backbone of its configurations."""
+    """DeepLabV3 and V3+ with the auxiliary head on the backbones of its configurations, and on V1d."""
     from mmsegmentation_networks import MobileNetV2, ResNet, Segmentor
 
-    bodies = {
-        f"r{depth}{'b' * (variant == '')}{'-v1d' * (variant == 'v1d')}-d8": (lambda d=depth, v=variant: ResNet(d, v))
-        for depth in (18, 50, 101)
-        for variant in ("v1c", "", "v1d")
-        if (depth, variant) != (18, "v1d")
-    }
-    bodies["m-v2-d8"] = MobileNetV2
-    for body, build in bodies.items():
+    def made(plus, body, *arguments):
+        network = peers.randomised(Segmentor(body(*arguments), plus, CHANNELS, auxiliary=CHANNELS))
+        return network, network, peers.state_of(network), {"auxiliary_head": True}
+
+    bodies = {f"r{depth}-d8": (ResNet, depth, "v1c") for depth in (18, 50, 101)}
+    bodies |= {f"r{depth}b-d8": (ResNet, depth, "") for depth in (18, 50, 101)}
+    bodies |= {"r50-v1d-d8": (ResNet, 50, "v1d"), "m-v2-d8": (MobileNetV2,)}
+    for name, body in bodies.items():
         for plus in (False, True):
-            network = peers.randomised(Segmentor(build(), plus, CHANNELS, auxiliary=CHANNELS))
-            name = f"deeplabv3{'plus' * plus}_{body}"
-            yield name, network, network, peers.state_of, True
+            yield f"deeplabv3{'plus' * plus}_{name}", lambda plus=plus, body=body: made(plus, *body)
 
 
 def paddleseg():
     """DeepLabV3 and V3P on ResNet-D."""
     from paddleseg_networks import DeepLab, ResNetVd, state_of
 
+    def made(plus, depth):
+        network = peers.randomised(DeepLab(ResNetVd(depth), plus, CHANNELS))
+        return network, network, state_of(network), {}
+
     for depth in (50, 101):
         for plus in (False, True):
-            network = peers.randomised(DeepLab(ResNetVd(depth), plus, CHANNELS))
-            yield f"deeplabv3{'p' * plus}_resnet{depth}_vd_os8", network, network, state_of, False
+            name = f"deeplabv3{'p' * plus}_resnet{depth}_vd_os8"
+            yield name, lambda plus=plus, depth=depth: made(plus, depth)
 
 
 def detectron2():
-    """DeepLabV3 and V3Plus on ResNets with DeepLab's stem, and with torchvision's and MSRA's strides."""
+    """DeepLabV3 and V3Plus on ResNets with DeepLab's stem, and with torchvision's stem and MSRA's strides."""
     from detectron2_networks import ResNet, Segmentor
 
-    for depth, deep in ((50, True), (101, True), (50, False)):
+    def made(plus, depth, deep):
+        network = peers.randomised(Segmentor(ResNet(depth, deep, stride_in_1x1=not deep), plus, CHANNELS))
+        told = {} if deep else {"backbone": f"resnet{depth}_msra"}
+        return network, network, peers.state_of(network), told
+
+    for name, depth, deep in (("R_50_MSRA", 50, False), ("R_52", 50, True), ("R_103", 101, True)):
         for plus in (False, True):
-            network = peers.randomised(Segmentor(ResNet(depth, deep, stride_in_1x1=not deep), plus, CHANNELS))
-            told = {} if deep else {"backbone": f"resnet{depth}_msra"}
-            body = f"R_{depth + 2}" if deep else f"R_{depth}_msra"
-            yield f"deeplab_v3{'_plus' * plus}_{body}_os16_mg124", network, network, peers.state_of, told
+            full = f"deeplab_v3{'_plus' * plus}_{name}_os16_mg124"
+            yield full, lambda plus=plus, depth=depth, deep=deep: made(plus, depth, deep)
 
 
 FAMILIES = {
@@ -89,12 +98,10 @@ FAMILIES = {
 }
 
 
-def row(source, name, network, outputs, state_of, told):
+def row(source, name, outputs, state, told):
     """A line of the table: the largest difference, and whether the arrays come back bit for bit."""
-    settings = {"auxiliary_head": True} if told is True else dict(told or {})
-    state = state_of(network)
     start = time.perf_counter()
-    model = keras_deeplab.load(state, include_preprocessing=False, **settings)
+    model = keras_deeplab.load(state, include_preprocessing=False, **told)
     seconds = time.perf_counter() - start
     worst = peers.difference(model, outputs)
     suffix = ".pdparams" if source == "paddleseg" else ".pth"
@@ -105,10 +112,16 @@ def row(source, name, network, outputs, state_of, told):
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=", ".join(FAMILIES))
+    parser.add_argument("--only", default="", metavar="TEXT", help="networks with it in their name")
+    options = parser.parse_args()
     print("| family | network | largest difference | written back | load, s |\n|---|---|---|---|---|")
-    for source in sys.argv[1:] or FAMILIES:
-        for found in FAMILIES[source]():
-            print(row(source, *found), flush=True)
-            del found
-            keras.backend.clear_session()
-            gc.collect()
+    for source in options.families or FAMILIES:
+        for name, make in FAMILIES[source]():
+            if options.only in name:
+                _, outputs, state, told = make()
+                print(row(source, name, outputs, state, told), flush=True)
+                del outputs, state
+                keras.backend.clear_session()
+                gc.collect()

@@ -1,5 +1,8 @@
 """MMSegmentation's DeepLabs: computed as by its published rules, told by the file's configuration, written back."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 from peers import difference, randomised, state_of
@@ -38,6 +41,12 @@ def test_it_computes_the_same_and_goes_back(name):
     assert_goes_back(model, state)
 
 
+def test_another_backbone_is_refused_by_name():
+    names = ("decode_head.image_pool.1.conv.weight", "decode_head.conv_seg.weight", "backbone.encoder.0.weight")
+    with pytest.raises(ValueError, match="on a backbone that isn't built here"):
+        keras_deeplab.load({name: np.zeros((8, 8, 1, 1)) for name in names})
+
+
 CONFIG = """norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
@@ -52,6 +61,15 @@ work_dir = './work_dirs/' + 'x'
 """
 
 
+def history_buffer():
+    """What MMEngine logs the losses in, an object of its own class."""
+    module = ModuleType("mmengine.logging.history_buffer")
+    module.HistoryBuffer = type("HistoryBuffer", (), {"__module__": module.__name__})
+    buffer = module.HistoryBuffer()
+    buffer._log_history = np.arange(3.0)
+    return module, buffer
+
+
 @pytest.fixture(scope="module")
 def d16(tmp_path_factory):
     """A ResNet of 50 layers, narrow, at output stride 16 with the multi-grid and corners aligned, and its file."""
@@ -61,7 +79,12 @@ def d16(tmp_path_factory):
     network = randomised(Segmentor(body, True, 8, 2, (1, 6, 12, 18), align_corners=True))
     meta = {"config": CONFIG, "CLASSES": ("sky", "road"), "PALETTE": [[1, 2, 3], [4, 5, 6]], "mmseg_version": "0.30"}
     path = tmp_path_factory.mktemp("mmseg") / "iter_40000.pth"
-    torch.save({"meta": meta, "state_dict": network.state_dict(), "optimizer": {"state": {}}}, path)
+    module, buffer = history_buffer()
+    content = {"meta": meta, "state_dict": network.state_dict(), "message_hub": {"log_scalars": {"loss": buffer}}}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("mmengine", "mmengine.logging", module.__name__):
+            patch.setitem(sys.modules, name, module)
+        torch.save(content, path)
     return network, path
 
 

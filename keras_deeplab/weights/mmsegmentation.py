@@ -134,6 +134,11 @@ def _backbone(shapes, label):
         table = rows(_MOBILENET_V2, "backbone.")
         width = width_of(renamed(shapes, table, TORCH), "block_16_project", 320)
         return table, {"backbone": "mobilenet_v2_mmsegmentation", "backbone_settings": width}
+    if "backbone.layer1.0.conv1.weight" not in shapes:
+        raise ValueError(
+            f"{label} holds a DeepLab of MMSegmentation on a backbone that isn't built here. Those that are: ResNet, "
+            "ResNetV1c, ResNetV1d and MobileNetV2."
+        )
     if "backbone.stem.0.weight" in shapes:
         pooled = len(shapes.get("backbone.layer2.0.downsample.1.weight", ())) == 4
         table, suffix = (_V1D, "_v1d") if pooled else (_V1C, "_v1c")

@@ -25,11 +25,12 @@ from keras_deeplab.weights import (
 )
 
 # Each has a `TITLE` for messages and `recognise(shapes, label, configs)`, which maps `{name: shape}`, and what lies
-# beside the arrays as `{file name: what it says}` (`places.configs_in`, `readers.torch.notes_in`), to the `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None
-# where it is another source's; and, where weights can be written for it, `export_rows(paths, layers)`, which maps a
-# model's variables and layers by name to the rows, dialect and constants of such a plan, and perhaps
-# `other_names(name)`, the names that it keeps a tensor under besides, and `unused(state)`, the arrays that it keeps
-# beside those of `{name: array}` and doesn't compute with.
+# beside the arrays as `{file name: what it says}` (`places.configs_in`, `readers.torch.notes_in`), to the
+# `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None where it is another source's; and, where weights can be
+# written for it, `export_rows(paths, layers)`, which maps a model's variables and layers by name to the rows, dialect
+# and constants of such a plan, and perhaps `other_names(name)`, the names that it keeps a tensor under besides,
+# `unused(state)`, the arrays that it keeps beside those of `{name: array}` and doesn't compute with, and `FREE`, the
+# settings that a model may have otherwise than its arrays tell.
 SOURCES = Registry(
     "source",
     tf1=tf1,
