@@ -76,7 +76,7 @@ def aspp(
         if pooling_window is None:
             pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
         else:
-            pooled = WindowedAveragePooling2D(tuple(pooling_window), name="image_pooling_mean")(x)
+            pooled = WindowedAveragePooling2D((pooling_window[0], pooling_window[1]), name="image_pooling_mean")(x)
         pooled = _pooled(pooled, filters, flavour)
         branches.append(ResizeBilinear(flavour.align_corners, name="image_pooling_resize")([pooled, x]))
     branches.append(conv_bn(x, filters, name="aspp0", **settings))
