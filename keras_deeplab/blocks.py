@@ -67,10 +67,16 @@ def squeeze_excite(
 
 
 def depthwise_conv(
-    x: keras.KerasTensor, kernel_size: int = 3, *, name: str, strides: int = 1, dilation_rate: int = 1
+    x: keras.KerasTensor,
+    kernel_size: int = 3,
+    *,
+    name: str,
+    strides: int = 1,
+    dilation_rate: int = 1,
+    use_bias: bool = False,
 ) -> keras.KerasTensor:
-    """Depthwise convolution without bias, padded as `"same"`."""
-    settings: dict[str, Any] = {"padding": "same", "use_bias": False, "name": name}
+    """Depthwise convolution, padded as `"same"`."""
+    settings: dict[str, Any] = {"padding": "same", "use_bias": use_bias, "name": name}
     if dilation_rate == 1:
         return keras.layers.DepthwiseConv2D(kernel_size, strides, **settings)(x)
     return layers.DilatedDepthwiseConv2D(kernel_size, dilation_rate=dilation_rate, **settings)(x)
@@ -85,9 +91,10 @@ def depthwise_bn(
     dilation_rate: int = 1,
     activation: str | None = "relu",
     epsilon: float = 1e-5,
+    use_bias: bool = False,
 ) -> keras.KerasTensor:
-    """Depthwise convolution without bias, padded as `"same"`, then batch norm, then activation."""
-    x = depthwise_conv(x, kernel_size, name=name, strides=strides, dilation_rate=dilation_rate)
+    """Depthwise convolution, padded as `"same"`, then batch norm, then activation."""
+    x = depthwise_conv(x, kernel_size, name=name, strides=strides, dilation_rate=dilation_rate, use_bias=use_bias)
     return batch_norm(x, name, activation, epsilon)
 
 
@@ -101,17 +108,20 @@ def separable_conv_bn(
     activation: str | None = "relu",
     epsilon: float = 1e-5,
     depthwise_norm: bool = True,
+    depthwise_activation: bool = True,
+    use_bias: bool = False,
 ) -> keras.KerasTensor:
     """Atrous separable convolution of v3+: depthwise and pointwise, each with batch norm and activation.
 
-    With `depthwise_norm=False` only the pointwise one has them.
+    With `depthwise_norm=False` only the pointwise one has them, with `depthwise_activation=False` the activation.
 
     Source: DeepLab v3+, section 3.1; `split_separable_conv2d` in research/deeplab/model.py.
     """
-    settings: dict[str, Any] = {"activation": activation, "epsilon": epsilon}
+    settings: dict[str, Any] = {"epsilon": epsilon, "use_bias": use_bias}
     depthwise: dict[str, Any] = {"dilation_rate": dilation_rate, "name": f"{name}_depthwise"}
     if depthwise_norm:
-        x = depthwise_bn(x, kernel_size, **depthwise, **settings)
+        between = activation if depthwise_activation else None
+        x = depthwise_bn(x, kernel_size, activation=between, **depthwise, **settings)
     else:
-        x = depthwise_conv(x, kernel_size, **depthwise)
-    return conv_bn(x, filters, name=f"{name}_pointwise", **settings)
+        x = depthwise_conv(x, kernel_size, use_bias=use_bias, **depthwise)
+    return conv_bn(x, filters, name=f"{name}_pointwise", activation=activation, **settings)

@@ -53,7 +53,8 @@ def load(
             - what `keras_deeplab.weights.opened` gives, to use a file more than once and read it once.
         source: who wrote it: `"keras"` for this package, `"tf1"` (Google's research/deeplab), `"vainf"`,
             `"torchvision"`, `"jfzhang95"`, `"kazuto1011"`, `"fregu856"`, `"smp"` (segmentation_models.pytorch),
-            `"transformers"` (Hugging Face's), `"keras_hub"`, `"coincheung"`, `"caffe"` (DeepLab v1 and v2),
+            `"mmsegmentation"`, `"paddleseg"`, `"detectron2"`, `"transformers"` (Hugging Face's), `"keras_hub"`,
+            `"coincheung"`, `"caffe"` (DeepLab v1 and v2),
             `"bonlime"` or `"tflite"`; `"auto"` finds out.
         output_stride: stride of the backbone's deepest feature map, such as 8 or 16, whatever it was trained with.
             None takes the source's own: 16 for most, 8 for DeepLab v1 and v2, for torchvision's and
@@ -81,8 +82,9 @@ def load(
         prefix: what the names of the arrays begin with, of a file that holds several networks, such as `"ema_model."`
             for the moving average beside a `"model."`.
         settings: what names and shapes don't tell, or shouldn't decide, for the model's builder: `atrous_rates`,
-            `multi_grid`, `dropout`, `classifier_activation`, `name`, for torchvision's `auxiliary_head=True`, for a
-            network trained with bounded activations `backbone="xception_65_bounded", flavour="tf_bounded"`.
+            `multi_grid`, `align_corners`, `dropout`, `classifier_activation`, `name`, for torchvision's and
+            MMSegmentation's `auxiliary_head=True`, for a network trained with bounded activations
+            `backbone="xception_65_bounded", flavour="tf_bounded"`.
 
     Returns:
         A `SegmentationModel`, a functional `keras.Model` from images (B, H, W, channels) to float32 logits

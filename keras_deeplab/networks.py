@@ -34,8 +34,9 @@ def network(
     'half_pixel_centers'
     """
     flavour = settings.pop("flavour", "tf" if builder in (V3, V3_PLUS) else None)
-    if flavour is None:
-        resize = ALIGN_CORNERS if settings.get("align_corners", True) else HALF_PIXEL_CENTERS
+    align_corners = settings.get("align_corners")
+    if align_corners is not None or flavour is None:
+        resize = HALF_PIXEL_CENTERS if align_corners is False else ALIGN_CORNERS
     else:
         resize = FLAVOURS[flavour].resize
     return ModelSpec(

@@ -5,7 +5,7 @@ dilated by as much, so that the same weights compute the same features on a fine
 v3, figure 3b). One walk over the graph finds every tensor's place; Keras clones the model with the changed settings.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -33,6 +33,7 @@ _POINTWISE = (
     keras.layers.BatchNormalization,
     keras.layers.Rescaling,
     keras.layers.Activation,
+    keras.layers.Identity,
     keras.layers.ReLU,
     dilated.Clip,
     dilated.LayerScale,
@@ -42,6 +43,8 @@ _POINTWISE = (
     keras.layers.Multiply,
     keras.layers.Dense,
 )
+# What a rate of `contracted` is divided by so that 1 is left: more than any rate.
+UNDILATED = 1 << 20
 _BY_AXIS = (keras.layers.Concatenate, keras.layers.LayerNormalization)  # likewise, along the channels
 _GLOBAL_POOLINGS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
 
@@ -67,8 +70,9 @@ def atrous(
     output_stride: int,
     multi_grid: Sequence[int] | None = None,
     strided_rate: str = "old",
-    contracted: Iterable[str] = (),
+    contracted: Iterable[str] | Mapping[str, int] = (),
     multi_grid_from: int | None = None,
+    dropped: Iterable[str] = (),
     centred: bool = False,
     ahead: Iterable[str] = (),
 ) -> keras.Model:
@@ -96,9 +100,12 @@ def atrous(
             stage it begins, whose first unit it then is for `multi_grid` too (jfzhang95, segmentation_models.pytorch,
             Detectron2).
         contracted: names of layers that run at half their rate (never below 1), for networks that were trained so:
-            DeepLab v1's pool5, MMSegmentation's `contract_dilation`. The law doesn't hold behind them.
+            DeepLab v1's pool5, MMSegmentation's `contract_dilation`; or `{name: what its rate is divided by}`, where
+            `UNDILATED` leaves a rate of 1. The law doesn't hold behind them.
         multi_grid_from: the stride at which the classifier's unit rates begin, where more stages than the deepest
             have them: 32 for the cascade of v3, section 3.2. None for the deepest alone.
+        dropped: names of poolings that go away with their stride, for networks that were trained so: those in the
+            shortcuts of PaddleSeg's and MMSegmentation's ResNet-D. The law doesn't hold behind them either.
         centred: whether a convolution that lost its stride is padded alike in front and behind, whatever it was with
             its stride (timm, segmentation_models.pytorch). The law holds behind it only where that was alike as well.
         ahead: names of layers that run at the rate of the stage behind theirs already, for networks that were trained
@@ -131,6 +138,7 @@ def atrous(
         strided_rate=strided_rate,
         contracted=contracted,
         multi_grid_from=multi_grid_from,
+        dropped=dropped,
         centred=centred,
         ahead=ahead,
     )
@@ -142,8 +150,9 @@ def rewrite(
     *,
     multi_grid: Sequence[int] | None = None,
     strided_rate: str = "old",
-    contracted: Iterable[str] = (),
+    contracted: Iterable[str] | Mapping[str, int] = (),
     multi_grid_from: int | None = None,
+    dropped: Iterable[str] = (),
     centred: bool = False,
     ahead: Iterable[str] = (),
     inputs: list[keras.KerasTensor] | None = None,
@@ -163,7 +172,15 @@ def rewrite(
         if multi_grid_from is None:
             multi_grid_from = max(natural, default=1)
         walk = _Walk(
-            model, output_stride, _unit_rates(multi_grid), multi_grid_from, strided_rate, contracted, centred, ahead
+            model,
+            output_stride,
+            _unit_rates(multi_grid),
+            multi_grid_from,
+            strided_rate,
+            contracted,
+            dropped,
+            centred,
+            ahead,
         )
         deepest = max((grid.stride for grid in walk.grids.values() if grid is not None), default=0)
         if deepest != output_stride:
@@ -272,7 +289,8 @@ class _Walk:
         unit_rates: tuple[int, ...] = (1,),
         unit_rates_from: int | None = None,
         strided_rate: str = "old",
-        contracted: Iterable[str] = (),
+        contracted: Iterable[str] | Mapping[str, int] = (),
+        dropped: Iterable[str] = (),
         centred: bool = False,
         ahead: Iterable[str] = (),
     ) -> None:
@@ -280,9 +298,11 @@ class _Walk:
         self.unit_rates = unit_rates
         self.unit_rates_from = unit_rates_from
         self.strided_rate = strided_rate
+        self.divisors = contracted if isinstance(contracted, Mapping) else dict.fromkeys(contracted, 2)
+        self.dropped = frozenset(dropped)
+        self.met: set[str] = set()  # names of those among them that were met
         self.centred = centred
-        self.ahead = dict.fromkeys(ahead, False)  # likewise
-        self.contracted = dict.fromkeys(contracted, False)  # whether the layer was met
+        self.ahead = frozenset(ahead)
         self.units: list[str] = []  # names of the convolutions that unit rates were given to
         self.grids: dict[int, Grid | None] = {}  # id of a tensor -> its place; None for no feature map
         self.outputs: dict[
@@ -299,11 +319,11 @@ class _Walk:
                 padding = [[grid.rate * side for side in axis] for axis in layer.padding]
             if [list(axis) for axis in layer.padding] != padding:
                 self.changes[key] = (type(layer), {**layer.get_config(), "padding": padding})
-        for option, names in (("contracted", self.contracted), ("ahead", self.ahead)):
-            unknown = [name for name, met in names.items() if not met]
+        for what, names in (("contracted", self.divisors), ("dropped", self.dropped), ("ahead", self.ahead)):
+            unknown = [name for name in names if name not in self.met]
             if unknown:
                 raise ValueError(
-                    f"{option} names {', '.join(map(repr, unknown))}; {model.name!r} has no convolution or pooling of "
+                    f"{what} names {', '.join(map(repr, unknown))}; {model.name!r} has no convolution or pooling of "
                     "that name."
                 )
         if len(self.units) % len(unit_rates) or (unit_rates != (1,) and not self.units):
@@ -438,11 +458,13 @@ class _Walk:
             if stride > 1 and not removed and unit_rate > 1:
                 self.refuse(layer, f"multi_grid gives it the rate {unit_rate} and it keeps its stride {stride}")
             rate *= unit_rate
-        if layer.name in self.contracted:
-            self.contracted[layer.name] = True
-            rate = max(1, rate // 2)
+        self.met.add(layer.name)
+        if removed and layer.name in self.dropped:
+            kept = {key: layer.get_config()[key] for key in ("name", "trainable", "dtype")}
+            self.changes[id(layer)] = (keras.layers.Identity, kept)
+            return after
+        rate = max(1, rate // self.divisors.get(layer.name, 1))
         if layer.name in self.ahead and self.output_stride is not None:
-            self.ahead[layer.name] = True
             rate = max(1, 2 * stage // self.output_stride)
         if not removed and rate == 1 and grid.rate == 1:
             self.settle(layer, grid, [list(axis) for axis in pads[0]] if pads else None)

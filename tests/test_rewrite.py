@@ -8,7 +8,7 @@ import pytest
 from randomise import randomise
 
 import keras_deeplab
-from keras_deeplab.rewrite import atrous, taps
+from keras_deeplab.rewrite import UNDILATED, atrous, taps
 
 # Where all strides behind 8 are rates, those behind 16 are too: of most networks the denser one alone is looked at.
 # network -> a size at which the law is exact: any where padding is explicit, and where "same" pads both sides alike
@@ -226,6 +226,7 @@ def rates(model, stage):
         ({"strided_rate": "new", "multi_grid": (1, 2, 4)}, ([2, 2, 2], [4, 8, 16])),
         ({"strided_rate": "new", "multi_grid": (1, 2, 4), "multi_grid_from": 8}, ([2, 4, 8], [4, 8, 16])),
         ({"contracted": ("stage3_0", "stage3_1", "stage2_0")}, ([1, 2, 2], [1, 2, 4])),
+        ({"contracted": {"stage3_1": UNDILATED, "stage2_1": 1}}, ([1, 2, 2], [2, 1, 4])),
     ],
 )
 def test_flavours_of_dilation(settings, expected):
@@ -261,6 +262,20 @@ def test_layers_ahead_run_at_the_rate_of_the_next_stage(output_stride, rates):
     assert tuple(dense.get_layer(f"conv{stage}").dilation_rate[0] for stage in (1, 2)) == rates
     with pytest.raises(ValueError, match="ahead names 'conv3'"):
         atrous(strided_twice(), output_stride, ahead=("conv3",))
+
+
+def test_a_dropped_pooling_goes_away_with_its_stride_and_stays_where_it_keeps_it():
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.AveragePooling2D(2, 2, padding="same", name="first")(inputs)
+    x = keras.layers.AveragePooling2D(2, 2, padding="same", name="second")(x)
+    model = randomise(keras.Model(inputs, keras.layers.Conv2D(4, 1, name="conv")(x)))
+    dense = atrous(model, 2, dropped=("first", "second"))
+    assert [type(dense.get_layer(name)).__name__ for name in ("first", "second")] == ["AveragePooling2D", "Identity"]
+    x = images(9, 12)
+    expected = model.get_layer("conv")(model.get_layer("first")(x))
+    np.testing.assert_allclose(call(dense, x), keras.ops.convert_to_numpy(expected), atol=1e-6)
+    with pytest.raises(ValueError, match="dropped names 'third'"):
+        atrous(model, 2, dropped=["third"])
 
 
 def test_unit_rates_of_a_stage_that_keeps_its_stride():

@@ -7,6 +7,7 @@ import functools
 import gzip
 import io
 import os
+import pickle
 import random
 import struct
 import tarfile
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.slow
 
 MUTATIONS = int(os.environ.get("KERAS_DEEPLAB_FUZZ_MUTATIONS", 0))
 # format -> number of changed files that are read
-CASES = {"zip": 400, "legacy": 400, "safetensors": 400, "pb": 400, "tflite": 400, "h5": 200}
+CASES = {"zip": 400, "legacy": 400, "pickle": 200, "safetensors": 400, "pb": 400, "tflite": 400, "h5": 200}
 # format -> number of changed DeepLabs that are loaded
 LOADS = {
     **{"zip": 60, "legacy": 60, "safetensors": 60, "h5": 40, "keras": 60, "weights.h5": 40},
@@ -52,7 +53,7 @@ LONGEST = 60  # seconds for one file, on a machine that is busy with other thing
 HDF5_SECONDS = 1
 
 
-EXTENSIONS = {"zip": "pth", "legacy": "pth"}
+EXTENSIONS = {"zip": "pth", "legacy": "pth", "pickle": "pdparams"}
 
 
 def read(path):
@@ -89,6 +90,7 @@ def valid(tmp_path_factory):
     return {
         "zip": files.torch_zip(*torch_content(legacy=False)),
         "legacy": files.torch_legacy(*torch_content(legacy=True)),
+        "pickle": pickle.dumps({**arrays, "StructuredToParameterName@@": dict.fromkeys(arrays, "x")}, 4),
         "safetensors": files.safetensors(arrays, __metadata__={"format": "pt"}),
         "pb": files.frozen_graph({name.replace(".", "/"): array for name, array in arrays.items()}),
         "tflite": small_tflite(arrays),

@@ -3,7 +3,7 @@
 None of them knows of output strides; `keras_deeplab.atrous` makes them dense.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -27,6 +27,13 @@ from keras_deeplab.backbones.drn import (
     drn_d_107,
 )
 from keras_deeplab.backbones.hrnet import hrnetv2_32, hrnetv2_48
+from keras_deeplab.backbones.mmsegmentation import (
+    mobilenet_v2_mmsegmentation,
+    resnet18_mmsegmentation,
+    resnet34_mmsegmentation,
+    undilated_blocks,
+    undilated_units,
+)
 from keras_deeplab.backbones.mobilenet_v2 import (
     JFZHANG95_CONTRACTED,
     mobilenet_v2,
@@ -58,6 +65,23 @@ from keras_deeplab.backbones.resnet import (
     resnet101_caffe,
     resnet152,
     resnet152_caffe,
+)
+from keras_deeplab.backbones.resnet_deep_stem import (
+    POOLS,
+    resnet18_v1c,
+    resnet34_v1c,
+    resnet50_deeplab,
+    resnet50_msra,
+    resnet50_v1c,
+    resnet50_v1d,
+    resnet101_deeplab,
+    resnet101_msra,
+    resnet101_v1c,
+    resnet101_v1d,
+    resnet152_deeplab,
+    resnet152_msra,
+    resnet152_v1c,
+    resnet152_v1d,
 )
 from keras_deeplab.backbones.resnet_keras_hub import resnet_keras_hub
 from keras_deeplab.backbones.resnet_v1_beta import resnet_v1_50_beta, resnet_v1_101_beta
@@ -91,7 +115,8 @@ class Backbone:
     `build(input_shape)` returns a functional model from normalised images to its deepest feature map; `low_level` is
     the layer that the v3+ decoder taps, `auxiliary` the one of torchvision's auxiliary head; `preprocessing` a mode of
     `preprocessing.normalise`; `v3_head` the head that DeepLab v3 has on it, `"aspp"`, `"image_pooling"` (a pyramid
-    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `centred` and `ahead` what
+    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `dropped`, `centred` and
+    `ahead` what
     it was published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
     `cascade_strided_rate` the second of them for the cascade, where it has the option `cascade_blocks`: the one that
     gives the blocks the rates of v3's figure 3. `output_strides` lists the strides that
@@ -105,7 +130,8 @@ class Backbone:
     v3_head: str = "aspp"
     multi_grid: tuple[int, ...] | None = None
     strided_rate: str | None = None
-    contracted: tuple[str, ...] = ()
+    contracted: tuple[str, ...] | Mapping[str, int] = ()
+    dropped: tuple[str, ...] = ()
     output_strides: tuple[int, ...] | None = None
     auxiliary: str | None = None
     cascade_strided_rate: str | None = None
@@ -236,6 +262,39 @@ BACKBONES: Registry[Backbone] = Registry(
         "resnet152_caffe": Backbone(
             resnet152_caffe, "layer1_2_relu", "caffe_deeplab", multi_grid=(1, 2, 4), cascade_strided_rate="old"
         ),
+        # MMSegmentation dilates the first convolution of a unit of two, and the first block of a stage.
+        "mobilenet_v2_mmsegmentation": Backbone(
+            mobilenet_v2_mmsegmentation,
+            "block_2_add",
+            "torch",
+            strided_rate="new",
+            contracted=undilated_blocks(),
+            auxiliary="block_12_add",
+        ),
+        "resnet18_mmsegmentation": Backbone(
+            resnet18_mmsegmentation, "layer1_1_relu", "torch", auxiliary="layer3_1_relu", contracted=undilated_units(18)
+        ),
+        "resnet34_mmsegmentation": Backbone(
+            resnet34_mmsegmentation, "layer1_2_relu", "torch", auxiliary="layer3_5_relu", contracted=undilated_units(34)
+        ),
+        "resnet18_v1c": Backbone(
+            resnet18_v1c, "layer1_1_relu", "torch", auxiliary="layer3_1_relu", contracted=undilated_units(18)
+        ),
+        "resnet34_v1c": Backbone(
+            resnet34_v1c, "layer1_2_relu", "torch", auxiliary="layer3_5_relu", contracted=undilated_units(34)
+        ),
+        "resnet50_v1c": Backbone(resnet50_v1c, "layer1_2_relu", "torch", auxiliary="layer3_5_relu"),
+        "resnet101_v1c": Backbone(resnet101_v1c, "layer1_2_relu", "torch", auxiliary="layer3_22_relu"),
+        "resnet152_v1c": Backbone(resnet152_v1c, "layer1_2_relu", "torch", auxiliary="layer3_35_relu"),
+        "resnet50_v1d": Backbone(resnet50_v1d, "layer1_2_relu", "torch", auxiliary="layer3_5_relu", dropped=POOLS),
+        "resnet101_v1d": Backbone(resnet101_v1d, "layer1_2_relu", "torch", auxiliary="layer3_22_relu", dropped=POOLS),
+        "resnet152_v1d": Backbone(resnet152_v1d, "layer1_2_relu", "torch", auxiliary="layer3_35_relu", dropped=POOLS),
+        "resnet50_msra": Backbone(resnet50_msra, "layer1_2_relu", "detectron2", auxiliary="layer3_5_relu"),
+        "resnet50_deeplab": Backbone(resnet50_deeplab, "layer1_2_relu", "torch_bgr", auxiliary="layer3_5_relu"),
+        "resnet101_msra": Backbone(resnet101_msra, "layer1_2_relu", "detectron2", auxiliary="layer3_22_relu"),
+        "resnet101_deeplab": Backbone(resnet101_deeplab, "layer1_2_relu", "torch_bgr", auxiliary="layer3_22_relu"),
+        "resnet152_msra": Backbone(resnet152_msra, "layer1_2_relu", "detectron2", auxiliary="layer3_35_relu"),
+        "resnet152_deeplab": Backbone(resnet152_deeplab, "layer1_2_relu", "torch_bgr", auxiliary="layer3_35_relu"),
         # The taps of Xception and ResNet v1 beta are linear: batch norm's output before ReLU or addition
         # (networks_to_feature_maps in research/deeplab/core/feature_extractor.py).
         "resnet_v1_50_beta": Backbone(

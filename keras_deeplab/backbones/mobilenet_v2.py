@@ -76,17 +76,22 @@ def mobilenet_v2_torchvision(
     Source: torchvision/models/mobilenetv2.py.
     """
     inputs = keras.Input(input_shape)
+    x = inverted_residuals(inputs, alpha, divisible_by)
+    last_filters = rounded(LAST_FILTERS * max(1.0, alpha), divisible_by)
+    x = blocks.conv_bn(x, last_filters, name="Conv_1", activation="relu6", epsilon=1e-5)
+    return keras.Model(inputs, x, name="mobilenet_v2_torchvision")
+
+
+def inverted_residuals(x: keras.KerasTensor, alpha: float, divisible_by: int = 8) -> keras.KerasTensor:
+    """Normalised images to the 320 maps of torchvision's last block, before its last convolution."""
     settings: dict[str, Any] = {"activation": "relu6", "epsilon": 1e-5}
-    x = fixed_padding.conv_bn(inputs, rounded(32 * alpha, divisible_by), 3, strides=2, name="Conv1", **settings)
+    x = fixed_padding.conv_bn(x, rounded(32 * alpha, divisible_by), 3, strides=2, name="Conv1", **settings)
 
     def expand_and_filter(x, name, expanded, stride):
         x = _expand(x, name, expanded, settings)
         return fixed_padding.depthwise_bn(x, 3, strides=stride, name=f"{name}_depthwise", **settings)
 
-    x = _blocks(x, lambda filters: rounded(filters * alpha, divisible_by), expand_and_filter, settings)
-    last_filters = rounded(LAST_FILTERS * max(1.0, alpha), divisible_by)
-    x = blocks.conv_bn(x, last_filters, name="Conv_1", **settings)
-    return keras.Model(inputs, x, name="mobilenet_v2_torchvision")
+    return _blocks(x, lambda filters: rounded(filters * alpha, divisible_by), expand_and_filter, settings)
 
 
 def mobilenet_v2_vainf(input_shape: ImageShape = (None, None, 3), alpha: float = 1.0) -> keras.Model:

@@ -6,13 +6,15 @@ from typing import Any
 
 import keras
 
-MODES = ("tf", "torch", "caffe", "caffe_deeplab", "bgr")
-FLIPPED = ("caffe", "caffe_deeplab", "bgr")  # blue first
+MODES = ("tf", "torch", "caffe", "caffe_deeplab", "detectron2", "bgr", "torch_bgr")
 Mode = str | tuple[tuple[float, ...], tuple[float, ...]]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of ImageNet in 0..255, BGR
 DEEPLAB_CAFFE_MEAN = (104.008, 116.669, 122.675)  # the same, as DeepLab v1's and v2's Caffe networks subtract it
+DETECTRON2_MEAN = (103.53, 116.28, 123.675)
+_BGR_MEANS = {"caffe": CAFFE_MEAN, "caffe_deeplab": DEEPLAB_CAFFE_MEAN, "detectron2": DETECTRON2_MEAN}
+FLIPPED = (*_BGR_MEANS, "bgr", "torch_bgr")  # blue first
 
 # What the documentation of keras.applications asks for, by the start of the model's name (the longest that fits).
 # None: the network has its own first layers for it.
@@ -49,8 +51,9 @@ def normalise(mode: Mode | None, channels: int = 3) -> Callable[[keras.KerasTens
 
     Args:
         mode: `"tf"` (to [-1, 1]), `"torch"` (ImageNet mean and deviation), `"caffe"` (BGR minus the mean),
-            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2), `"bgr"` (BGR in 0..1), None, or one's own
-            (means, deviations), a number in 0..1 for each channel.
+            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2), `"detectron2"` (the same with Detectron2's
+            mean), `"bgr"` (BGR in 0..1), `"torch_bgr"` (BGR with the mean and deviation of RGB, as Detectron2's
+            DeepLabs have it), None, or one's own (means, deviations), a number in 0..1 for each channel.
         channels: of the pixels.
 
     Raises:
@@ -61,15 +64,21 @@ def normalise(mode: Mode | None, channels: int = 3) -> Callable[[keras.KerasTens
         return lambda x: x
     if mode == "tf":
         return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")
-    if mode in FLIPPED:
-        mean = CAFFE_MEAN if mode == "caffe" else DEEPLAB_CAFFE_MEAN
-        subtract = keras.layers.Rescaling(1.0, [-each for each in of_each(mean, channels)], name="preprocessing")
-        if mode == "bgr":
-            subtract = keras.layers.Rescaling(1 / 255, name="preprocessing")
-        if channels < 3:
-            return subtract
-        order = [2, 1, 0, *range(3, channels)]
-        return lambda x: subtract(keras.ops.flip(x, -1) if channels == 3 else keras.ops.take(x, order, -1))
+    if mode == "bgr":
+        rescale = keras.layers.Rescaling(1 / 255, name="preprocessing")
+    elif mode in _BGR_MEANS:
+        mean = of_each(_BGR_MEANS[mode], channels)
+        rescale = keras.layers.Rescaling(1.0, [-each for each in mean], name="preprocessing")
+    else:
+        rescale = _rescaling(mode, channels)
+    if mode not in FLIPPED or channels < 3:
+        return rescale
+    order = [2, 1, 0, *range(3, channels)]
+    return lambda x: rescale(keras.ops.flip(x, -1) if channels == 3 else keras.ops.take(x, order, -1))
+
+
+def _rescaling(mode, channels):
+    """Pixels less their means, divided by their deviations."""
     means, deviations = (of_each(MEAN, channels), of_each(STD, channels)) if isinstance(mode, str) else mode
     if len(means) != channels:
         raise ValueError(

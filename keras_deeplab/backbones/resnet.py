@@ -105,11 +105,19 @@ def resnet152_caffe(input_shape: ImageShape = (None, None, 3), cascade_blocks: i
 
 
 def stem(inputs: keras.KerasTensor, ceil_pooling: bool = False) -> keras.KerasTensor:
-    """Images to 64 feature maps at stride 4: a 7x7 convolution, batch norm, ReLU and a 3x3 max pooling.
+    """Images to 64 feature maps at stride 4: a 7x7 convolution, batch norm, ReLU and a 3x3 max pooling."""
+    return pooling(fixed_padding.conv_bn(inputs, 64, 7, strides=2, name="conv1"), ceil_pooling)
 
-    Zeros may pad the pooling because ReLU precedes it.
-    """
-    x = fixed_padding.conv_bn(inputs, 64, 7, strides=2, name="conv1")
+
+def deep_stem(inputs: keras.KerasTensor, filters: int = 64) -> keras.KerasTensor:
+    """Images to `filters` maps at stride 4: three 3x3 convolutions, the first two half as wide, and the pooling."""
+    x = conv3x3(inputs, filters // 2, strides=2, name="conv1_1")
+    x = conv3x3(x, filters // 2, name="conv1_2")
+    return pooling(conv3x3(x, filters, name="conv1_3"))
+
+
+def pooling(x: keras.KerasTensor, ceil_pooling: bool = False) -> keras.KerasTensor:
+    """The stem's 3x3 max pooling of stride 2; zeros may pad it because ReLU precedes it."""
     # Rounding up is one more row behind; where the size is odd already, no window reaches it.
     behind = 2 if ceil_pooling else 1
     x = keras.layers.ZeroPadding2D(((1, behind), (1, behind)), name="maxpool_pad")(x)
@@ -132,10 +140,19 @@ def conv3x3(
 
 
 def basic_unit(
-    x: keras.KerasTensor, filters: int, *, name: str, strides: int = 1, dilation_rate: int = 1
+    x: keras.KerasTensor,
+    filters: int,
+    *,
+    name: str,
+    strides: int = 1,
+    dilation_rate: int = 1,
+    pooled_shortcut: bool = False,
 ) -> keras.KerasTensor:
-    """Two 3x3 convolutions beside a shortcut, (B, H, W, any) to (B, H / strides, W / strides, filters)."""
-    beside = shortcut(x, filters, strides, name)
+    """Two 3x3 convolutions beside a shortcut, (B, H, W, any) to (B, H / strides, W / strides, filters).
+
+    The shortcut's stride is in its 1x1 convolution, with `pooled_shortcut` in a pooling before it.
+    """
+    beside = shortcut(x, filters, strides, name, pooled_shortcut)
     x = conv3x3(x, filters, strides=strides, dilation_rate=dilation_rate, name=f"{name}_conv1")
     x = conv3x3(x, filters, dilation_rate=dilation_rate, activation=None, name=f"{name}_conv2")
     return join(x, beside, name)
@@ -149,14 +166,16 @@ def bottleneck_unit(
     strides: int = 1,
     dilation_rate: int = 1,
     stride_first: bool = False,
+    pooled_shortcut: bool = False,
 ) -> keras.KerasTensor:
     """1x1, 3x3 and 1x1 convolutions beside a shortcut, to four times `filters`.
 
-    The stride is in the 3x3 convolution, with `stride_first` in the 1x1 before it.
+    The stride is in the 3x3 convolution, with `stride_first` in the 1x1 before it; `pooled_shortcut` as in
+    `basic_unit`.
     """
     outer = EXPANSION * filters
     first, second = (strides, 1) if stride_first else (1, strides)
-    beside = shortcut(x, outer, strides, name)
+    beside = shortcut(x, outer, strides, name, pooled_shortcut)
     x = blocks.conv_bn(x, filters, strides=first, name=f"{name}_conv1")
     x = conv3x3(x, filters, strides=second, dilation_rate=dilation_rate, name=f"{name}_conv2")
     x = blocks.conv_bn(x, outer, activation=None, name=f"{name}_conv3")
@@ -173,11 +192,21 @@ def check_cascade_blocks(cascade_blocks: int) -> None:
 
 
 def _resnet(layers, unit, input_shape, cascade_blocks, name, caffe=False):
-    check_cascade_blocks(cascade_blocks)
     settings = {"stride_first": True} if caffe else {}
+    return stacked(layers, unit, input_shape, cascade_blocks, name, lambda x: stem(x, ceil_pooling=caffe), settings)
+
+
+def stacked(layers, unit, input_shape, cascade_blocks, name, begin, settings):
+    """The network of a depth in `TABLE`.
+
+    Args:
+        unit: `basic_unit` or `bottleneck_unit`, which gets `settings`.
+        begin: its stem, a function of the images.
+    """
+    check_cascade_blocks(cascade_blocks)
     stages = [(*stage, units) for stage, units in zip(STAGES, TABLE[layers], strict=True)]
     inputs = keras.Input(input_shape)
-    x = stem(inputs, ceil_pooling=caffe)
+    x = begin(inputs)
     for stage, (filters, first_stride, units) in enumerate(stages + stages[-1:] * cascade_blocks, start=1):
         for index in range(units):
             strides = first_stride if index == 0 else 1
@@ -185,10 +214,17 @@ def _resnet(layers, unit, input_shape, cascade_blocks, name, caffe=False):
     return keras.Model(inputs, x, name=name)
 
 
-def shortcut(x: keras.KerasTensor, filters: int, strides: int, name: str) -> keras.KerasTensor:
-    """What a unit adds to: its input, projected by a 1x1 convolution where the unit has another shape."""
+def shortcut(x: keras.KerasTensor, filters: int, strides: int, name: str, pooled: bool = False) -> keras.KerasTensor:
+    """What a unit adds to: its input, projected by a 1x1 convolution where the unit has another shape.
+
+    Its stride is in that convolution, `pooled` in a 2x2 mean before it.
+    """
     if strides == 1 and x.shape[-1] == filters:
         return x
+    if pooled and strides > 1:
+        # Behind an odd size, a mean of what is there.
+        x = keras.layers.AveragePooling2D(2, strides, padding="same", name=f"{name}_downsample_pool")(x)
+        strides = 1
     return blocks.conv_bn(x, filters, strides=strides, activation=None, name=f"{name}_downsample")
 
 

@@ -15,10 +15,10 @@ from keras_deeplab.specs.model import spec_of
 from keras_deeplab.weights import SOURCES, recognise
 from keras_deeplab.weights.names import their_name
 from keras_deeplab.weights.plan import Plan, all_layers
-from keras_deeplab.weights.writers import write_hub_folder, write_safetensors, write_tf1, write_torch
+from keras_deeplab.weights.writers import write_hub_folder, write_pickle, write_safetensors, write_tf1, write_torch
 
 # what a source's training script puts the weights under
-_WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict"}
+_WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict", "mmsegmentation": "state_dict", "detectron2": "model"}
 # Layers that a model may have or lack without being another network.
 _ROUND = ("images", "preprocessing", "upsample_", "classifier_activation", "auxiliary_upsample")
 
@@ -30,8 +30,8 @@ def export_weights(model: keras.Model, path: str | os.PathLike, source: str) -> 
         model: a DeepLab of this package, built, loaded or trained, whose network is one of the source's: built with
             its `flavour=` (and, where the backbones differ, its backbone, such as `"mobilenet_v2_vainf"`).
         path: the file to write. For `"tf1"` the prefix of a checkpoint (`model.ckpt-30000`), of which `.index` and
-            `.data-00000-of-00001` are written; for `"transformers"` a new folder, for its `from_pretrained`; for all
-            others a `.pth`, `.pt` or `.safetensors` file.
+            `.data-00000-of-00001` are written; for `"transformers"` a new folder, for its `from_pretrained`; for
+            `"paddleseg"` a `.pdparams`, for all others a `.pth` or `.pt` file, or for both a `.safetensors` file.
         source: whose names and layouts, a key of `keras_deeplab.weights.SOURCES` that can be written:
             `"torchvision"`, `"vainf"` and the like, `"tf1"`, `"transformers"`.
 
@@ -80,6 +80,10 @@ def _writer(path, source):
         return lambda path, arrays, _: write_tf1(path, {"global_step": np.zeros((), "int64"), **arrays})
     if suffix == ".safetensors":
         return lambda path, arrays, _: write_safetensors(path, arrays)
+    if source == "paddleseg":
+        if suffix == ".pdparams":
+            return lambda path, arrays, _: write_pickle(path, arrays)
+        raise ValueError(f"A checkpoint of 'paddleseg' is written as .pdparams; received {os.fspath(path)!r}.")
     if suffix in (".pth", ".pt"):
         return lambda path, arrays, _: write_torch(path, arrays, _WRAPPERS.get(source))
     raise ValueError(
@@ -154,6 +158,12 @@ def _compare(model, layers, plan, title):
     settings = {"auxiliary_head": True} if "auxiliary_logits" in layers else {}
     if "aspp0_relu6" in layers:  # an option of research/deeplab, which names don't tell
         settings.update(backbone="xception_65_bounded", flavour="tf_bounded")
+    # Settings that a source keeps in a configuration beside the arrays.
+    record = spec_of(model)
+    free = getattr(SOURCES[plan.source], "FREE", ())
+    settings |= {name: record.settings[name] for name in free if record.settings.get(name) is not None}
+    if record.backbone in plan.undecided.get("backbone", ()):
+        settings["backbone"] = record.backbone
     own = _network(layers.values())
     # Where the network isn't rewritten, its layers depend on the output stride.
     for output_stride in BACKBONES[plan.spec.backbone].output_strides or [plan.spec.output_stride]:

@@ -11,7 +11,7 @@ import keras
 
 from keras_deeplab.blocks import conv_bn, separable_conv_bn
 from keras_deeplab.heads.flavours import Flavour
-from keras_deeplab.layers import ResizeBilinear, conventions
+from keras_deeplab.layers import ResizeBilinear, WindowedAveragePooling2D, conventions
 
 
 def atrous_rates(output_stride: int) -> tuple[int, ...]:
@@ -42,6 +42,8 @@ def head_conv(
             activation=flavour.activation,
             epsilon=flavour.epsilon,
             depthwise_norm=flavour.separable_norm,
+            depthwise_activation=flavour.separable_activation,
+            use_bias=flavour.use_bias,
             name=name,
         )
     return conv_bn(
@@ -64,6 +66,7 @@ def aspp(
     filters: int = 256,
     separable: bool = False,
     image_pooling: bool = True,
+    pooling_window: Sequence[int] | None = None,
     dropout: float = 0.1,
 ) -> keras.KerasTensor:
     """Features (B, h, w, C) to (B, h, w, filters): parallel convolutions at several rates and the image's mean.
@@ -73,6 +76,7 @@ def aspp(
         flavour: a row of `heads.flavours.FLAVOURS`.
         separable: whether the 3x3 branches are atrous separable convolutions (v3+).
         image_pooling: whether the image-level feature takes part.
+        pooling_window: (height, width) of the windows that it is the means of; None for the whole map's.
 
     Source: DeepLab v3, figure 5; the branches are concatenated as in research/deeplab/model.py, image pooling first.
     """
@@ -83,8 +87,11 @@ def aspp(
     }
     branches = []
     if image_pooling:
-        pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
-        pooled = conv_bn(pooled, filters, name="image_pooling", **settings)
+        if pooling_window is None:
+            pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
+        else:
+            pooled = WindowedAveragePooling2D((pooling_window[0], pooling_window[1]), name="image_pooling_mean")(x)
+        pooled = _pooled(pooled, filters, flavour)
         branches.append(ResizeBilinear(**conventions(flavour.resize), name="image_pooling_resize")([pooled, x]))
     branches.append(conv_bn(x, filters, name="aspp0", **settings))
     for index, rate in enumerate(rates, start=1):
@@ -92,8 +99,18 @@ def aspp(
     if len(branches) == 1:
         return branches[0]
     x = keras.layers.Concatenate(name="aspp_concat")(branches)
-    x = conv_bn(x, filters, name="concat_projection", **settings)
+    x = conv_bn(x, filters, flavour.projection_kernel, name="concat_projection", **settings)
     return keras.layers.Dropout(dropout, name="concat_projection_dropout")(x)
+
+
+def _pooled(x: keras.KerasTensor, filters: int, flavour: Flavour) -> keras.KerasTensor:
+    """The 1x1 convolution of the image-level feature."""
+    bias = flavour.use_bias if flavour.pooling_bias is None else flavour.pooling_bias
+    if flavour.pooling_norm:
+        return conv_bn(
+            x, filters, name="image_pooling", activation=flavour.activation, epsilon=flavour.epsilon, use_bias=bias
+        )
+    return keras.layers.Conv2D(filters, 1, activation=flavour.activation, use_bias=bias, name="image_pooling")(x)
 
 
 def classifier(
@@ -107,12 +124,15 @@ def classifier(
     return layer(x)
 
 
-def auxiliary(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
+def auxiliary(x: keras.KerasTensor, num_classes: int, filters: int | None = None) -> keras.KerasTensor:
     """An inner feature map (B, h, w, C) to float32 logits (B, h, w, num_classes), for a second loss in training.
+
+    Args:
+        filters: of its 3x3 convolution; None for C / 4.
 
     Source: `FCNHead` of torchvision/models/segmentation/fcn.py: a 3x3 convolution to C / 4 channels, dropout,
     classifier.
     """
-    x = conv_bn(x, x.shape[-1] // 4, 3, name="auxiliary_conv")
+    x = conv_bn(x, filters or x.shape[-1] // 4, 3, name="auxiliary_conv")
     x = keras.layers.Dropout(0.1, name="auxiliary_dropout")(x)
     return classifier(x, num_classes, name="auxiliary_logits")

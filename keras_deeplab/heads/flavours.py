@@ -22,6 +22,10 @@ class Flavour:
     the decoder's. `head_stride`: the stride that v3's pyramid is resized to before them; None for its own.
     `logits_bias`: whether the classifier has a bias. `windowed_gate`: whether lite R-ASPP's gate is made of large
     windows' means by a quantised sigmoid, or of the whole image's mean by a plain one.
+    `projection_kernel`: of the convolution that joins the pyramid's branches. `separable_activation`: whether the
+    activation stands between the halves of a separable convolution too, where batch norm does. `pooling_bias`: whether
+    the image-level convolution has a bias, where it isn't as `use_bias` says; `pooling_norm`: whether batch norm.
+    `scaled_logits`: whether they are scaled by their stride and cut to the images' size, not resized to it.
     """
 
     align_corners: bool
@@ -42,6 +46,11 @@ class Flavour:
     head_stride: int | None = None
     logits_bias: bool = True
     windowed_gate: bool = True
+    projection_kernel: int = 1
+    separable_activation: bool = True
+    pooling_bias: bool | None = None
+    pooling_norm: bool = True
+    scaled_logits: bool = False
 
     @property
     def resize(self) -> str:
@@ -106,5 +115,20 @@ FLAVOURS: Registry[Flavour] = Registry(
         # segmentation_models_pytorch/decoders/deeplabv3/decoder.py; "smp_tu" on its encoders tu-*, which timm dilates.
         "smp": _SMP,
         "smp_tu": replace(_SMP, strided_rate="old"),
+        # mmseg/models/decode_heads/aspp_head.py and sep_aspp_head.py
+        "mmsegmentation": Flavour(align_corners=False, separable=True, projection_kernel=3),
+        # paddleseg/models/deeplab.py, layers/pyramid_pool.py and layers/layer_libs.py
+        "paddleseg": Flavour(
+            align_corners=False,
+            separable=True,
+            separable_activation=False,
+            use_bias=True,
+            pooling_bias=False,
+            strided_rate="new",
+        ),
+        # detectron2's projects/DeepLab/deeplab/semantic_seg.py and layers/aspp.py
+        "detectron2": Flavour(
+            align_corners=False, pooling_bias=True, pooling_norm=False, strided_rate="new", scaled_logits=True
+        ),
     },
 )

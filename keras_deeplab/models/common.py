@@ -8,7 +8,7 @@ import keras
 from keras_deeplab import rewrite
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, Backbone, preprocessing, resolve
-from keras_deeplab.layers import ResizeBilinear, convention
+from keras_deeplab.layers import ResizeBilinear, ScaleBilinear, UpsampleNearest, convention
 from keras_deeplab.specs import AUXILIARY, LOGITS, Classes, ModelSpec
 from keras_deeplab.specs.model import SegmentationModel
 from keras_deeplab.weights.filling import load_backbone, load_weights
@@ -26,9 +26,9 @@ ARGUMENTS = """
         output_stride: stride of the backbone's deepest feature map: 8 (finer, slower), 16 or 32.
 {}        backbone_weights: None, `"imagenet"` or the path of ImageNet weights for a registered backbone.
         include_preprocessing: whether the model takes RGB pixels in 0..255 (uint8 or float) and normalises them
-            itself. False leaves that to the caller; `"tf"`, `"torch"`, `"caffe"` or `"caffe_deeplab"` names the
-            normalisation for a classifier that isn't from `keras.applications`, which otherwise gets the pixels as
-            they are.
+            itself. False leaves that to the caller; `"tf"`, `"torch"`, `"caffe"`, `"caffe_deeplab"`, `"detectron2"`
+            or `"torch_bgr"` names the normalisation for a classifier that isn't from `keras.applications`, which
+            otherwise gets the pixels as they are.
         upsample_logits: whether the logits are resized to the input's size; False leaves them at the head's stride.
         classifier_activation: None for logits, `"softmax"` for probabilities, `"sigmoid"` for those of classes that
             are decided each by itself (and of the one class of a binary model).
@@ -135,6 +135,7 @@ def encode(
         multi_grid_from=32 if cascade_blocks else None,
         strided_rate=(row.cascade_strided_rate if cascade_blocks else row.strided_rate) or strided_rate or "old",
         contracted=row.contracted,
+        dropped=row.dropped,
         centred=row.centred,
         ahead=row.ahead,
         inputs=[inputs],
@@ -162,6 +163,7 @@ def finish(
     settings,
     flavour=None,
     inputs=None,
+    scale=None,
 ):
     """Logits at the head's stride to the model that returns them as asked for, with its record and its weights.
 
@@ -172,6 +174,7 @@ def finish(
         backbone: as the builder took it.
         settings: the builder's other arguments, for the record.
         inputs: the model's images, where they aren't the encoder's.
+        scale: None to resize the logits to the images' size, or by how much to scale them before what is over is cut.
     """
     if classifier_activation not in (None, "linear", "softmax", "sigmoid"):
         raise ValueError(
@@ -187,7 +190,10 @@ def finish(
     outputs = []
     for index, x in enumerate(logits):
         prefix = "auxiliary_" if index else ""
-        if upsample_logits:
+        if upsample_logits and scale is not None:
+            x = ScaleBilinear(scale, align_corners, dtype="float32", name=f"{prefix}upsample_scale")(x)
+            x = UpsampleNearest(1, dtype="float32", name=f"{prefix}upsample_logits")([x, inputs])
+        elif upsample_logits:
             enlarge = ResizeBilinear(
                 align_corners, half_pixel_centers, dtype="float32", name=f"{prefix}upsample_logits"
             )

@@ -1,5 +1,7 @@
 """DeepLab v3 and v3+."""
 
+from dataclasses import replace
+
 from keras_deeplab.backbones import registered
 from keras_deeplab.heads.aspp import aspp, atrous_rates, auxiliary, classifier, head_conv
 from keras_deeplab.heads.decoder import decoder
@@ -19,10 +21,14 @@ _PYRAMID = """\
         separable: whether the head's 3x3 convolutions are depthwise separable; None for what the flavour has.
         pyramid_separable: likewise, of the pyramid's alone; None for as the others.
         image_pooling: whether the pyramid sees the image-level feature.
+        pooling_window: (height, width) of the windows whose means are that feature, in positions of the backbone's
+            map; None for the whole map's mean.
         filters: width of the head; None for 256, or 128 for lite R-ASPP.
         dropout: rate of the dropout behind the pyramid; None for what the flavour has.
         flavour: whose head it is, a key of `keras_deeplab.FLAVOURS`: `"tf"` is research/deeplab's, which the papers
             describe.
+        align_corners: convention of every bilinear resize, corner on corner or half-pixel centres; None for what the
+            flavour has.
 """
 
 
@@ -37,12 +43,15 @@ def DeepLabV3(
     separable=False,
     pyramid_separable=None,
     image_pooling=True,
+    pooling_window=None,
     filters=None,
     dropout=None,
     flavour="tf",
+    align_corners=None,
     head=None,
     cascade_blocks=0,
     auxiliary_head=False,
+    auxiliary_filters=None,
     backbone_weights=None,
     include_preprocessing=True,
     upsample_logits=True,
@@ -62,7 +71,7 @@ def DeepLabV3(
     >>> model.compute_output_shape((1, 65, 96, 3))
     (1, 65, 96, 7)
     """
-    row = FLAVOURS[flavour]
+    row = _flavour(flavour, align_corners)
     if head is None:
         known = registered(backbone)
         head = "aspp" if known is None else known.v3_head
@@ -99,8 +108,9 @@ def DeepLabV3(
             rates, image_pooling = (), False
         else:
             rates = _rates(atrous_rates, row, output_stride) if atrous_rates is not None or head == "aspp" else ()
+        pooling = {"image_pooling": image_pooling, "pooling_window": pooling_window}
         branches = separable if pyramid_separable is None else pyramid_separable
-        x = _pyramid(encoder.features, rates, row, filters or FILTERS, branches, image_pooling, dropout)
+        x = _pyramid(encoder.features, rates, row, filters or FILTERS, branches, dropout, **pooling)
         if row.head_stride is not None and output_stride > row.head_stride:
             x = ScaleBilinear(output_stride // row.head_stride, row.align_corners, name="head_resize")(x)
         if row.head_conv:
@@ -109,7 +119,7 @@ def DeepLabV3(
             )
         logits = classifier(x, num_classes, use_bias=row.logits_bias)
     if auxiliary_head:
-        logits = [logits, auxiliary(encoder.taps[-1], num_classes)]
+        logits = [logits, auxiliary(encoder.taps[-1], num_classes, auxiliary_filters)]
     return finish(
         encoder,
         logits,
@@ -124,17 +134,21 @@ def DeepLabV3(
         classes=classes,
         name=name or f"deeplabv3_{encoder.classifier.name}",
         weights=weights,
+        scale=output_stride if row.scaled_logits else None,
         settings={
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
             "pyramid_separable": pyramid_separable,
             "image_pooling": image_pooling,
+            "pooling_window": pooling_window,
             "filters": filters,
             "dropout": dropout,
             "head": head,
             "cascade_blocks": cascade_blocks,
             "auxiliary_head": auxiliary_head,
+            "auxiliary_filters": auxiliary_filters,
+            "align_corners": align_corners,
         },
     )
 
@@ -150,11 +164,15 @@ def DeepLabV3Plus(
     separable=None,
     pyramid_separable=None,
     image_pooling=True,
+    pooling_window=None,
     filters=FILTERS,
     dropout=None,
     flavour="tf",
+    align_corners=None,
     low_level=None,
     low_level_filters=48,
+    auxiliary_head=False,
+    auxiliary_filters=None,
     backbone_weights=None,
     include_preprocessing=True,
     upsample_logits=True,
@@ -176,7 +194,7 @@ def DeepLabV3Plus(
     >>> model.compute_output_shape((1, 64, 81, 3))
     (1, 64, 81, 3)
     """
-    row = FLAVOURS[flavour]
+    row = _flavour(flavour, align_corners)
     encoder = encode(
         backbone,
         input_shape=input_shape,
@@ -184,20 +202,24 @@ def DeepLabV3Plus(
         output_stride=output_stride,
         include_preprocessing=include_preprocessing,
         backbone_weights=backbone_weights,
-        taps=[low_level or "low_level"],
+        taps=[low_level or "low_level", *(["auxiliary"] if auxiliary_head else [])],
         multi_grid=multi_grid,
         strided_rate=row.strided_rate,
     )
     separable = row.separable if separable is None else separable
     rates = _rates(atrous_rates, row, output_stride)
+    pooling = {"image_pooling": image_pooling, "pooling_window": pooling_window}
     branches = separable if pyramid_separable is None else pyramid_separable
-    x = _pyramid(encoder.features, rates, row, filters, branches, image_pooling, dropout)
+    x = _pyramid(encoder.features, rates, row, filters, branches, dropout, **pooling)
     x = decoder(
         x, encoder.taps[0], flavour=row, low_level_filters=low_level_filters, filters=filters, separable=separable
     )
+    logits = classifier(x, num_classes, use_bias=row.logits_bias)
+    if auxiliary_head:
+        logits = [logits, auxiliary(encoder.taps[-1], num_classes, auxiliary_filters)]
     return finish(
         encoder,
-        classifier(x, num_classes, use_bias=row.logits_bias),
+        logits,
         builder="DeepLabV3Plus",
         backbone=backbone,
         flavour=flavour,
@@ -209,16 +231,21 @@ def DeepLabV3Plus(
         classes=classes,
         name=name or f"deeplabv3plus_{encoder.classifier.name}",
         weights=weights,
+        scale=4 if row.scaled_logits else None,
         settings={
             "multi_grid": multi_grid,
             "atrous_rates": atrous_rates,
             "separable": separable,
             "pyramid_separable": pyramid_separable,
             "image_pooling": image_pooling,
+            "pooling_window": pooling_window,
             "filters": filters,
             "dropout": dropout,
             "low_level": low_level,
             "low_level_filters": low_level_filters,
+            "auxiliary_head": auxiliary_head,
+            "auxiliary_filters": auxiliary_filters,
+            "align_corners": align_corners,
         },
     )
 
@@ -230,15 +257,23 @@ _CASCADE = """\
         cascade_blocks: how many replicas of the backbone's last block follow it, at rates that grow
             (block5 to block7 are 3); they replace the pyramid, of which only the 1x1 convolution stays. The registered
             ResNets have them. `multi_grid` is then that of every block from the last of the backbone on.
+"""
+_AUXILIARY = """\
         auxiliary_head: whether the model has a second output, the logits of an inner map, as torchvision trains it.
             It then returns the list [logits, auxiliary logits].
+        auxiliary_filters: width of that head; None for a quarter of the inner map's.
 """
-document(DeepLabV3, _PYRAMID + _CASCADE)
+document(DeepLabV3, _PYRAMID + _CASCADE + _AUXILIARY)
 _DECODER = """\
         low_level: name of the layer whose map the decoder takes; None for the backbone's own.
         low_level_filters: number of channels that map is projected to.
 """
-document(DeepLabV3Plus, _PYRAMID + _DECODER)
+document(DeepLabV3Plus, _PYRAMID + _DECODER + _AUXILIARY)
+
+
+def _flavour(name, align_corners):
+    row = FLAVOURS[name]
+    return row if align_corners is None else replace(row, align_corners=align_corners)
 
 
 def _rates(given, flavour, output_stride):
@@ -247,13 +282,13 @@ def _rates(given, flavour, output_stride):
     return flavour.atrous_rates or atrous_rates(output_stride)
 
 
-def _pyramid(x, rates, flavour, filters, separable, image_pooling, dropout):
+def _pyramid(x, rates, flavour, filters, separable, dropout, **pooling):
     return aspp(
         x,
         rates=rates,
         flavour=flavour,
         filters=filters,
         separable=separable,
-        image_pooling=image_pooling,
+        **pooling,
         dropout=flavour.dropout if dropout is None else dropout,
     )

@@ -314,7 +314,7 @@ class ModelSpec:
         return replace(self, classes=classes)
 
     def at_output_stride(self, output_stride: int) -> "ModelSpec":
-        """The same at another output stride, where atrous rates that it tells reach as many pixels.
+        """The same at another output stride, where rates and windows that it tells reach as many pixels.
 
         >>> spec = ModelSpec(2, output_stride=16, settings={"atrous_rates": (6, 12, 18)})
         >>> spec.at_output_stride(8).settings["atrous_rates"]
@@ -324,6 +324,9 @@ class ModelSpec:
         if settings.get("atrous_rates") and self.output_stride is not None:
             scale = self.output_stride / output_stride
             settings["atrous_rates"] = tuple(round(rate * scale) for rate in settings["atrous_rates"])
+        if settings.get("pooling_window") and self.output_stride is not None:
+            scale = self.output_stride / output_stride
+            settings["pooling_window"] = tuple(round(side * scale) for side in settings["pooling_window"])
         return replace(self, output_stride=output_stride, settings=settings)
 
     def to_dict(self) -> dict[str, Any]:

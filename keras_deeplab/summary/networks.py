@@ -40,6 +40,7 @@ def open_network(name, output_stride=None):
             centred=row.centred,
             ahead=row.ahead,
             contracted=row.contracted if output_stride else (),
+            dropped=row.dropped if output_stride else (),
         )
 
 

@@ -22,6 +22,7 @@ _KINDS = {
     "keras": "a .keras file",
     "tf1": "a TensorFlow 1 checkpoint",
     "torch": "a PyTorch checkpoint",
+    "pickle": "a pickle of arrays",
     "safetensors": "a safetensors file",
     "shards": "a checkpoint in shards",
     "h5": "HDF5 weights of Keras",
@@ -90,7 +91,7 @@ def _network(stored, source, prefix, refusal):
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
     facts = [
         ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
-        *_record(plan.spec, stored.classes if stored.classes != Classes() else plan.spec.classes),
+        *_record(plan.spec, _known(stored, plan.spec)),
     ]
     for setting, candidates in plan.undecided.items():
         facts.append(
@@ -106,6 +107,11 @@ def _network(stored, source, prefix, refusal):
         scopes = ", ".join(sorted({re.split(r"[./]", name)[0] for name in left_out}))
         facts.append(("optional", f"{len(left_out)} arrays of {scopes}, which a model may go without"))
     return facts
+
+
+def _known(stored, spec):
+    """What is known of the classes: by the file's name, else by what lies beside its arrays."""
+    return spec.classes if stored.classes == Classes() else stored.classes
 
 
 def _record(spec, classes=None, own=False):

@@ -8,7 +8,7 @@ from keras_deeplab._helpers.warning import warn
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.backbones.preprocessing import FLIPPED
 from keras_deeplab.registry import Registry
-from keras_deeplab.specs import ModelSpec
+from keras_deeplab.specs import Classes, ModelSpec
 from keras_deeplab.weights import applications, own
 from keras_deeplab.weights.beside import agree
 from keras_deeplab.weights.classes import agreed
@@ -30,13 +30,14 @@ def load_weights(model, weights) -> ModelSpec:
         spec = None if stored.network is None else own.record(stored)
         if spec is not None:
             known = spec.classes
-        known = agreed(stored.path, known, model.spec.classes)
         if stored.network is not None or stored.path.endswith(".weights.h5"):
+            known = agreed(stored.path, known, model.spec.classes)
             own.fill(model, stored)
         else:
             plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)
             plan.agrees(model.spec, stored.path)
             agree(plan.beside, model.spec.preprocessing, stored.path)
+            known = agreed(stored.path, plan.spec.classes if known == Classes() else known, model.spec.classes)
             plan.fill(model, arrays, stored.path)
             spec = plan.spec
     return replace(model.spec, classes=known, image_range=None if spec is None else spec.image_range)

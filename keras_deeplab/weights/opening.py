@@ -35,7 +35,8 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
         yield checkpoint
         return
     if isinstance(checkpoint, Mapping):
-        yield Stored("the given mapping", "mapping", _check(unwrap(checkpoint), "the given mapping"))
+        notes = readers.torch.notes_in(checkpoint)
+        yield Stored("the given mapping", "mapping", _check(unwrap(checkpoint), "the given mapping"), configs=notes)
         return
     path, classes = resolve(checkpoint)
     label = os.fspath(path)
@@ -46,7 +47,7 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
         arrays = _check(unwrap(stored.arrays), label)
         if isinstance(stored.arrays, tflite.Network) and classes == Classes():
             classes = _named_in(place.path, stored.arrays)
-        configs = stored.configs or place.configs
+        configs = {**place.configs, **stored.configs}
         yield replace(stored, path=label, arrays=arrays, classes=classes, configs=configs)
 
 
@@ -60,6 +61,9 @@ def _stored(place: Place) -> Iterator[Stored]:
             if place.head is not None:
                 stored = replace(stored, arrays={**stored.arrays, **readers.read(place.head)[1]})
             yield stored
+    elif place.kind == "torch":
+        arrays, notes = readers.torch.read_with_notes(place.path)
+        yield Stored(os.fspath(place.path), place.kind, arrays, configs=notes)
     else:
         yield Stored(os.fspath(place.path), place.kind, read(place.path))
 

@@ -37,7 +37,7 @@ class Stored:
 
     `network` is the text of the network in a file of Keras, None where the file has weights alone; `weights` the path
     of the HDF5 file in it; `classes` what is known of the classes without a record, of published weights; `configs`
-    what the JSON files beside it say, by their names.
+    what the JSON files beside it say, by their names, and what a PyTorch file says beside its tensors, by its keys.
     """
 
     path: str

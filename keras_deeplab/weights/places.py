@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import read_regular
 from keras_deeplab.weights.readers.common import Budget, reading
 from keras_deeplab.weights.readers.files import kind_of
+from keras_deeplab.weights.readers.literals import assignments
 
 # What hubs call the file of weights, the first that is there counts: they are the same weights in several formats.
 HUB_FILES = (
@@ -36,8 +38,9 @@ class Place:
     Attributes:
         path: where it lies while the block of `located` lasts.
         kind: what it is, one of `kind_of`'s.
-        configs: `{file name: what it says}` of the JSON files that describe a network of a hub, such as `config.json`
-            and `preprocessor_config.json`; empty where the arrays stand alone.
+        configs: `{file name: what it says}` of the files that describe a network, such as a hub's `config.json` and
+            `preprocessor_config.json`, Detectron2's and PaddleSeg's YAML and MMSegmentation's Python (parsed, never
+            run); empty where the arrays stand alone.
         head: a file with the weights of the last layers, where a preset keeps them apart from the backbone's.
     """
 
@@ -74,17 +77,18 @@ def located(path: Any) -> Iterator[Place]:
 
 
 def configs_in(folder: Path) -> dict[str, Any]:
-    """`{file name: what it says}` of the JSON files in a folder; indexes of shards and vocabularies aren't among them.
+    """`{file name: what it says}` of the descriptions in a folder; indexes of shards aren't among them.
 
     Raises:
-        ValueError: one is no JSON object, or far larger than a description; the message names it.
+        ValueError: one is no JSON or YAML object, or far larger than a description; the message names it. Python that
+            isn't understood is a script, and passed over.
     """
     found = {}
-    for path in sorted(folder.glob("*.json")):
-        if path.name.endswith(".index.json") or not path.is_file():
+    for path in sorted(path for path in folder.iterdir() if path.suffix in _DESCRIPTIONS and path.is_file()):
+        if path.name.endswith(".index.json"):
             continue
-        with reading(path, "the description of a network (JSON); move it away if it isn't one"):
-            value = json.loads(read_regular(path, limits.RECORD_BYTES).decode())
+        with reading(path, f"the description of a network ({path.suffix}); move it away if it isn't one"):
+            value = _DESCRIPTIONS[path.suffix](read_regular(path, limits.RECORD_BYTES).decode())
             if not isinstance(value, dict):
                 raise ValueError(f"it is a {type(value).__name__}, no object")
             found[path.name] = value
@@ -95,6 +99,24 @@ def _of_hub(path: Path) -> Place:
     head = path.with_name(_PRESET_HEAD)
     head_too = path.name == _PRESET_BACKBONE and head.is_file()
     return Place(path, kind_of(path), configs_in(path.parent), head if head_too else None)
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ValueError("YAML is read by PyYAML: pip install pyyaml, or move the file away") from error
+    return yaml.safe_load(text)
+
+
+def _python(text: str) -> Any:
+    try:
+        return assignments(text)
+    except ValueError:
+        return {}
+
+
+_DESCRIPTIONS = {".json": json.loads, ".yaml": _yaml, ".yml": _yaml, ".py": _python}
 
 
 def _in_folder(folder: Path, label: str) -> Place:
@@ -131,8 +153,8 @@ def _is_archive(path: Path) -> bool:
             names = [name for name in archive.namelist() if not name.endswith("/")]
     except Exception:  # a damaged directory makes zipfile raise nearly anything: its name decides what it should be
         return path.suffix == ".zip"
-    if any(name.rpartition("/")[2] == "data.pkl" for name in names):  # by torch.save
-        return False
+    if any(re.fullmatch(r"[^/]+/(data|constants)\.pkl", name) for name in names):
+        return False  # what torch.save and TorchScript write
     return any(name.rpartition("/")[2] in HUB_FILES or name.endswith(_ENDINGS) for name in names)
 
 

@@ -82,7 +82,7 @@ class Plan:
                 ways = " or ".join(f"{name}={candidate!r}" for candidate in candidates)
                 raise ValueError(
                     f"{label} holds arrays that fit {len(candidates)} networks, which compute different things: give "
-                    f"{ways} (keras-deeplab convert --{name.replace('_', '-')}), or the folder with the config.json "
+                    f"{ways} (keras-deeplab convert --{name.replace('_', '-')}), or the folder with the configuration "
                     f"that was saved beside the weights{asked}."
                 )
             if name == "backbone":

@@ -11,11 +11,14 @@ from keras_deeplab.weights import (
     bonlime,
     caffe,
     coincheung,
+    detectron2,
     foreign,
     fregu856,
     jfzhang95,
     kazuto1011,
     keras_hub,
+    mmsegmentation,
+    paddleseg,
     smp,
     tf1,
     tflite,
@@ -27,11 +30,12 @@ from keras_deeplab.weights.beside import split
 from keras_deeplab.weights.several import chosen, networks
 
 # Each has a `TITLE` for messages and `recognise(shapes, label, configs)`, which maps `{name: shape}`, and what lies
-# beside the arrays as `{file name: parsed JSON}`, to the `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None
-# where it is another source's; and, where weights can be written for it, `export_rows(paths, layers)`, which maps a
-# model's variables and layers by name to the rows, dialect and constants of such a plan, and perhaps
-# `other_names(name)`, the names that it keeps a tensor under besides, and `unused(state)`, the arrays that it keeps
-# beside those of `{name: array}` and doesn't compute with.
+# beside the arrays as `{file name: what it says}` (`places.configs_in`, `readers.torch.notes_in`), to the
+# `keras_deeplab.weights.plan.Plan` of a checkpoint, or to None where it is another source's; and, where weights can be
+# written for it, `export_rows(paths, layers)`, which maps a model's variables and layers by name to the rows, dialect
+# and constants of such a plan, and perhaps `other_names(name)`, the names that it keeps a tensor under besides,
+# `unused(state)`, the arrays that it keeps beside those of `{name: array}` and doesn't compute with, and `FREE`, the
+# settings that a model may have otherwise than its arrays tell.
 SOURCES = Registry(
     "source",
     tf1=tf1,
@@ -43,6 +47,9 @@ SOURCES = Registry(
     smp=smp,
     transformers=transformers,
     keras_hub=keras_hub,
+    mmsegmentation=mmsegmentation,
+    paddleseg=paddleseg,
+    detectron2=detectron2,
     coincheung=coincheung,
     caffe=caffe,
     bonlime=bonlime,
@@ -115,8 +122,8 @@ def _plan(key, shapes, label, configs):
         plan = SOURCES[key].recognise(shapes, label, configs)
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(
-            f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays "
-            f"don't tell a network that can be built ({type(error).__name__}: {error})."
+            f"{label} looks like a checkpoint of {SOURCES[key].TITLE}, but the names and shapes of its arrays, or "
+            f"what lies beside them, don't tell a network that can be built ({type(error).__name__}: {error})."
         ) from error
     except ValueError as error:
         raise error if label in str(error) else ValueError(f"{label}: {error}") from error

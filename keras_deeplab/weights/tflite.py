@@ -751,6 +751,7 @@ def _flavour(head, body):
     for key, row in FLAVOURS.items():
         same = [
             not row.use_bias,
+            row.projection_kernel == 1 and row.pooling_norm and not row.scaled_logits,
             row.activation == head.activation,
             head.resize in (None, row.resize),
             head.separable_norm in (None, row.separable_norm),

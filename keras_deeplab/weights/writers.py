@@ -5,6 +5,7 @@ A file is written beside its place and renamed when it is whole, so that no read
 
 import json
 import os
+import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -116,6 +117,12 @@ def _number(value):
 
 
 _ORDERED_DICT = _global("collections", "OrderedDict") + b")R"
+
+
+def write_pickle(path, arrays):
+    """`{name: array}` to a plain pickle of such a dict, as `paddle.save` writes the state of a layer."""
+    with replacing(path) as temporary:
+        Path(temporary).write_bytes(pickle.dumps(dict(arrays), protocol=4))
 
 
 # Safetensors ------------------------------------------------------------------------------------------------

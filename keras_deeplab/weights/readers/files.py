@@ -13,6 +13,7 @@ KINDS = {
     "keras": "a .keras file of this package",
     "tf1": "a TensorFlow 1 DeepLab checkpoint as its prefix, .index file, folder or .tar.gz archive",
     "torch": "a PyTorch checkpoint (.pth, .pt)",
+    "pickle": "a pickle of arrays of PaddlePaddle or Detectron2 (.pdparams, .pkl)",
     "safetensors": "a safetensors file",
     "shards": "the index of a checkpoint in shards (model.safetensors.index.json)",
     "h5": "HDF5 weights of Keras 2 or 3 (.h5, .weights.h5)",
@@ -81,6 +82,8 @@ def _by_content(head, tail, size, path):
         return _zip_kind(path)
     if head[:1] == b"\x80" and _TORCH_MAGIC in head[:32]:
         return "torch"
+    if re.match(rb"\x80[\x02-\x05]", head) and path.suffix in (".pdparams", ".pkl"):
+        return "pickle"
     if head.startswith(hdf5.MAGIC):
         return "h5"
     if head[4:8] == b"TFL3":

@@ -243,6 +243,13 @@ class Pickle:
         self._copies.spend(sum(map(len, parts)) + len(parts))
         return "/".join(parts).replace("//", "/", 1)
 
+    def tuple_of(self, values=()):
+        # What Paddle makes of a tensor: its name and array.
+        if type(values) not in (tuple, list):
+            raise ValueError(f"its pickle makes a tuple of {_kind(values)}")
+        self._copies.spend(8 * len(values))
+        return tuple(values)
+
     def namespace(self):
         return Record("types.SimpleNamespace")
 
@@ -310,11 +317,14 @@ def _names(reader):
         "numpy ndarray": Global("numpy.ndarray"),
         # The arguments of a training script, which it keeps beside the weights.
         "argparse Namespace": Global("argparse.Namespace", plain=True),
+        # What MMEngine logs beside the weights.
+        "mmengine.logging.history_buffer HistoryBuffer": Global("HistoryBuffer of mmengine", plain=True),
         "types SimpleNamespace": Global("types.SimpleNamespace", reader.namespace),
         "collections defaultdict": Global("collections.defaultdict", reader.default_dict),
     }
     for module in ("builtins", "__builtin__"):  # Python 2's name, which older protocols write
         names |= {f"{module} {kind}": Global(f"{module}.{kind}") for kind in _BUILTINS}
+        names[f"{module} tuple"] = Global(f"{module}.tuple", reader.tuple_of)
         names |= {f"{module} {kind}": Global(f"{module}.{kind}", reader.items) for kind in ("set", "frozenset")}
     for module, kind in itertools.product(_PATH_MODULES, _PATHS):
         names[f"{module} {kind}"] = Global(f"{module}.{kind}", reader.path)

@@ -60,9 +60,32 @@ def read(path):
         ValueError: its pickle asks for anything but plain values and arrays (the message names it), holds no state
             dict or several, or the file is damaged.
     """
+    return read_with_notes(path)[0]
+
+
+def read_with_notes(path):
+    """(state dict, notes) of a `.pth` or `.pt` file: as `read`, and what `notes_in` finds beside it."""
     value = read_object(path)
     with reading(path, _WHAT):
-        return tensors_in(value)
+        return tensors_in(value), notes_in(value)
+
+
+def notes_in(value):
+    """`{key: what it says}` of what a training script saved beside the tensors, such as `meta` or `hyper_parameters`.
+
+    Args:
+        value: what was saved.
+
+    >>> notes_in({"meta": {"CLASSES": ("sky", "road")}, "state_dict": {"bias": np.zeros(2)}, "epoch": 3})
+    {'meta': {'CLASSES': ('sky', 'road')}}
+    """
+    if not isinstance(value, dict) or _has_tensors(value):
+        return {}
+    return {
+        key: item
+        for key, item in value.items()
+        if isinstance(item, dict) and item and key not in _PLACES and not _has_tensors(item)
+    }
 
 
 def read_object(path):
