@@ -4,8 +4,8 @@
 
 A network with random weights (`small`, three convolutions, or DeepLabv3+ with a backbone of that name) is exported with
 labels out, "after" as it is and "before" with the scores of all pixels resized first. Each file runs in a process of
-its own, in turns. First the labels are compared. Memory is the peak of the process beyond what it has before it opens the
-file; milliseconds are medians, those of a processor in brackets.
+its own, in turns. First the labels are compared. Memory is the peak of the process beyond what it has before it opens
+the file; milliseconds are medians, those of a processor in brackets.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def export(network, classes, size, kind, folder):
 
     import keras_deeplab
     from keras_deeplab import layers
-    from keras_deeplab.export import graph
+    from keras_deeplab.export import graph, onnx
     from keras_deeplab.export.onnx import export_onnx
     from keras_deeplab.export.tflite import conversion, export_tflite
 
@@ -39,7 +39,7 @@ def export(network, classes, size, kind, folder):
     else:
         model = keras_deeplab.DeepLabV3Plus(network, num_classes=classes)
     write = {"tflite": export_tflite, "onnx": export_onnx}[kind]
-    conversion._WORTH_SLABS = 0  # also where it is known to gain nothing
+    conversion._WORTH_SLABS = onnx._WORTH_SLABS = 0  # also where it is known to gain nothing
     after = write(model, folder / f"after.{kind}", input_size=size).path
     graph.labels_by_slabs = lambda *arguments, **options: None
     return {"before": write(model, folder / f"before.{kind}", input_size=size).path, "after": after}

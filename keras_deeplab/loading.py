@@ -46,12 +46,15 @@ def load(
               frozen graph, a `.pth`, `.safetensors`, `.h5` or TFLite file,
             - the path of a folder, or of a zip archive of one, that holds such a file: hubs put a `config.json` beside
               it, which is read as well,
+            - a handle of the Hugging Face Hub, `"hf://user/name"` or `"hf://user/name@revision"`, whose files are
+              fetched (the extra `hub`),
             - a mapping from names to arrays, as such a checkpoint holds,
             - the name of published weights (`"pascal_voc"`), which are downloaded,
             - what `keras_deeplab.weights.opened` gives, to use a file more than once and read it once.
         source: who wrote it: `"keras"` for this package, `"tf1"` (Google's research/deeplab), `"vainf"`,
             `"torchvision"`, `"jfzhang95"`, `"kazuto1011"`, `"fregu856"`, `"smp"` (segmentation_models.pytorch),
-            `"coincheung"`, `"caffe"` (DeepLab v1 and v2), `"bonlime"` or `"tflite"`; `"auto"` finds out.
+            `"transformers"` (Hugging Face's), `"keras_hub"`, `"coincheung"`, `"caffe"` (DeepLab v1 and v2),
+            `"bonlime"` or `"tflite"`; `"auto"` finds out.
         output_stride: stride of the backbone's deepest feature map, such as 8 or 16, whatever it was trained with.
             None takes the source's own: 16 for most, 8 for DeepLab v1 and v2, for torchvision's and
             segmentation_models.pytorch's v3 and for DRN, 4 for HRNet. A `.keras` file has its own; another is refused.
@@ -141,7 +144,8 @@ def _load(stored, plan, arrays, output_stride, num_classes, classes, stem, setti
     if settings["include_preprocessing"] is True:
         agree(plan.beside, plan.spec.preprocessing, label)
     spec = plan.at(output_stride)
-    number, known, why = settle(label, spec.num_classes, stored.classes, num_classes, classes)
+    told = stored.classes if stored.classes != Classes() else spec.classes
+    number, known, why = settle(label, spec.num_classes, told, num_classes, classes)
     if settings["input_shape"] is None:
         settings["input_shape"] = (None, None, spec.channels)
     channels = settings["input_shape"][2]

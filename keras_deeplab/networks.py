@@ -15,7 +15,7 @@ def network(
     *,
     num_classes: int | None,
     output_stride: int = 16,
-    preprocessing: str | None = None,
+    preprocessing: str | tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     backbone_settings: dict[str, Any] | None = None,
     **settings: Any,
 ) -> ModelSpec:

@@ -372,7 +372,11 @@ class _Walk:
         spatial = [grid for grid in grids if grid is not None]
         if not spatial:
             return None
-        if isinstance(layer, (dilated.ResizeBilinear, dilated.UpsampleNearest)):
+        if isinstance(layer, dilated.UnfoldPatches):
+            if any(each.rate > 1 for each in spatial):
+                self.refuse(layer, "its patches would be of other neighbours")
+            return None  # until they are folded again
+        if isinstance(layer, (dilated.ResizeBilinear, dilated.UpsampleNearest, dilated.FoldPatches)):
             if any(each.rate > 1 for each in spatial):
                 self.refuse(layer, "it brings maps of different strides together")
             return grids[1]  # of the reference

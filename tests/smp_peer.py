@@ -51,6 +51,8 @@ def network(architecture, encoder, seed=0, reparameterized=False, **settings):
         model.train()(torch.randn(2, settings.get("in_channels", 3), 64, 64, generator=rng))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+            # A channel that noise leaves dark would be lit some hundredfold where an image reaches it.
+            norm.running_var.clamp_(min=0.2 * float(norm.running_var.mean()))
             deviation = norm.running_var.sqrt()
             norm.running_mean.add_(deviation * torch.randn(deviation.shape, generator=rng) * 0.05)
             norm.running_var.mul_(uniform(deviation.shape, 0.8, 1.3))

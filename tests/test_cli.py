@@ -1,6 +1,8 @@
 """The commands as a user runs them: in a process of their own, on folders, and with things wrong."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 import types
@@ -341,3 +343,16 @@ def test_quickstart_trains_a_small_mobile_network():
     assert (model.spec.builder, model.spec.output_stride) == ("DeepLabV3Plus", 16)
     assert model.spec.classes == source.classes_spec
     assert 500_000 < model.count_params() < 1_000_000
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are in UTF-8")
+def test_a_name_that_no_encoding_has_ends_no_command(tmp_path, monkeypatch):
+    """It is shown with what stands for its bytes."""
+    path = tmp_path / os.fsdecode(b"model\xff.txt")
+    path.write_text("no model")
+    shown = {name: io.TextIOWrapper(io.BytesIO(), "utf-8") for name in ("stdout", "stderr")}
+    for name, stream in shown.items():
+        monkeypatch.setattr(sys, name, stream)
+    assert main(["inspect", str(path)]) == 1
+    shown["stderr"].flush()
+    assert rb"model\udcff.txt" in shown["stderr"].buffer.getvalue()

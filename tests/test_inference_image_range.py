@@ -86,7 +86,8 @@ def test_predictors_scale_integers_of_more_bits_and_files_as_the_record_says(fol
     np.testing.assert_array_equal(predict(pixels(channels)), expected())
     segment_files(predict, [file], tmp_path, outputs=["labels"], progress=False)
     segment_raster(predict, file, tmp_path / "tiles.png", progress=False, log=lambda line: None)
-    for name in ("a.png", "tiles.png"):
+    segment_files(predict.in_one_piece, [file], tmp_path / "by", outputs=["labels"], spec=predict.spec, progress=False)
+    for name in ("a.png", "tiles.png", "by/a.png"):
         np.testing.assert_array_equal(labels_in(tmp_path / name), expected(), err_msg=name)
 
 

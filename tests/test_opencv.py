@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+import os
 import subprocess
 import sys
 
@@ -55,3 +56,16 @@ def test_the_readers_index_needs_neither_opencv_nor_tensorflow():
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are in UTF-8")
+def test_a_name_that_is_no_utf_8_is_refused_before_opencv_ends_the_process(tmp_path):
+    from keras_deeplab._helpers.opencv import name_of
+    from keras_deeplab.inference.frames import Frames, VideoFile
+
+    path = tmp_path / os.fsdecode(b"film\xff.mp4")
+    path.write_bytes(b"x")
+    for opens in (lambda: Frames(path), lambda: VideoFile(path, (8, 8), 25.0), lambda: name_of(path)):
+        with pytest.raises(ValueError, match=r"film\\udcff\.mp4' has a name that is not in UTF-8"):
+            opens()
+    assert name_of(tmp_path / "\u00e9") == str(tmp_path / "\u00e9")

@@ -23,7 +23,7 @@ LAYERS = [
     {"loading", "summary"},
     {"inference", "quantize"},
     {"reports"},
-    {"export", "demo"},
+    {"export", "demo", "hubs"},
     {"training"},
     {"quickstart"},
     {"cli"},

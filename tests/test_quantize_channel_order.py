@@ -89,6 +89,8 @@ def test_what_follows_a_reversal_decides_how_it_is_taken_away():
         assert all(np.abs(np.asarray(a) - np.asarray(b)).max() <= 1e-5 * np.abs(a).max() for a, b in pairs)
     plain = keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs))
     assert in_given_order(plain) is plain
+    layers = keras.Sequential([inputs, keras.layers.Conv2D(4, 3)])
+    assert in_given_order(layers) is layers
 
 
 def test_folding_takes_a_reversal_inside_as_well():

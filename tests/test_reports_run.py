@@ -160,12 +160,25 @@ def test_files_are_as_before_where_something_fails(tmp_path, monkeypatch):
         ("", ValueError, "is empty: its first record comes with the first checkpoint"),
         ('{"step": 1}\nnonsense\n', ValueError, "line 2, is no record of a run"),
         ('{"loss": 1}\n', ValueError, 'line 1, is no record of a run: it has no whole number "step"'),
+        ('{"step": 1e9}\n', ValueError, 'it has no whole number "step"'),
+        ('{"step": 1, "loss": "x"}\n', ValueError, "it has 'x' for 'loss', and numbers are expected"),
+        ('{"step": 1, "validation_iou": [1, [2]]}\n', ValueError, r"it has \[1, \[2\]\] for 'validation_iou'"),
+        ('{"step": 1, "a": [1]}\n{"step": 2, "a": [1, 2]}\n', ValueError, "line 2, .* more or fewer classes"),
+        ('{"step": 1, "validation_iou": 1}\n', ValueError, "it has 1 for 'validation_iou'"),
+        ('{"step": 1, "loss": 1e400}\n', ValueError, "it has inf for 'loss'"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path, text, error, message):
     if text is not None:
         (tmp_path / "history.jsonl").write_text(text)
     with pytest.raises(error, match=message):
+        write_report(tmp_path)
+
+
+def test_settings_that_name_no_classes_are_refused(tmp_path):
+    write(tmp_path, records())
+    (tmp_path / "config.json").write_text('{"classes": 5}')
+    with pytest.raises(ValueError, match=r"config\.json must name the classes in a list, and has 5"):
         write_report(tmp_path)
 
 

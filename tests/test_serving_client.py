@@ -315,6 +315,20 @@ def test_labels_of_another_size_than_the_image_are_refused(wrong):
             assert len(server.requests) == 2
 
 
+def test_labels_of_another_size_are_not_even_decoded(monkeypatch):
+    """A label PNG of a few kilobytes may ask for gigabytes."""
+    decoded = []
+    monkeypatch.setattr(
+        "keras_deeplab.data.masks.decode_label_png", lambda data: decoded.append(data) or (LABELS, None)
+    )
+    with serving(answer(LABELS[:5]), answer(LABELS)) as (_server, used):
+        with pytest.raises(OSError, match=r"returned labels of shape \(5, 8\) for an image of \(6, 8\)"):
+            used.segment(IMAGE)
+        assert decoded == []
+        used.segment(IMAGE)
+        assert len(decoded) == 1
+
+
 def test_a_status_and_metadata_that_are_none_are_told():
     status = {"version": "1", "state": "AVAILABLE", "status": {}}
     replies = [None, 3, [], {"model_version_status": 3}, {"model_version_status": [{**status, "status": None}]}]

@@ -220,5 +220,9 @@ def test_the_range_goes_where_the_record_goes(file, tmp_path):
     for name in ("x.keras", "x.weights.h5"):
         (model.save if name.endswith("keras") else model.save_weights)(tmp_path / name)
         assert keras_deeplab.load(tmp_path / name).spec.image_range == RANGE
-    assert keras_deeplab.build(model.spec).spec.image_range == RANGE
+    assert keras_deeplab.build(model.spec, weights=tmp_path / "x.keras").spec.image_range == RANGE
+    assert (
+        keras_deeplab.build(replace(model.spec, image_range=None), weights=tmp_path / "x.keras").spec.image_range
+        == RANGE
+    )
     assert "image_range" not in replace(model.spec, image_range=None).to_dict()  # earlier versions read such records

@@ -70,6 +70,7 @@ def test_its_own_network_computes_the_same_and_takes_the_weights_back(
     assert smp_peer.difference(theirs, ours, SIZES[:1]) < 1e-5
 
 
+@pytest.mark.slow
 def test_relatives_of_encoders_are_refused_by_name():
     model = keras_deeplab.DeepLabV3("resnet18", num_classes=2, filters=8, flavour="smp_tu", output_stride=8)
     arrays = state_dict(model, "smp")
@@ -116,6 +117,7 @@ def folder(path, arrays, **config):
 CONFIG = {"_model_class": V3, "encoder_name": "tu-mobilenetv3_small_025", "classes": 2, "in_channels": 3}
 
 
+@pytest.mark.slow
 def test_arrays_of_two_networks_are_asked_about(arrays, tmp_path):
     asked = rf"backbone='{SAME}' or backbone='{SYMMETRIC}' \(keras-deeplab convert --backbone\)"
     with pytest.raises(ValueError, match=asked):
@@ -131,6 +133,7 @@ def test_arrays_of_two_networks_are_asked_about(arrays, tmp_path):
     assert keras_deeplab.load(out).spec.backbone == SAME
 
 
+@pytest.mark.slow
 def test_the_config_or_an_argument_decides_and_the_two_differ(arrays, tmp_path):
     told = keras_deeplab.load(folder(tmp_path / "told", arrays, **CONFIG), include_preprocessing=False)
     given = {name: keras_deeplab.load(arrays, backbone=name, include_preprocessing=False) for name in (SYMMETRIC, SAME)}
@@ -138,6 +141,8 @@ def test_the_config_or_an_argument_decides_and_the_two_differ(arrays, tmp_path):
     scores = {name: keras.ops.convert_to_numpy(model(images)) for name, model in given.items()}
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(told(images)), scores[SYMMETRIC])
     assert np.abs(scores[SYMMETRIC] - scores[SAME]).max() > 1e-3 * np.ptp(scores[SAME])
+    asked = keras_deeplab.load(tmp_path / "told", backbone=SAME)
+    assert (asked.spec.backbone, asked.spec.backbone_settings) == (SAME, {"alpha": 0.25})
     for name, model in given.items():
         assert (model.spec.backbone, model.spec.backbone_settings) == (name, {"alpha": 0.25})
         written = state_dict(model, "smp")
@@ -151,12 +156,23 @@ def test_an_older_folder_holds_a_file_of_pytorch(arrays, tmp_path):
     assert keras_deeplab.load(path).spec.backbone == SYMMETRIC
 
 
+@pytest.mark.slow
 def test_weights_are_refused_for_the_other_network_of_the_same_arrays(arrays, tmp_path):
     path = folder(tmp_path / "told", arrays, **CONFIG)
     build = {"num_classes": 2, "filters": 8, "flavour": "smp", "weights": path}
     with pytest.raises(ValueError, match=f"weights of backbone='{SYMMETRIC}', as its config.json says"):
         keras_deeplab.DeepLabV3(mobilenet_v3_small_timm(alpha=0.25), **build)
     keras_deeplab.DeepLabV3(mobilenet_v3_small_timm_symmetric(alpha=0.25), **build)
+
+
+@pytest.mark.slow
+def test_weights_are_refused_for_a_network_of_other_rates(arrays, tmp_path):
+    path = folder(tmp_path / "told", arrays, **CONFIG, decoder_atrous_rates=[2, 5, 9])
+    build = {"num_classes": 2, "filters": 8, "flavour": "smp", "weights": path}
+    for rates in (None, (2, 5, 8)):
+        with pytest.raises(ValueError, match=r"weights of atrous_rates=\(2, 5, 9\), as its config.json says"):
+            keras_deeplab.DeepLabV3(mobilenet_v3_small_timm_symmetric(alpha=0.25), atrous_rates=rates, **build)
+    keras_deeplab.DeepLabV3(mobilenet_v3_small_timm_symmetric(alpha=0.25), atrous_rates=(2, 5, 9), **build)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +197,7 @@ def test_what_is_not_built_is_refused_by_name(arrays, tmp_path, config, message)
     assert "does not load" in describe(path)
 
 
+@pytest.mark.slow
 def test_settings_of_the_config_are_in_the_record(arrays, tmp_path):
     config = {
         "encoder_output_stride": 16,
@@ -189,6 +206,20 @@ def test_settings_of_the_config_are_in_the_record(arrays, tmp_path):
         "activation": "softmax2d",
         "encoder_weights": "advprop",
     }
-    spec = keras_deeplab.load(folder(tmp_path / "told", arrays, **(CONFIG | config))).spec
+    path = folder(tmp_path / "told", arrays, **(CONFIG | config))
+    spec = keras_deeplab.load(path).spec
     assert (spec.output_stride, spec.activation, spec.preprocessing) == (16, "softmax", "tf")
     assert (spec.settings["atrous_rates"], spec.settings["dropout"]) == ((2, 4, 6), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "mode"),
+    [
+        ("tu-mobilenetv3_small_025", "torch"),
+        ("tu-mobilenetv3_small_025.ra4_e3600_r224_in1k", "tf"),
+        ("tu-tf_mobilenetv3_small_025.in1k", "tf"),
+        ("timm-mobilenetv3_small_025", "torch"),
+    ],
+)
+def test_pixels_are_normalised_as_its_own_function_does_for_the_encoder(arrays, encoder, mode):
+    assert recognise(arrays, configs={"config.json": {"encoder_name": encoder}}).spec.preprocessing == mode

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,35 @@ def replacing(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path):
+    """A folder to write into, beside `path`, that becomes it when the block ends without an error.
+
+    Raises:
+        FileExistsError: there is something already, an empty folder aside.
+        FileNotFoundError: there is no folder to put it into.
+    """
+    path = in_a_folder(Path(os.path.abspath(path)))
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise FileExistsError(f"{os.fspath(path)!r} is there already: give the path of a new folder, or remove it.")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask():
+    """The process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_whole(path, data):

@@ -18,6 +18,8 @@ DECODED_PIXELS = 1 << 27
 SERVED_PIXELS = 1 << 24
 # Of any image that is decoded at all, as OpenCV has it.
 IMAGE_PIXELS = 1 << 30
+# Of the largest file of so many pixels: bytes for a number of one of its channels, and what stands before them.
+NUMBER_BYTES, HEADER_BYTES = 8, 1 << 24
 # Segments of a JPEG file before its picture, more than any real one has: a file of nothing but fill bytes must not
 # keep a server busy.
 JPEG_SEGMENTS = 5000
@@ -76,3 +78,8 @@ CONNECTIONS = 64
 STREAM_SECONDS = 10.0
 # Seconds for npm to bring the page's packages.
 NPM_SECONDS = 600
+
+
+def file_bytes(pixels: int, channels: int) -> int:
+    """Of how many bytes a file with so many pixels may be."""
+    return pixels * channels * NUMBER_BYTES + HEADER_BYTES

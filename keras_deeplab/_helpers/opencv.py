@@ -3,6 +3,8 @@
 Import it inside the function that needs it, so that everything else works where OpenCV does not.
 """
 
+import os
+
 try:
     import cv2
 except (ImportError, OSError) as error:
@@ -17,4 +19,20 @@ except (ImportError, OSError) as error:
         "pip install --force-reinstall opencv-python-headless"
     ) from error
 
-__all__ = ["cv2"]
+__all__ = ["cv2", "name_of"]
+
+
+def name_of(path: str | os.PathLike) -> str:
+    """A path as OpenCV takes it.
+
+    Raises:
+        ValueError: it isn't in UTF-8, which ends the process in OpenCV.
+    """
+    text = os.fspath(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{text!a} has a name that is not in UTF-8, which OpenCV can't open: rename the file or its folder"
+        ) from None
+    return text

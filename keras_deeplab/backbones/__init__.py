@@ -34,6 +34,7 @@ from keras_deeplab.backbones.mobilenet_v2 import (
     mobilenet_v2_torchvision,
     mobilenet_v2_vainf,
 )
+from keras_deeplab.backbones.mobilenet_v2_transformers import mobilenet_v2_transformers
 from keras_deeplab.backbones.mobilenet_v3 import (
     mobilenet_v3_large,
     mobilenet_v3_large_seg,
@@ -44,6 +45,9 @@ from keras_deeplab.backbones.mobilenet_v3 import (
     mobilenet_v3_small_timm,
     mobilenet_v3_small_timm_symmetric,
 )
+from keras_deeplab.backbones.mobilevit import SIZES as MOBILEVIT
+from keras_deeplab.backbones.mobilevit import mobilevit
+from keras_deeplab.backbones.mobilevit_v2 import mobilevit_v2
 from keras_deeplab.backbones.preprocessing import applications_mode
 from keras_deeplab.backbones.resnet import (
     resnet18,
@@ -55,6 +59,7 @@ from keras_deeplab.backbones.resnet import (
     resnet152,
     resnet152_caffe,
 )
+from keras_deeplab.backbones.resnet_keras_hub import resnet_keras_hub
 from keras_deeplab.backbones.resnet_v1_beta import resnet_v1_50_beta, resnet_v1_101_beta
 from keras_deeplab.backbones.vgg import (
     vgg11,
@@ -86,8 +91,8 @@ class Backbone:
     `build(input_shape)` returns a functional model from normalised images to its deepest feature map; `low_level` is
     the layer that the v3+ decoder taps, `auxiliary` the one of torchvision's auxiliary head; `preprocessing` a mode of
     `preprocessing.normalise`; `v3_head` the head that DeepLab v3 has on it, `"aspp"`, `"image_pooling"` (a pyramid
-    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `centred` and `ahead` what it
-    was published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
+    without atrous branches) or `"lite_raspp"`; `multi_grid`, `strided_rate`, `contracted`, `centred` and `ahead` what
+    it was published with, as `keras_deeplab.atrous` takes them (a `strided_rate` of None leaves it to the flavour), and
     `cascade_strided_rate` the second of them for the cascade, where it has the option `cascade_blocks`: the one that
     gives the blocks the rates of v3's figure 3. `output_strides` lists the strides that
     `build(input_shape, output_stride=...)` makes itself, where the published dense network is not the rewrite of its
@@ -108,6 +113,11 @@ class Backbone:
     ahead: tuple[str, ...] = ()
 
 
+_MOBILEVIT: dict[str, Any] = {
+    "low_level": "layer2_2_add",
+    "preprocessing": "bgr",
+    "output_strides": (8, 16, 32),
+}
 _XCEPTION_65 = Backbone(xception_65, "entry_flow_block2_separable_conv2_pointwise_BN", "tf", strided_rate="old")
 
 BACKBONES: Registry[Backbone] = Registry(
@@ -125,6 +135,9 @@ BACKBONES: Registry[Backbone] = Registry(
         "mobilenet_v2_vainf": Backbone(mobilenet_v2_vainf, "block_2_add", "torch"),
         "mobilenet_v2_jfzhang95": Backbone(
             mobilenet_v2_jfzhang95, "block_2_add", "torch", strided_rate="new", contracted=JFZHANG95_CONTRACTED
+        ),
+        "mobilenet_v2_transformers": Backbone(
+            mobilenet_v2_transformers, "block_2_add", "tf", v3_head="image_pooling", output_strides=(4, 8, 16, 32)
         ),
         # The auxiliary head of torchvision's segmentation models sits on C2, the first block of stride 8.
         "mobilenet_v3_large": Backbone(
@@ -154,6 +167,20 @@ BACKBONES: Registry[Backbone] = Registry(
         "mobilenet_v3_small_seg": Backbone(
             mobilenet_v3_small_seg, "expanded_conv_depthwise_relu", "tf", v3_head="lite_raspp"
         ),
+        **{
+            f"mobilevit_{size}": Backbone(
+                partial(
+                    mobilevit,
+                    hidden_sizes=hidden,
+                    neck_hidden_sizes=neck,
+                    expand_ratio=expand_ratio,
+                    name=f"mobilevit_{size}",
+                ),
+                **_MOBILEVIT,
+            )
+            for size, (hidden, neck, expand_ratio) in MOBILEVIT.items()
+        },
+        "mobilevit_v2": Backbone(mobilevit_v2, **{**_MOBILEVIT, "low_level": "layer2_1_add"}),
         # DRN's own stride is 8; its finer map is jfzhang95's choice, the last at stride 4.
         "drn_a_50": Backbone(drn_a_50, "layer1_2_relu", "torch"),
         "drn_c_26": Backbone(drn_c_26, "layer3_1_relu", "torch"),
@@ -176,6 +203,7 @@ BACKBONES: Registry[Backbone] = Registry(
         "resnet152": Backbone(
             resnet152, "layer1_2_relu", "torch", auxiliary="layer3_35_relu", cascade_strided_rate="new"
         ),
+        "resnet_keras_hub": Backbone(resnet_keras_hub, "stack0_block2_out", "torch", strided_rate="old"),
         **{
             key: Backbone(build, "layer1_2_relu", "torch", auxiliary=f"layer3_{resnet.TABLE[layers][2] - 1}_relu")
             for (key, build), (layers, _, _) in zip(resnext.BUILDERS.items(), resnext.VARIANTS, strict=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-MODES = ("tf", "torch", "caffe", "caffe_deeplab")
+MODES = ("tf", "torch", "caffe", "caffe_deeplab", "bgr")
+FLIPPED = ("caffe", "caffe_deeplab", "bgr")  # blue first
 Mode = str | tuple[tuple[float, ...], tuple[float, ...]]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB
@@ -48,8 +49,8 @@ def normalise(mode: Mode | None, channels: int = 3) -> Callable[[keras.KerasTens
 
     Args:
         mode: `"tf"` (to [-1, 1]), `"torch"` (ImageNet mean and deviation), `"caffe"` (BGR minus the mean),
-            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2), None, or one's own (means, deviations), a
-            number in 0..1 for each channel.
+            `"caffe_deeplab"` (the same with the mean of DeepLab v1 and v2), `"bgr"` (BGR in 0..1), None, or one's own
+            (means, deviations), a number in 0..1 for each channel.
         channels: of the pixels.
 
     Raises:
@@ -60,9 +61,11 @@ def normalise(mode: Mode | None, channels: int = 3) -> Callable[[keras.KerasTens
         return lambda x: x
     if mode == "tf":
         return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="preprocessing")
-    if mode in ("caffe", "caffe_deeplab"):
+    if mode in FLIPPED:
         mean = CAFFE_MEAN if mode == "caffe" else DEEPLAB_CAFFE_MEAN
         subtract = keras.layers.Rescaling(1.0, [-each for each in of_each(mean, channels)], name="preprocessing")
+        if mode == "bgr":
+            subtract = keras.layers.Rescaling(1 / 255, name="preprocessing")
         if channels < 3:
             return subtract
         order = [2, 1, 0, *range(3, channels)]
@@ -75,6 +78,34 @@ def normalise(mode: Mode | None, channels: int = 3) -> Callable[[keras.KerasTens
     scale = [1 / (255 * deviation) for deviation in deviations]
     offset = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
     return keras.layers.Rescaling(scale, offset, name="preprocessing")
+
+
+def mode_of(scale: Sequence[float], offset: Sequence[float]) -> Mode | None:
+    """The normalisation that multiplies pixels in 0..255 by `scale` and adds `offset`, a number for each channel.
+
+    >>> mode_of([1 / 127.5] * 3, [-1.0] * 3), mode_of([1 / 255] * 3, [0.0] * 3)
+    ('tf', ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    """
+    if set(scale) == {1.0} and not any(offset):
+        return None
+    deviations = [1 / (255 * each) for each in scale]
+    means = [-each * deviation or 0.0 for each, deviation in zip(offset, deviations, strict=True)]
+    named = {"tf": ((0.5,) * 3, (0.5,) * 3), "torch": (MEAN, STD)}
+    for name, (mean, std) in named.items():
+        if all(map(math.isclose, [*means, *deviations], [*mean, *std])):
+            return name
+    # As they are written: 1 / 255 / (1 / 255) is not always 1.
+    return tuple(round(each, 12) for each in means), tuple(round(each, 12) for each in deviations)
+
+
+def linear(mode: Mode | None) -> tuple[list[float], list[float]]:
+    """A normalisation of three channels that flips none to (scale, offset), as `mode_of` takes them."""
+    if mode is None:
+        return [1.0] * 3, [0.0] * 3
+    named = {"tf": ((0.5,) * 3, (0.5,) * 3), "torch": (MEAN, STD)}
+    means, deviations = named[mode] if isinstance(mode, str) else mode
+    scale = [1 / (255 * deviation) for deviation in deviations]
+    return scale, [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
 
 
 def of_each(values: Sequence[float], channels: int) -> list[float]:

@@ -40,6 +40,7 @@ COMMANDS: Registry = Registry(
         "inspect": "keras_deeplab.cli.inspect",
         "convert": "keras_deeplab.cli.convert",
         "export-weights": "keras_deeplab.cli.export_weights",
+        "publish": "keras_deeplab.cli.publish",
         "receptive-field": "keras_deeplab.cli.receptive_field",
         "models": "keras_deeplab.cli.models",
         "recipes": "keras_deeplab.cli.recipes",
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands[name]
     flags = {key: entry.flag or entry.metavar or key for key, entry in options(command.Arguments).items()}
     quiet_tensorflow()
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may hold bytes that no encoding has: shown as such, they end no command.
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             settings = command.Arguments.parsed(given)

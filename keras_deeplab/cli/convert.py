@@ -8,7 +8,7 @@ from keras_deeplab.cli.shared import CHECKPOINT, Identity
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, record
 from keras_deeplab.specs import checked_range
 
-_NAMES = ("tf", "torch", "caffe", "caffe_deeplab")
+_NAMES = ("tf", "torch", "caffe", "caffe_deeplab", "bgr")
 
 
 def _normalisation(value: Any) -> Any:

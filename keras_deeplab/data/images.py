@@ -24,8 +24,8 @@ class TooManyPixels(ValueError):
         self.size, self.most = size, most
         height, width = size
         super().__init__(
-            f"{origin}has {width}x{height} pixels, {height * width} in all, and the limit is {most}: max_pixels= sets "
-            "another one"
+            f"{origin}has {width}x{height} pixels, {height * width} in all, and the limit is {most}: max_pixels= "
+            "(--max-pixels) sets another one"
         )
 
 
@@ -72,6 +72,8 @@ def decode_image(
     elif image is None:
         image = imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
         image = many.scaled(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), image_range)
+    if max_pixels is not None and image.shape[0] * image.shape[1] > max_pixels:  # of kinds whose headers aren't read
+        raise TooManyPixels(image.shape[:2], max_pixels)
     return turned(image, orientation_of(data)) if upright else image
 
 

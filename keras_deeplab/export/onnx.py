@@ -23,6 +23,9 @@ __all__ = ["OPSET", "ONNXFile", "export_compared", "export_onnx"]
 
 # The last that tf2onnx 1.17 writes.
 OPSET = 18
+# Bytes of the resized scores of an image from which on labels are made row by row: below it ONNX Runtime takes longer
+# for that (docs/export.md).
+_WORTH_SLABS = 1 << 29
 _TYPES = {"float32": tf.float32, "uint8": tf.uint8}
 
 
@@ -152,7 +155,7 @@ def _converted(model, spec, size, output, input_type):
     def traced(function):
         return graph.frozen(function, tf.TensorSpec(shape, tf.float32, "images"))
 
-    by_slabs = graph.labels_by_slabs(model, spec, size, traced=traced) if output == "labels" else None
+    by_slabs = graph.labels_by_slabs(model, spec, size, _WORTH_SLABS, traced) if output == "labels" else None
     logits_of = None if by_slabs else traced(graph.logits_function(model))
     signature = [tf.TensorSpec(shape, _TYPES[input_type], "images")]
 

@@ -15,7 +15,7 @@ from keras_deeplab.specs.model import spec_of
 from keras_deeplab.weights import SOURCES, recognise
 from keras_deeplab.weights.names import their_name
 from keras_deeplab.weights.plan import Plan, all_layers
-from keras_deeplab.weights.writers import write_safetensors, write_tf1, write_torch
+from keras_deeplab.weights.writers import write_hub_folder, write_safetensors, write_tf1, write_torch
 
 # what a source's training script puts the weights under
 _WRAPPERS = {"vainf": "model_state", "jfzhang95": "state_dict"}
@@ -30,9 +30,10 @@ def export_weights(model: keras.Model, path: str | os.PathLike, source: str) -> 
         model: a DeepLab of this package, built, loaded or trained, whose network is one of the source's: built with
             its `flavour=` (and, where the backbones differ, its backbone, such as `"mobilenet_v2_vainf"`).
         path: the file to write. For `"tf1"` the prefix of a checkpoint (`model.ckpt-30000`), of which `.index` and
-            `.data-00000-of-00001` are written; for all others a `.pth`, `.pt` or `.safetensors` file.
+            `.data-00000-of-00001` are written; for `"transformers"` a new folder, for its `from_pretrained`; for all
+            others a `.pth`, `.pt` or `.safetensors` file.
         source: whose names and layouts, a key of `keras_deeplab.weights.SOURCES` that can be written:
-            `"torchvision"`, `"vainf"` and the like, `"tf1"`.
+            `"torchvision"`, `"vainf"` and the like, `"tf1"`, `"transformers"`.
 
     Returns:
         `{name: array}`, what was written.
@@ -56,24 +57,31 @@ def export_weights(model: keras.Model, path: str | os.PathLike, source: str) -> 
     ((3,), (None, None, None, 3))
     """
     write = _writer(path, source)
-    arrays = {name: np.asarray(array) for name, array in state_dict(model, source).items()}
-    write(path, arrays)
+    arrays, configs = _written(model, source)
+    write(path, arrays, configs)
     return arrays
 
 
 def _writer(path, source):
     """The function that writes a checkpoint of `source` at `path`, once the names are known to fit."""
     suffix = Path(path).suffix
+    if hasattr(SOURCES.get(source), "export_configs"):
+        if suffix in (".pth", ".pt", ".safetensors", ".bin", ".keras", ".h5", ".zip"):
+            raise ValueError(
+                f"A checkpoint of {source!r} is a folder of several files, such as 'my-model'; received "
+                f"{os.fspath(path)!r}."
+            )
+        return write_hub_folder
     if source == "tf1":
         if suffix in (".pth", ".pt", ".safetensors", ".keras", ".h5", ".index"):
             raise ValueError(
                 f"A checkpoint of 'tf1' is the prefix of two files, such as 'model.ckpt'; received {os.fspath(path)!r}."
             )
-        return lambda path, arrays: write_tf1(path, {"global_step": np.zeros((), "int64"), **arrays})
+        return lambda path, arrays, _: write_tf1(path, {"global_step": np.zeros((), "int64"), **arrays})
     if suffix == ".safetensors":
-        return write_safetensors
+        return lambda path, arrays, _: write_safetensors(path, arrays)
     if suffix in (".pth", ".pt"):
-        return lambda path, arrays: write_torch(path, arrays, _WRAPPERS.get(source))
+        return lambda path, arrays, _: write_torch(path, arrays, _WRAPPERS.get(source))
     raise ValueError(
         f"A checkpoint of {source!r} is written as .pth, .pt or .safetensors; received {os.fspath(path)!r}."
     )
@@ -99,6 +107,11 @@ def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
         state = keras_deeplab.export.weights.state_dict(model, "vainf")
         torch.save({"model_state": {name: torch.from_numpy(array) for name, array in state.items()}}, "model.pth")
     """
+    return _written(model, source)[0]
+
+
+def _written(model, source):
+    """(`{name: array}`, `{file name: JSON}` that has to lie beside them) of a model as a source has it."""
     able = [name for name, module in SOURCES.items() if hasattr(module, "export_rows")]
     if source not in able:
         raise ValueError(f"source must be one of {', '.join(map(repr, able))}; received {source!r}.")
@@ -124,12 +137,16 @@ def state_dict(model: keras.Model, source: str) -> dict[str, np.ndarray]:
         return state | {other: array for name, array in state.items() for other in other_names(name)}
 
     unordered = Plan(source, None, rows, dialect)
-    plan = recognise(arrays(unordered), repr(model.name), source)
+    configs = {}
+    if hasattr(SOURCES[source], "export_configs"):
+        configs = SOURCES[source].export_configs(spec_of(model), variables)
+    plan = recognise(arrays(unordered), repr(model.name), source, configs)
     if plan.undecided:
         own = {"backbone": spec_of(model).backbone}
         plan = plan.decided(own, repr(model.name)) if own["backbone"] in plan.undecided.get("backbone", ()) else plan
     _compare(model, layers, plan, title)
-    return arrays(plan)
+    fillers = getattr(SOURCES[source], "fillers", lambda configs: {})
+    return {name: np.asarray(array) for name, array in (arrays(plan) | fillers(configs)).items()}, configs
 
 
 def _compare(model, layers, plan, title):
@@ -149,7 +166,7 @@ def _compare(model, layers, plan, title):
     raise ValueError(
         f"{model.name!r} has the variables of {title}'s {twin.name!r} and is another network. Without their match are "
         f"there {', '.join(lacks[:6]) or 'none'}, here {', '.join(extra[:6]) or 'none'} (by name, resize convention, "
-        f"epsilon of batch norm).{_records(spec_of(model), twin.spec, title)}"
+        f"epsilon of batch norm, shapes).{_records(spec_of(model), twin.spec, title)}"
     )
 
 
@@ -164,7 +181,12 @@ def _records(own, theirs, title):
 
 def _network(layers):
     return {
-        (layer.name, getattr(layer, "resize", None), getattr(layer, "epsilon", None))
+        (
+            layer.name,
+            getattr(layer, "resize", None),
+            getattr(layer, "epsilon", None),
+            tuple(tuple(variable.shape) for variable in layer.weights),
+        )
         for layer in layers
         if not (layer.name.startswith(_ROUND) or "dropout" in layer.name)
     }

@@ -23,24 +23,34 @@ def atrous_rates(output_stride: int) -> tuple[int, ...]:
 
 
 def head_conv(
-    x: keras.KerasTensor, filters: int, flavour: Flavour, *, name: str, dilation_rate: int = 1, separable: bool = False
+    x: keras.KerasTensor,
+    filters: int,
+    flavour: Flavour,
+    *,
+    name: str,
+    dilation_rate: int = 1,
+    separable: bool = False,
+    kernel_size: int = 3,
 ) -> keras.KerasTensor:
-    """A head's 3x3 convolution with batch norm and activation, dense or separable, as the flavour has it."""
+    """A head's convolution with batch norm and activation, dense or separable, as the flavour has it."""
     if separable:
         return separable_conv_bn(
             x,
             filters,
+            kernel_size,
             dilation_rate=dilation_rate,
             activation=flavour.activation,
+            epsilon=flavour.epsilon,
             depthwise_norm=flavour.separable_norm,
             name=name,
         )
     return conv_bn(
         x,
         filters,
-        3,
+        kernel_size,
         dilation_rate=dilation_rate,
         activation=flavour.activation,
+        epsilon=flavour.epsilon,
         use_bias=flavour.use_bias,
         name=name,
     )
@@ -66,7 +76,11 @@ def aspp(
 
     Source: DeepLab v3, figure 5; the branches are concatenated as in research/deeplab/model.py, image pooling first.
     """
-    settings: dict[str, Any] = {"activation": flavour.activation, "use_bias": flavour.use_bias}
+    settings: dict[str, Any] = {
+        "activation": flavour.activation,
+        "epsilon": flavour.epsilon,
+        "use_bias": flavour.use_bias,
+    }
     branches = []
     if image_pooling:
         pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="image_pooling_mean")(x)
@@ -82,10 +96,14 @@ def aspp(
     return keras.layers.Dropout(dropout, name="concat_projection_dropout")(x)
 
 
-def classifier(x: keras.KerasTensor, num_classes: int, name: str = "logits") -> keras.KerasTensor:
-    """Features to float32 logits (B, h, w, num_classes) by a 1x1 convolution with bias."""
+def classifier(
+    x: keras.KerasTensor, num_classes: int, name: str = "logits", use_bias: bool = True
+) -> keras.KerasTensor:
+    """Features to float32 logits (B, h, w, num_classes) by a 1x1 convolution."""
     initializer = keras.initializers.TruncatedNormal(stddev=0.01)
-    layer = keras.layers.Conv2D(num_classes, 1, kernel_initializer=initializer, dtype="float32", name=name)
+    layer = keras.layers.Conv2D(
+        num_classes, 1, use_bias=use_bias, kernel_initializer=initializer, dtype="float32", name=name
+    )
     return layer(x)
 
 

@@ -26,6 +26,7 @@ def decoder(
         low_level,
         low_level_filters,
         activation=flavour.activation,
+        epsilon=flavour.epsilon,
         use_bias=flavour.use_bias,
         name="feature_projection0",
     )
@@ -34,7 +35,9 @@ def decoder(
     x = ResizeBilinear(**conventions(flavour.resize), name="decoder_resize")([x, low_level])
     x = keras.layers.Concatenate(name="decoder_concat")([x, low_level])
     for index in range(flavour.decoder_convs):
-        x = head_conv(x, filters, flavour, separable=separable, name=f"decoder_conv{index}")
+        x = head_conv(
+            x, filters, flavour, separable=separable, kernel_size=flavour.kernel_size, name=f"decoder_conv{index}"
+        )
         if index < len(flavour.decoder_dropouts):
             rate = flavour.decoder_dropouts[index]
             x = keras.layers.Dropout(rate, name=f"decoder_conv{index}_dropout")(x)

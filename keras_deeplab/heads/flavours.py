@@ -18,8 +18,10 @@ class Flavour:
     dropouts behind them. `use_bias`: whether convolutions before batch norm have a bias. `dropout`: rate behind the
     pyramid. `atrous_rates`: the pyramid's rates at every output stride; None where they go with it. `strided_rate`:
     as `keras_deeplab.atrous` takes it, for backbones that were published with both. `activation`: of all
-    convolutions. `windowed_gate`: whether lite R-ASPP's gate is made of large windows' means by a quantised
-    sigmoid, or of the whole image's mean by a plain one.
+    convolutions, `epsilon`: of their batch norms. `kernel_size`: of the convolutions behind the pyramid, the head's and
+    the decoder's. `head_stride`: the stride that v3's pyramid is resized to before them; None for its own.
+    `logits_bias`: whether the classifier has a bias. `windowed_gate`: whether lite R-ASPP's gate is made of large
+    windows' means by a quantised sigmoid, or of the whole image's mean by a plain one.
     """
 
     align_corners: bool
@@ -35,6 +37,10 @@ class Flavour:
     atrous_rates: tuple[int, ...] | None = None
     strided_rate: str | None = None
     activation: str = "relu"
+    epsilon: float = 1e-5
+    kernel_size: int = 3
+    head_stride: int | None = None
+    logits_bias: bool = True
     windowed_gate: bool = True
 
     @property
@@ -83,6 +89,19 @@ FLAVOURS: Registry[Flavour] = Registry(
         # fregu856/deeplabv3, model/aspp.py
         "fregu856": Flavour(
             align_corners=False, use_bias=True, dropout=0.0, atrous_rates=(6, 12, 18), strided_rate="new"
+        ),
+        # transformers: models/mobilenet_v2 and models/mobilevit; logits are resized by its processors.
+        "transformers": Flavour(align_corners=False),
+        # keras-hub: models/deeplab_v3/deeplab_v3_{backbone,layers,segmenter}.py
+        "keras_hub": Flavour(
+            align_corners=False,
+            head_conv=True,
+            decoder_convs=1,
+            dropout=0.0,
+            epsilon=1e-3,
+            kernel_size=1,
+            head_stride=4,
+            logits_bias=False,
         ),
         # segmentation_models_pytorch/decoders/deeplabv3/decoder.py; "smp_tu" on its encoders tu-*, which timm dilates.
         "smp": _SMP,

@@ -34,8 +34,6 @@ from keras_deeplab.specs import Classes, ModelSpec
 __all__ = ["as_rgb", "encode_png", "image_files", "segment_files"]
 
 _TOLD = 10  # names that are told one by one
-# Of a pixel in the largest file that is read: 8 bytes a channel, and the headers.
-_PIXEL_BYTES, _HEADER_BYTES = 8, 1 << 24
 
 
 def segment_files(
@@ -110,7 +108,7 @@ def segment_files(
 
     def read(file: Path) -> tuple[np.ndarray, Place | None] | None:
         try:
-            data = read_regular(file, max_pixels * channels * _PIXEL_BYTES + _HEADER_BYTES)
+            data = read_regular(file, limits.file_bytes(max_pixels, channels))
             image = decoded(file, data, channels, reading.upright, reading.image_range, max_pixels)
         except (TooManyPixels, TooManyBytes) as error:
             if by_tiles:

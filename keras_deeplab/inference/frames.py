@@ -42,7 +42,7 @@ class Frames:
     """
 
     def __init__(self, source: str | os.PathLike | int) -> None:
-        from keras_deeplab._helpers.opencv import cv2
+        from keras_deeplab._helpers.opencv import cv2, name_of
 
         quiet_codecs()
         text = os.fspath(source) if not isinstance(source, int) else str(source)
@@ -58,7 +58,7 @@ class Frames:
             with open_regular(self.path) as file:
                 if not file.read(1):
                     raise ValueError(f"{text} is empty")
-            self._capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+            self._capture = cv2.VideoCapture(name_of(self.path), cv2.CAP_FFMPEG)
         first = self._taken() if self._capture.isOpened() else None
         if first is None:
             why = "no frame can be read of it" if self._capture.isOpened() else "it can't be opened"
@@ -146,14 +146,14 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], rate: float) -> None:
-        from keras_deeplab._helpers.opencv import cv2
+        from keras_deeplab._helpers.opencv import cv2, name_of
 
         quiet_codecs()
         check_ending(path)
         self.path, self.count = path, 0
         self.height, self.width = (side + side % 2 for side in size)
         code = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
-        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, (self.width, self.height))
+        self._writer = cv2.VideoWriter(name_of(path), cv2.CAP_FFMPEG, code, rate, (self.width, self.height))
         if not self._writer.isOpened():
             raise OSError(f"{path} can't be written: OpenCV has no codec for it, or the folder takes no file")
 
@@ -173,10 +173,10 @@ class VideoFile:
         Raises:
             OSError: it isn't whole, as on a full disk: OpenCV tells of no write whether it went well.
         """
-        from keras_deeplab._helpers.opencv import cv2
+        from keras_deeplab._helpers.opencv import cv2, name_of
 
         self._writer.release()
-        back = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+        back = cv2.VideoCapture(name_of(self.path), cv2.CAP_FFMPEG)
         found = int(back.get(cv2.CAP_PROP_FRAME_COUNT)) if back.isOpened() else 0
         back.release()
         if found != self.count:

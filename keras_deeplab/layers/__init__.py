@@ -1,4 +1,4 @@
-"""Layers that Keras lacks or runs slowly: dilated convolutions and pools at stride 1, bilinear resizes.
+"""Layers that Keras lacks or runs slowly: dilated convolutions and pools at stride 1, bilinear resizes, patches.
 
 The convolutions have the variables of the Keras layers they stand in for. On the TensorFlow backend their forward pass
 is one native operator at any size, known or not (Keras's own dilated layers go through space-to-batch there), and their
@@ -14,6 +14,7 @@ from keras_deeplab.layers.clip import Clip
 from keras_deeplab.layers.dilated_convolutions import DilatedConv2D, DilatedDepthwiseConv2D, DilatedSeparableConv2D
 from keras_deeplab.layers.fake_quantization import FakeQuantization
 from keras_deeplab.layers.grouped_convolutions import GroupedConv2D
+from keras_deeplab.layers.patches import FoldPatches, LinearPatchAttention, PatchAttention, UnfoldPatches
 from keras_deeplab.layers.pools import DilatedAveragePooling2D, DilatedMaxPooling2D, WindowedAveragePooling2D
 from keras_deeplab.layers.resizes import ResizeBilinear, ScaleBilinear, UpsampleNearest, convention, conventions
 from keras_deeplab.layers.scale import LayerScale
@@ -27,10 +28,14 @@ __all__ = [
     "DilatedMaxPooling2D",
     "DilatedSeparableConv2D",
     "FakeQuantization",
+    "FoldPatches",
     "GroupedConv2D",
     "LayerScale",
+    "LinearPatchAttention",
+    "PatchAttention",
     "ResizeBilinear",
     "ScaleBilinear",
+    "UnfoldPatches",
     "UpsampleNearest",
     "WindowedAveragePooling2D",
     "argmax_by_slabs",

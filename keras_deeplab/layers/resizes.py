@@ -81,20 +81,7 @@ class ResizeBilinear(keras.layers.Layer):
     def call(self, inputs: Sequence[Tensor]) -> Tensor:
         self._check(inputs)
         x, reference = inputs
-        size = ops.shape(reference)[1:3]
-        if TENSORFLOW and self.compute_dtype != "float64":
-            resized = tf.raw_ops.ResizeBilinear(
-                images=tf.cast(x, "float32"),
-                size=size,
-                align_corners=self.align_corners,
-                half_pixel_centers=self.half_pixel_centers,
-            )
-            return tf.cast(resized, self.compute_dtype)
-        dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        rows, columns = (
-            _interpolation(old, new, self.resize, dtype) for old, new in zip(ops.shape(x)[1:3], size, strict=True)
-        )
-        return ops.cast(ops.einsum("ph,qw,bhwc->bpqc", rows, columns, ops.cast(x, dtype)), self.compute_dtype)
+        return resize_bilinear(x, ops.shape(reference)[1:3], self.resize, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         x, reference = input_shape
@@ -104,6 +91,21 @@ class ResizeBilinear(keras.layers.Layer):
         config = {**super().get_config(), "align_corners": self.align_corners}
         # Files of the other two stay readable by versions that know no third.
         return config if self.resize != ASYMMETRIC else {**config, "half_pixel_centers": False}
+
+
+def resize_bilinear(x: Tensor, size: Sequence[Any], resize: str, compute_dtype: str) -> Tensor:
+    """(B, h, w, C) to (B, *size, C) in `compute_dtype`, by a convention's name; sizes may be tensors."""
+    if TENSORFLOW and compute_dtype != "float64":
+        resized = tf.raw_ops.ResizeBilinear(
+            images=tf.cast(x, "float32"),
+            size=size,
+            align_corners=resize == ALIGN_CORNERS,
+            half_pixel_centers=resize == HALF_PIXEL_CENTERS,
+        )
+        return tf.cast(resized, compute_dtype)
+    dtype = "float64" if compute_dtype == "float64" else "float32"
+    rows, columns = (_interpolation(old, new, resize, dtype) for old, new in zip(ops.shape(x)[1:3], size, strict=True))
+    return ops.cast(ops.einsum("ph,qw,bhwc->bpqc", rows, columns, ops.cast(x, dtype)), compute_dtype)
 
 
 def _interpolation(size: Any, new_size: Any, resize: str, dtype: str) -> Tensor:

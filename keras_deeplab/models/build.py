@@ -69,7 +69,9 @@ def build(spec: ModelSpec | str, **overrides: Any) -> SegmentationModel:
         arguments["include_preprocessing"] = (spec.preprocessing or False) if same else True
     settings = spec.backbone_settings if same else {}
     if settings:
-        arguments["backbone"] = BACKBONES[spec.backbone].build(arguments["input_shape"], **settings)
+        backbone = BACKBONES[spec.backbone]
+        strided = {} if backbone.output_strides is None else {"output_stride": arguments["output_stride"]}
+        arguments["backbone"] = backbone.build(arguments["input_shape"], **strided, **settings)
     model = BUILDERS[spec.builder](**arguments)
     changes: dict[str, Any] = {"backbone": spec.backbone, "backbone_settings": settings} if settings else {}
     if spec.multi_label:

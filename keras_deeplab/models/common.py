@@ -1,7 +1,6 @@
 """What all DeepLab builders share: pixels to a dense backbone's maps, and scores to the model that returns them."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import NamedTuple
 
 import keras
@@ -217,8 +216,7 @@ def finish(
         head=_head(model, encoder),
     )
     if weights is not None:
-        known = load_weights(model, weights, model.spec.classes)
-        model.spec = replace(model.spec, classes=known)
+        model.spec = load_weights(model, weights)
     return model
 
 

@@ -5,6 +5,7 @@ from keras_deeplab.heads.aspp import aspp, atrous_rates, auxiliary, classifier, 
 from keras_deeplab.heads.decoder import decoder
 from keras_deeplab.heads.flavours import FLAVOURS
 from keras_deeplab.heads.lite_raspp import crop_window, lite_raspp, low_level_layer
+from keras_deeplab.layers import ScaleBilinear
 from keras_deeplab.models.common import document, encode, finish
 
 FILTERS, LITE_FILTERS = 256, 128
@@ -100,9 +101,13 @@ def DeepLabV3(
             rates = _rates(atrous_rates, row, output_stride) if atrous_rates is not None or head == "aspp" else ()
         branches = separable if pyramid_separable is None else pyramid_separable
         x = _pyramid(encoder.features, rates, row, filters or FILTERS, branches, image_pooling, dropout)
+        if row.head_stride is not None and output_stride > row.head_stride:
+            x = ScaleBilinear(output_stride // row.head_stride, row.align_corners, name="head_resize")(x)
         if row.head_conv:
-            x = head_conv(x, filters or FILTERS, row, separable=separable, name="head_conv")
-        logits = classifier(x, num_classes)
+            x = head_conv(
+                x, filters or FILTERS, row, separable=separable, kernel_size=row.kernel_size, name="head_conv"
+            )
+        logits = classifier(x, num_classes, use_bias=row.logits_bias)
     if auxiliary_head:
         logits = [logits, auxiliary(encoder.taps[-1], num_classes)]
     return finish(
@@ -192,7 +197,7 @@ def DeepLabV3Plus(
     )
     return finish(
         encoder,
-        classifier(x, num_classes),
+        classifier(x, num_classes, use_bias=row.logits_bias),
         builder="DeepLabV3Plus",
         backbone=backbone,
         flavour=flavour,

@@ -28,7 +28,8 @@ def in_given_order(model: keras.Model) -> keras.Model:
     Returns:
         A keras.Model with copied weights.
     """
-    flips = [operation for operation in model.operations if is_channel_flip(operation)]
+    # A Sequential has layers alone.
+    flips = [operation for operation in getattr(model, "operations", ()) if is_channel_flip(operation)]
     if not flips:
         return model
     takers = _takers(model)

@@ -18,6 +18,8 @@ from keras_deeplab._helpers.files import read_regular
 
 Record = Mapping[str, Any]
 HISTORY, CONFIG = "history.jsonl", "config.json"
+# What has a number for each class.
+_OF_CLASSES = ("validation_iou", "validation_pixels", "validation_predicted")
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,17 @@ def read_run(path: str | os.PathLike) -> Run:
             f"{path} has no {HISTORY}: name the folder of a run, the run_dir (--run-dir) of its training"
         )
     config = path / CONFIG
-    return Run(path, _records(path / HISTORY), _json(config) if config.is_file() else {})
+    told = _json(config) if config.is_file() else {}
+    names = told.get("classes")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{config} must name the classes in a list, and has {names!r:.60}")
+    return Run(path, _records(path / HISTORY), told)
 
 
 def _records(path: Path) -> tuple[Record, ...]:
     lines = read_regular(path).split(b"\n")
     records: list[Record] = []
+    validated: list[Record] = []  # those with lists
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -82,10 +89,31 @@ def _records(path: Path) -> tuple[Record, ...]:
             if number == len(lines):  # without its end: whoever wrote it was killed
                 break
             raise ValueError(f"{path}, line {number}, is no record of a run: {error}") from None
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            raise ValueError(f'{path}, line {number}, is no record of a run: it has no whole number "step"')
+        problem = _problem(record, validated[-1:])
+        if problem:
+            raise ValueError(f"{path}, line {number}, is no record of a run: it has {problem}")
         records.append(record)
+        if any(isinstance(value, list) for value in record.values()):
+            validated.append(record)
     return tuple(records)
+
+
+def _problem(record: Any, before: Sequence[Record]) -> str | None:
+    """What a line has that no record has, or None."""
+    if not isinstance(record, dict) or type(record.get("step")) is not int or not _is_number(record["step"]):
+        return 'no whole number "step"'
+    for name, value in record.items():
+        several = value if isinstance(value, list) else [value]
+        of_classes = name in _OF_CLASSES and value is not None
+        if of_classes > isinstance(value, list) or not all(each is None or _is_number(each) for each in several):
+            return f"{value!r:.40} for {name!r:.40}, and numbers are expected"
+    if len({len(value) for each in (*before, record) for value in each.values() if isinstance(value, list)}) > 1:
+        return "values of more or fewer classes in one list than in another"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _json(path: Path) -> Mapping[str, Any]:

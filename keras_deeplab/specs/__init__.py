@@ -375,13 +375,21 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
+def _is_normalisation(value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return True
+    parts = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, tuple) for part in value)
+    return parts and all(isinstance(number, int | float) for part in value for number in part)
+
+
 # Names of entries of a `ModelSpec`, what tells a value that they take, and that in words.
 _TYPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (
-        ("builder", "backbone", "flavour", "preprocessing"),
+        ("builder", "backbone", "flavour"),
         lambda value: value is None or isinstance(value, str),
         "a name or None",
     ),
+    (("preprocessing",), _is_normalisation, "a name, None, or (means, deviations) of each channel"),
     (("settings", "backbone_settings"), lambda value: isinstance(value, Mapping), "a dict of arguments"),
     (("classes",), lambda value: isinstance(value, Classes), "a Classes"),
     (("multi_label",), lambda value: isinstance(value, bool), "True or False"),

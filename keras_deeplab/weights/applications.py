@@ -12,21 +12,10 @@ import numpy as np
 from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.registry import Registry
 from keras_deeplab.weights import jfzhang95, kazuto1011, named, tf1, torchvision
-from keras_deeplab.weights.names import KERAS, TORCH, Dialect, rows, their_name, unwrap
+from keras_deeplab.weights.names import KERAS, KERAS_3, TORCH, Dialect, rows, their_name, unwrap
 from keras_deeplab.weights.plan import Plan
 
-# Keras 3 files count a layer's variables, Keras 1 files named them W and b.
-_KERAS_3 = Dialect(
-    leaves=(
-        ("/vars/0", "/kernel", ""),
-        ("/vars/1", "/bias", ""),
-        ("/vars/0", "/gamma", "_BN"),
-        ("/vars/1", "/beta", "_BN"),
-        ("/vars/2", "/moving_mean", "_BN"),
-        ("/vars/3", "/moving_variance", "_BN"),
-    ),
-    ignored=KERAS.ignored,
-)
+# Keras 1 files named a layer's variables W and b.
 _KERAS_1 = Dialect(leaves=(("_W_1", "/kernel", ""), ("_b_1", "/bias", "")), ignored=KERAS.ignored)
 _MOBILENET_V2 = (
     ("bn_Conv1", "Conv1_BN"),
@@ -43,7 +32,7 @@ _TF1_TOP = (
 
 
 def _keras(table):
-    return [(table, dialect, _KERAS_TOP, None) for dialect in (KERAS, _KERAS_3, _KERAS_1)]
+    return [(table, dialect, _KERAS_TOP, None) for dialect in (KERAS, KERAS_3, _KERAS_1)]
 
 
 def _vgg(depth, norm=False):

@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 
 from keras_deeplab.backbones import preprocessing
-from keras_deeplab.specs import range_text
+from keras_deeplab.specs import Classes, range_text
 from keras_deeplab.weights import applications, own, readers
 from keras_deeplab.weights.names import renamed
 from keras_deeplab.weights.opening import opened
@@ -23,6 +23,7 @@ _KINDS = {
     "tf1": "a TensorFlow 1 checkpoint",
     "torch": "a PyTorch checkpoint",
     "safetensors": "a safetensors file",
+    "shards": "a checkpoint in shards",
     "h5": "HDF5 weights of Keras",
     "pb": "a frozen TensorFlow graph",
     "tflite": "a TFLite file",
@@ -89,7 +90,7 @@ def _network(stored, source, prefix, refusal):
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
     facts = [
         ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
-        *_record(plan.spec, stored.classes),
+        *_record(plan.spec, stored.classes if stored.classes != Classes() else plan.spec.classes),
     ]
     for setting, candidates in plan.undecided.items():
         facts.append(

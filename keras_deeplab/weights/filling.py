@@ -1,40 +1,45 @@
 """Arrays into networks that are there: a whole model's, a backbone's, and those of an image with other channels."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from keras_deeplab._helpers.warning import warn
 from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.backbones.preprocessing import FLIPPED
 from keras_deeplab.registry import Registry
-from keras_deeplab.specs import Classes
+from keras_deeplab.specs import ModelSpec
 from keras_deeplab.weights import applications, own
+from keras_deeplab.weights.beside import agree
 from keras_deeplab.weights.classes import agreed
 from keras_deeplab.weights.opening import opened, read, resolve
 from keras_deeplab.weights.sources import match
 
 
-def load_weights(model, weights, classes: Classes) -> Classes:
+def load_weights(model, weights) -> ModelSpec:
     """Fills a model of this package from `weights`: a path, or the name of published weights. Strict, like `load`.
 
     Args:
         model: `SegmentationModel`, whose record names the builder and the backbone that published weights are of.
-        classes: what the model was told of its classes.
 
     Returns:
-        What is known of its classes with these weights.
+        Its record with what is known of it with these weights: its classes, the range of its images.
     """
     path, known = resolve(weights, family=model.spec.builder, backbone=model.spec.backbone)
     with opened(path) as stored:
         spec = None if stored.network is None else own.record(stored)
         if spec is not None:
             known = spec.classes
-        known = agreed(stored.path, known, classes)
-        if stored.kind == "keras" or stored.network is not None or stored.path.endswith(".weights.h5"):
+        known = agreed(stored.path, known, model.spec.classes)
+        if stored.network is not None or stored.path.endswith(".weights.h5"):
             own.fill(model, stored)
         else:
             plan, arrays = match(stored.arrays, stored.path, configs=stored.configs)
             plan.agrees(model.spec, stored.path)
+            agree(plan.beside, model.spec.preprocessing, stored.path)
             plan.fill(model, arrays, stored.path)
-    return known
+            spec = plan.spec
+    return replace(model.spec, classes=known, image_range=None if spec is None else spec.image_range)
 
 
 def load_backbone(classifier, weights, name):
@@ -83,7 +88,7 @@ def stem_for(mode, label, preprocessing):
         label: what the kernel came from, for messages.
         preprocessing: how the model normalises its images.
     """
-    flipped = preprocessing in ("caffe", "caffe_deeplab")  # blue first; the other channels stay behind the three
+    flipped = preprocessing in FLIPPED  # blue first; the other channels stay behind the three
 
     def stem(arrays, variable):
         stored, channels = arrays[variable.path].shape[2], variable.shape[2]

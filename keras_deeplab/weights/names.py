@@ -101,9 +101,9 @@ class Dialect:
     """How a framework names the variables of a layer, and orders their axes.
 
     `leaves` are triples: the end of their name, the end of a Keras variable's path, and what the layer's name ends
-    with in between (`""` for anything but `_BN`). `ignored` matches names that belong to the training. `axes` are
-    those of their convolution kernels, of their depthwise kernels, as the positions of ours in theirs; None where
-    they are Keras's own.
+    with in between (`""` for anything but the `_BN` of a batch norm and the `_LN` of a layer norm). `ignored` matches
+    names that belong to the training. `axes` are those of their convolution kernels, of their depthwise kernels, as the
+    positions of ours in theirs; None where they are Keras's own.
     """
 
     leaves: tuple
@@ -123,6 +123,8 @@ TORCH = Dialect(
         (".bias", "/beta", "_BN"),
         (".running_mean", "/moving_mean", "_BN"),
         (".running_var", "/moving_variance", "_BN"),
+        (".weight", "/gamma", "_LN"),
+        (".bias", "/beta", "_LN"),
     ),
     ignored=r".*\.num_batches_tracked",
     axes=((2, 3, 1, 0), (2, 3, 0, 1)),
@@ -141,6 +143,20 @@ KERAS = Dialect(
         ("/moving_variance", "/moving_variance", "_BN"),
     ),
     ignored=r"(training|optimizer_weights)/.*|.*/(iteration|learning_rate)",
+)
+
+
+# Keras 3 files count a layer's variables.
+KERAS_3 = Dialect(
+    leaves=(
+        ("/vars/0", "/kernel", ""),
+        ("/vars/1", "/bias", ""),
+        ("/vars/0", "/gamma", "_BN"),
+        ("/vars/1", "/beta", "_BN"),
+        ("/vars/2", "/moving_mean", "_BN"),
+        ("/vars/3", "/moving_variance", "_BN"),
+    ),
+    ignored=KERAS.ignored,
 )
 
 
@@ -198,7 +214,7 @@ def their_name(path, rows, dialect, **constants):
 
 
 def _ends(layer, ending):
-    return layer.endswith(ending) if ending else not layer.endswith("_BN")
+    return layer.endswith(ending) if ending else not layer.endswith(("_BN", "_LN"))
 
 
 # What training scripts put a model's state under.

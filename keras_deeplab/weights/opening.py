@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_deeplab.metadata.tflite import read_classes
 from keras_deeplab.specs import Classes
-from keras_deeplab.weights import named, own, readers, tf1, tflite
+from keras_deeplab.weights import handles, named, own, readers, tf1, tflite
 from keras_deeplab.weights.names import unwrap
 from keras_deeplab.weights.own import Stored
 from keras_deeplab.weights.places import Place, located
@@ -38,18 +38,27 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
         yield Stored("the given mapping", "mapping", _check(unwrap(checkpoint), "the given mapping"))
         return
     path, classes = resolve(checkpoint)
+    label = os.fspath(path)
+    if label.startswith(handles.SCHEME):
+        snapshot = handles.fetch(label)
+        path, label = snapshot.folder, snapshot.handle  # which tells the exact revision
     with located(path) as place, _stored(place) as stored:
-        label = os.fspath(path)
         arrays = _check(unwrap(stored.arrays), label)
         if isinstance(stored.arrays, tflite.Network) and classes == Classes():
             classes = _named_in(place.path, stored.arrays)
-        yield replace(stored, path=label, arrays=arrays, classes=classes, configs=place.configs)
+        configs = stored.configs or place.configs
+        yield replace(stored, path=label, arrays=arrays, classes=classes, configs=configs)
 
 
 @contextlib.contextmanager
 def _stored(place: Place) -> Iterator[Stored]:
     if place.kind in ("keras", "h5"):
         with own.opened(place.path, place.kind) as stored:
+            network = own.network_beside(place.configs)
+            if stored.network is None and network is not None:
+                stored = replace(stored, network=network)
+            if place.head is not None:
+                stored = replace(stored, arrays={**stored.arrays, **readers.read(place.head)[1]})
             yield stored
     else:
         yield Stored(os.fspath(place.path), place.kind, read(place.path))

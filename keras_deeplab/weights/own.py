@@ -26,6 +26,7 @@ from keras_deeplab.weights.readers.common import reading
 _WEIGHTS = "model.weights.h5"  # in a .keras file, and how Keras knows one by its name
 # Classes of Keras that bring code or whole programs along. Keras refuses them as well, unless it was told not to.
 _CODE = {"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+_KERAS_HUB = "keras_hub>"  # what the names of keras-hub's classes begin with
 # the first layer of a head: v3 and v3+, v1, v2 on VGG and on ResNet
 _HEADS = ("aspp0", "image_pooling_mean", "fc6", "fc6_1", "logits_1")
 
@@ -71,7 +72,23 @@ def opened(path, kind):
             with reading(path, "a .keras file"):
                 network, weights = _unpack(path, folder)
                 arrays = hdf5.read(weights)
+            config = json.loads(network) if _KERAS_HUB in network else {}
+            if isinstance(config, dict) and str(config.get("registered_name")).startswith(_KERAS_HUB):
+                # Its classes aren't ours to build; the source of that name reads what it says.
+                yield Stored(os.fspath(path), kind, arrays, configs={"task.json": config})
+                return
         yield Stored(os.fspath(path), kind, arrays, network, weights)
+
+
+def network_beside(configs):
+    """The text of the network that Keras wrote beside its weights as `config.json`; None where it isn't one of ours.
+
+    Args:
+        configs: `{file name: parsed JSON}` of the files beside the weights.
+    """
+    config = configs.get("config.json", {})
+    ours = isinstance(config.get("config"), dict) and "layers" in config["config"]
+    return json.dumps(config) if ours and not str(config.get("registered_name")).startswith(_KERAS_HUB) else None
 
 
 def _unpack(path, folder):

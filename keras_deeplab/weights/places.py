@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ HUB_FILES = (
     "pytorch_model.bin.index.json",
     "model.weights.h5",
 )
+# keras-hub's presets: the backbone's weights, and those of the layers that a task has behind it.
+_PRESET_BACKBONE, _PRESET_HEAD = "model.weights.h5", "task.weights.h5"
 # Endings of files that hold a checkpoint, for a folder that has one of them.
 _ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".keras", ".h5", ".tflite", ".pdparams", ".pkl", ".index")
 
@@ -36,11 +38,13 @@ class Place:
         kind: what it is, one of `kind_of`'s.
         configs: `{file name: what it says}` of the JSON files that describe a network of a hub, such as `config.json`
             and `preprocessor_config.json`; empty where the arrays stand alone.
+        head: a file with the weights of the last layers, where a preset keeps them apart from the backbone's.
     """
 
     path: Path
     kind: str
     configs: dict[str, Any] = field(default_factory=dict)
+    head: Path | None = None
 
 
 @contextlib.contextmanager
@@ -64,7 +68,7 @@ def located(path: Any) -> Iterator[Place]:
     elif path.is_dir():
         yield _in_folder(path, os.fspath(path))
     elif path.name in HUB_FILES:
-        yield Place(path, kind_of(path), configs_in(path.parent))
+        yield _of_hub(path)
     else:
         yield Place(path, kind_of(path))
 
@@ -87,17 +91,29 @@ def configs_in(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _of_hub(path: Path) -> Place:
+    head = path.with_name(_PRESET_HEAD)
+    head_too = path.name == _PRESET_BACKBONE and head.is_file()
+    return Place(path, kind_of(path), configs_in(path.parent), head if head_too else None)
+
+
 def _in_folder(folder: Path, label: str) -> Place:
     hub = next((folder / name for name in HUB_FILES if (folder / name).is_file()), None)
     if hub is not None:
-        return Place(hub, kind_of(hub), configs_in(folder))
-    files = sorted(path for path in folder.iterdir() if path.name.endswith(_ENDINGS) and path.is_file())
+        return _of_hub(hub)
+    names = checkpoints_among(path.name for path in folder.iterdir() if path.is_file())
+    files = [folder / name for name in names]
     if len(files) > 1:
         names = ", ".join(path.name for path in files[:8])
         raise ValueError(f"{label!r} holds several checkpoints: {names}. Give the path of one.")
     if files and files[0].suffix != ".index":
         return Place(files[0], kind_of(files[0]), configs_in(folder))
     return Place(folder, kind_of(folder))
+
+
+def checkpoints_among(names: Iterable[str]) -> list[str]:
+    """Of names of files those that end as a checkpoint's, in order."""
+    return sorted(name for name in names if name.endswith(_ENDINGS))
 
 
 # Archives ---------------------------------------------------------------------------------------------------------

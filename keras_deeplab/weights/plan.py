@@ -37,6 +37,7 @@ class Plan:
         optional: matches the variables that a model may lack.
         undecided: settings that the arrays leave open, with what each may be. Whoever loads them has to say.
         told: likewise, of settings that a description beside the arrays says; `spec` has what it says.
+        rates_told: whether `spec` has atrous rates that such a description says.
         flat: matches layers whose kernels have two axes at the source, where they are fully connected.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     undecided: dict[str, tuple] = field(default_factory=dict)
     flat: str = ""
     told: dict[str, tuple] = field(default_factory=dict)
+    rates_told: bool = False
     beside: Beside = field(default_factory=Beside)
 
     def at(self, output_stride):
@@ -65,12 +67,16 @@ class Plan:
     def decided(self, settings, label):
         """The same where `settings` say what the arrays leave open, such as a `backbone`; one of them would be wrong.
 
+        What is asked for counts for more than what a description beside the arrays says.
+
         Raises:
             ValueError: they don't; the message names what each may be.
         """
         spec = self.spec
-        for name, candidates in self.undecided.items():
+        for name, candidates in {**self.told, **self.undecided}.items():
             chosen = settings.get(name)
+            if name not in self.undecided and chosen not in candidates:
+                continue
             if chosen not in candidates:
                 asked = "" if chosen is None else f"; received {name}={chosen!r}"
                 ways = " or ".join(f"{name}={candidate!r}" for candidate in candidates)
@@ -93,6 +99,15 @@ class Plan:
                 raise ValueError(
                     f"{label} holds weights of {name}={theirs!r}, as its config.json says. They fit {name}={own!r} as "
                     f"well, which the model has and which computes something else: build it with {name}={theirs!r}."
+                )
+        if self.rates_told:
+            # At another stride either is meant: the same numbers, or as many pixels.
+            fitting = [each.settings["atrous_rates"] for each in (self.spec, self.at(spec.output_stride))]
+            own = spec.settings.get("atrous_rates")
+            if own is None or tuple(own) not in fitting:
+                raise ValueError(
+                    f"{label} holds weights of atrous_rates={fitting[0]!r}, as its config.json says, and the model has "
+                    f"{'its usual ones' if own is None else tuple(own)}: build it with atrous_rates={fitting[0]!r}."
                 )
 
     def unknown(self, names):
@@ -154,6 +169,8 @@ class Plan:
         if leaf != "kernel":
             return array
         axes = None
+        if self.dialect.axes is not None and isinstance(layers[layer], keras.layers.Dense):
+            return array.T if array.ndim == 2 else array
         if self.dialect.axes is not None:
             axes = self.dialect.axes[isinstance(layers[layer], keras.layers.DepthwiseConv2D)]
         if back:

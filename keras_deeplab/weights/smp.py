@@ -84,6 +84,7 @@ def recognise(shapes, label, configs):
         optional="|".join(filter(None, (r"classification_head\..*", encoder.unused))),
         undecided={"backbone": candidates} if len(candidates) > 1 else {},
         flat=encoder.flat,
+        rates_told="atrous_rates" in config.settings,
         told={"backbone": tuple(encoder.networks)} if config.encoder is not None else {},
     )
     own = plan.with_channels(shapes).spec

@@ -1,5 +1,6 @@
 """The config.json that segmentation_models.pytorch's `save_pretrained` writes: what it says beyond the arrays."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,15 @@ from keras_deeplab.networks import V3, V3_PLUS
 _ACTIVATIONS = {None: None, "identity": None, "sigmoid": "sigmoid", "softmax": "softmax", "softmax2d": "softmax"}
 # What their builders do where a setting isn't given.
 _RATES, _DEPTH = (12, 24, 36), 5
+# Encoders whose weights its `get_preprocessing_fn` normalises otherwise than their backbone's row has it, by name.
+_NORMALISATIONS: list[tuple[str, Any]] = [
+    (r"tu-tf_mobilenetv3_.*|(tu|timm)-tf_efficientnet_lite\d.*|tu-.*\.(ap_in1k|ra4_e3600_\w+)", "tf"),
+    (
+        r"tu-convnext_base\.clip_lai.*",
+        ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    ),
+    (r"tu-mobilenetv3_large_100\.miil_.*", ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
+]
 # Settings whose meaning lies in the arrays, or which are of training alone. The last is a head for whole images.
 _SILENT = ("encoder_weights", "decoder_channels", "decoder_aspp_separable", "aux_params")
 
@@ -31,7 +41,7 @@ class Config:
     activation: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
-    preprocessing: str | None = None
+    preprocessing: Any = None
 
 
 def read(configs: dict[str, Any], builder: str) -> Config:
@@ -75,7 +85,8 @@ def read(configs: dict[str, Any], builder: str) -> Config:
     names = {"classes": "num_classes", "in_channels": "channels"}
     expected = {ours: _number(given, theirs, None) for theirs, ours in names.items() if theirs in given}
     encoder = given.pop("encoder_name")
-    preprocessing = "tf" if given.get("encoder_weights") == "advprop" else None
+    usual = next((mode for pattern, mode in _NORMALISATIONS if re.fullmatch(pattern, str(encoder))), None)
+    preprocessing = "tf" if given.get("encoder_weights") == "advprop" else usual
     others = sorted(name for name in given if name not in _SILENT and not name.startswith("_"))
     if others:
         told = ", ".join(f"{name}={given[name]!r}" for name in others)

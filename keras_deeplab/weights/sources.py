@@ -15,10 +15,12 @@ from keras_deeplab.weights import (
     fregu856,
     jfzhang95,
     kazuto1011,
+    keras_hub,
     smp,
     tf1,
     tflite,
     torchvision,
+    transformers,
     vainf,
 )
 from keras_deeplab.weights.beside import split
@@ -39,6 +41,8 @@ SOURCES = Registry(
     kazuto1011=kazuto1011,
     fregu856=fregu856,
     smp=smp,
+    transformers=transformers,
+    keras_hub=keras_hub,
     coincheung=coincheung,
     caffe=caffe,
     bonlime=bonlime,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_deeplab._helpers.files import in_a_folder, replacing
+from keras_deeplab._helpers.files import in_a_folder, new_folder, replacing
 from keras_deeplab.specs.model import SegmentationModel, add_network
 
 # type of the items -> PyTorch's class of storage, safetensors' name
@@ -133,6 +133,14 @@ def write_safetensors(path, arrays):
         file.write(struct.pack("<Q", len(text)) + text)
         for array in arrays.values():
             file.write(_bytes(array))
+
+
+def write_hub_folder(path, arrays, configs):
+    """`{name: array}` and `{file name: JSON}` to a new folder as hubs have it, whole or not at all."""
+    with new_folder(path) as temporary:
+        write_safetensors(temporary / "model.safetensors", arrays)
+        for name, config in configs.items():
+            (temporary / name).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _type(name, array):

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_deeplab._helpers import limits
 from keras_deeplab.data.folder import other_way
-from keras_deeplab.data.images import decoded, image_size
+from keras_deeplab.data.images import decoded
 from keras_deeplab.data.mask_files import decode_mask
 from keras_deeplab.data.masks import label_reader
 from keras_deeplab.data.settings import AS_VIEWED, DataOptions, ImageOptions
@@ -92,14 +92,11 @@ class Reading:
         Raises:
             ValueError: it can't be decoded, or is too large; the message begins with the name.
         """
-        self._refuse_large(image_size(data), name)
-        image = decoded(name, data, self.channels, self.images.upright, self.images.image_range)
-        self._refuse_large(image.shape[:2], name)  # of kinds whose headers weren't read
-        return image
+        return decoded(name, data, self.channels, self.images.upright, self.images.image_range, self.max_pixels)
 
     def most_bytes(self) -> int:
         """Of how many bytes a file may be: what 16 bits for each number of the largest image come to."""
-        return 2 * max(4, self.channels) * self.max_pixels + (1 << 20)
+        return limits.file_bytes(self.max_pixels, max(4, self.channels))
 
     def truth(self, data: bytes, name: str, file: bytes, image: np.ndarray) -> np.ndarray:
         """The bytes of a mask file to labels (H, W) uint8, 255 ignored, of the image's size.
@@ -131,13 +128,6 @@ class Reading:
         head, _, tail = name.rpartition("/")
         stem = tail.rpartition(".")[0] or tail
         return places.join(self.masks or "", *filter(None, (head, f"{stem}.png")))
-
-    def _refuse_large(self, size: Sequence[int] | None, name: str) -> None:
-        if size is not None and size[0] * size[1] > self.max_pixels:
-            raise ValueError(
-                f"{name} has {size[1]}x{size[0]} pixels, {size[0] * size[1]} in all, and the limit is "
-                f"{self.max_pixels}: max_pixels= (--max-pixels) sets another one"
-            )
 
 
 def reading_of(options: DataOptions, channels: int, num_classes: int | None, masks: str | None, **more: Any) -> Reading:

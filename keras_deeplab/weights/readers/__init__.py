@@ -6,13 +6,14 @@ checked before memory is taken, and what a file can make of itself is bounded by
 
 import os
 
-from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors, tflite, torch
+from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors, shards, tflite, torch
 from keras_deeplab.weights.readers.files import KINDS, kind_of
 
 # what `kind_of` says -> path to {name: array}
 READERS = {
     "torch": torch.read,
     "safetensors": safetensors.read,
+    "shards": shards.read,
     "h5": hdf5.read,
     "pb": frozen_graph.read,
     "tflite": tflite.read,
@@ -23,11 +24,12 @@ def read(path):
     """A file of weights to what it is and what it holds.
 
     Args:
-        path: a PyTorch checkpoint, a safetensors, HDF5, frozen graph or TFLite file; recognised by its content.
+        path: a PyTorch checkpoint, a safetensors, HDF5, frozen graph or TFLite file, recognised by its content; or
+            the index of one in shards.
 
     Returns:
-        (kind, arrays): `"torch"`, `"safetensors"`, `"h5"`, `"pb"` or `"tflite"`, and `{name: array}`. Arrays may be
-        read-only and views of one another.
+        (kind, arrays): `"torch"`, `"safetensors"`, `"shards"`, `"h5"`, `"pb"` or `"tflite"`, and `{name: array}`.
+        Arrays may be read-only and views of one another.
 
     Raises:
         FileNotFoundError: there is no such file.

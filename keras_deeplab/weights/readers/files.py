@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from keras_deeplab._helpers.files import open_regular
-from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors
+from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors, shards
 
 # kind -> what it is, in words
 KINDS = {
@@ -14,6 +14,7 @@ KINDS = {
     "tf1": "a TensorFlow 1 DeepLab checkpoint as its prefix, .index file, folder or .tar.gz archive",
     "torch": "a PyTorch checkpoint (.pth, .pt)",
     "safetensors": "a safetensors file",
+    "shards": "the index of a checkpoint in shards (model.safetensors.index.json)",
     "h5": "HDF5 weights of Keras 2 or 3 (.h5, .weights.h5)",
     "pb": "a frozen TensorFlow graph (.pb)",
     "tflite": "a TFLite file",
@@ -106,6 +107,8 @@ def _zip_kind(path):
 
 def _by_name(head, path):
     name = path.name
+    if name.endswith(shards.ENDING):
+        return "shards"
     if head.startswith(_ZIP):
         torch_like = re.search(r"\.(pth|pt)(\.tar)?$", name) and "torch"
         return "keras" if path.suffix == ".keras" else torch_like or None
