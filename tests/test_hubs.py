@@ -51,6 +51,7 @@ def _same(model, other):
 # Presets ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_preset_is_opened_by_load_from_preset_and_keras(model, tmp_path):
     folder = save_to_preset(model, tmp_path / "preset")
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -137,6 +138,7 @@ def test_what_is_no_handle_is_refused(handle):
         handles.parse(handle)
 
 
+@pytest.mark.slow
 def test_a_handle_is_fetched_at_one_commit_and_found_again_without_the_hub(model, tmp_path, hub):
     folder = save_to_preset(model, tmp_path / "preset")
     files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"other.pth": b"not fetched"}
@@ -214,6 +216,7 @@ def test_a_preset_is_uploaded_with_its_card(model, tmp_path, hub, monkeypatch):
         upload(folder, "hf://me/fields")
 
 
+@pytest.mark.slow
 def test_publish_writes_a_preset_and_says_what_its_card_lacks(model, tmp_path, capsys):
     model.save(tmp_path / "model.keras")
     words = ["publish", str(tmp_path / "model.keras"), str(tmp_path / "out"), "--data", "Fields, train"]
