@@ -156,7 +156,7 @@ TRAIN = ["train", "FOLDER", "--run-dir", "RUN", "--steps", "1"]
         (
             [*TRAIN, "--variant", "4x4"],
             "--variant is no option of deeplabv3plus, which takes --backbone, --output-stride, --flavour, "
-            "--atrous-rates, --multi-grid, --backbone-weights",
+            "--atrous-rates, --multi-grid, --auxiliary-head, --backbone-weights",
         ),
         (
             [

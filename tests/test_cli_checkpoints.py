@@ -155,7 +155,7 @@ def test_what_is_no_deeplab_is_described_with_the_reason(arrays, scopes, perhaps
     writers.write_safetensors(path, {name: np.zeros(shape, "float32") for name, shape in arrays.items()})
     assert main(["inspect", str(path)]) == 0
     told = facts(capsys.readouterr().out)
-    assert told["does not load"].startswith("the file holds no DeepLab that can be rebuilt: its arrays are in ")
+    assert told["does not load"].startswith(f"{path} holds no DeepLab that can be rebuilt: its arrays are in ")
     assert told["holds"].endswith(scopes)
     assert ("perhaps" in told) == (perhaps is not None)
     assert perhaps is None or perhaps in told["perhaps"]

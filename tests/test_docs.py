@@ -138,7 +138,19 @@ def _standins(folder):
     }
 
 
+@pytest.fixture
+def registries():
+    """Takes away again what pages register."""
+    from keras_deeplab.data.doctor import CHECKS
+
+    kept = dict(CHECKS)
+    yield
+    CHECKS.clear()
+    CHECKS.update(kept)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("registries")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", RUNS, ids=[str(page.relative_to(ROOT)) for page in RUNS])
 def test_the_python_of_a_page_runs(page, folder, tmp_path, monkeypatch, tiny_backbone):  # noqa: F811

@@ -48,15 +48,20 @@ def tiny(count=3, channels=3, activation=None, strides=2, **changes):
 def test_labels_are_the_same_whether_the_model_or_the_caller_upsamples(flavour, builder):
     make = getattr(keras_deeplab, builder)
     settings = {"num_classes": 9, "flavour": flavour, "filters": 8}
+    if keras_deeplab.FLAVOURS[flavour].scaled_logits:
+        with pytest.raises(ValueError, match="scales its logits and cuts what is over"):
+            make(classifier(), upsample_logits=False, **settings)
+        return
     whole = randomise(make(classifier(), **settings))
     (image,) = images(81, 97)
     # So that no class wins everywhere.
     bias = whole.get_layer("logits").bias
-    bias.assign_sub(np.mean(whole(image[None].astype(np.float32)), (0, 1, 2)))
+    if bias is not None:
+        bias.assign_sub(np.mean(whole(image[None].astype(np.float32)), (0, 1, 2)))
     coarse = make(classifier(), upsample_logits=False, **settings)
     coarse.set_weights(whole.get_weights())
     expected = predictor(whole)(image)
-    assert len(np.unique(expected)) > 4
+    assert len(np.unique(expected)) > (1 if bias is None else 4)
     assert coarse.spec.logits_stride > 1
     np.testing.assert_array_equal(predictor(coarse)(image), expected)
     # By way of the scores, not only where they become labels at once.

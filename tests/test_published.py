@@ -288,10 +288,14 @@ def test_every_reference_model_has_a_row(shared):
 @pytest.mark.slow
 @pytest.mark.parametrize("function", ["summary_table", "comparison_table"])
 def test_the_docs_hold_the_table_of_the_command(function, monkeypatch):
-    monkeypatch.setattr(summary, "_skeleton", lambda row, **overrides: measure(row.name, tuple(overrides.items())))
-    monkeypatch.setattr(summary, "count_parameters", lambda measured: measured.parameters)
     monkeypatch.setattr(
-        summary, "multiply_adds", lambda measured, size=513, space_to_batch=False: measured.costs[size, space_to_batch]
+        summary.tables, "skeleton", lambda row, **overrides: measure(row.name, tuple(overrides.items()))
+    )
+    monkeypatch.setattr(summary.tables, "count_parameters", lambda measured: measured.parameters)
+    monkeypatch.setattr(
+        summary.tables,
+        "multiply_adds",
+        lambda measured, size=513, space_to_batch=False: measured.costs[size, space_to_batch],
     )
     table = getattr(summary, function)(markdown=True)
     assert table in DOCS.read_text("utf-8"), f"docs/models.md is not what {function}(markdown=True) gives; see there"

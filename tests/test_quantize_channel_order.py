@@ -1,6 +1,5 @@
 """Networks that take BGR are exported with the order of the channels inside their kernels."""
 
-import re
 import warnings
 
 import keras
@@ -19,7 +18,7 @@ from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.quantize.channel_order import in_given_order
 
 SIZE = (33, 49)
-MODES = (None, "tf", "torch", "caffe", "caffe_deeplab")
+MODES = (None, *preprocessing.MODES)
 
 
 def tiny(input_shape=(None, None, 3)):
@@ -40,12 +39,6 @@ def logits(model, image):
     return np.asarray(model(image[None].astype("float32"), training=False))
 
 
-def test_the_modes_are_all_of_them():
-    with pytest.raises(ValueError, match="received 'other'") as error:
-        preprocessing.normalise("other")
-    assert re.findall(r"'(\w+)'", str(error.value))[:-1] == [mode for mode in MODES if mode]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_no_file_reverses_channels_and_labels_stay(mode, tmp_path):
@@ -54,7 +47,7 @@ def test_no_file_reverses_channels_and_labels_stay(mode, tmp_path):
     assert len(np.unique(before.argmax(-1))) > 1
     network, spec = graph.network(model)
     assert not any(is_channel_flip(operation) for operation in network.operations)
-    assert (network is model) == (mode not in ("caffe", "caffe_deeplab"))
+    assert (network is model) == (mode not in preprocessing.FLIPPED)
     after = logits(network, pictures[0])
     assert np.abs(after - before).max() <= 2e-6 * np.abs(before).max()
     assert spec.preprocessing == mode

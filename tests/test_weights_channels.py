@@ -115,7 +115,7 @@ def test_a_checkpoint_of_other_images_is_asked_how_they_are_normalised(state, ch
     [
         (((0.5,), (0.2,)), "has 1 means and deviations, and the images 4 channels"),
         (((0.5,) * 4, (0.2, 0.2, 0.2, 0.0)), "a number in 0..1 for each channel; received"),
-        ("imagenet", "'caffe' or 'caffe_deeplab', or .means, deviations.* received 'imagenet'"),
+        ("imagenet", "'bgr' or 'torch_bgr', or .means, deviations.* received 'imagenet'"),
     ],
 )
 def test_a_normalisation_that_is_none_is_refused(state, given, message):

@@ -366,7 +366,7 @@ def test_an_index_never_stands_beside_other_data(tmp_path, monkeypatch):
         ("model.ckpt", "vainf", ValueError, "written as .pth, .pt or .safetensors"),
         ("m.pth", "tf1", ValueError, "prefix of two files"),
         ("m.pth", "torch", ValueError, "source must be one of 'tf1', 'vainf', 'torchvision'"),
-        ("m.pth", "torchvision", ValueError, "no network of torchvision's DeepLabV3, which has no "),
+        ("m.pth", "torchvision", ValueError, "no network of torchvision's DeepLabV3 and LRASPP, which has no "),
         ("none/m.pth", "vainf", FileNotFoundError, "There is no folder '.*none' to write 'm.pth' into"),
     ],
 )

@@ -297,7 +297,7 @@ def test_a_source_is_added_from_outside(model, monkeypatch):
     settings = {"num_classes": 5, "flavour": "vainf", "filters": 8, "low_level_filters": 6}
     spec = network("DeepLabV3Plus", "mobilenet_v2_vainf", backbone_settings={"alpha": 0.25}, **settings)
     plan = Plan("mine", spec, (("mine/{layer:.*}", "{layer}"),), KERAS)
-    mine = SimpleNamespace(TITLE="me", recognise=lambda shapes, label: plan if "mine/Conv1/kernel" in shapes else None)
+    mine = SimpleNamespace(TITLE="me", recognise=lambda shapes, *_: plan if "mine/Conv1/kernel" in shapes else None)
     monkeypatch.setitem(SOURCES, "mine", mine)
     arrays = {f"mine/{variable.path}": variable.numpy() for variable in model.weights}
     for source in ("auto", "mine"):
@@ -506,7 +506,9 @@ def test_the_first_layer_of_a_backbone_is_known(name):
 def test_a_network_is_not_written_as_another(model):
     with pytest.raises(ValueError, match=r"source must be one of 'tf1', 'vainf', .*; received 'caffe'"):
         export.state_dict(model, "caffe")
-    with pytest.raises(ValueError, match=r"is no network of torchvision's DeepLabV3, which has no Conv1/kernel"):
+    with pytest.raises(
+        ValueError, match=r"is no network of torchvision's DeepLabV3 and LRASPP, which has no Conv1/kernel"
+    ):
         export.state_dict(model, "torchvision")
     google = keras_deeplab.DeepLabV3Plus(mobilenet_v2(alpha=0.25), filters=8, separable=False)
     with pytest.raises(ValueError, match=r"is no network of VainF.*, which has no decoder_conv1/kernel"):
@@ -586,7 +588,7 @@ def test_torch_s_classifiers_fit_their_backbones(name, tmp_path):
     for variable in classifier.weights:
         variable.assign(variable * 0)
     (tmp_path / "file").touch()
-    applications.load_backbone(classifier, tmp_path / "file", name, lambda path: arrays)
+    applications.load_backbone(classifier, tmp_path / "file", name, lambda path: arrays, None)
     for a, b in zip(classifier.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -597,7 +599,9 @@ def test_google_s_classifier_fits_its_backbone(tmp_path):
     arrays["MobilenetV2/Logits/Conv2d_1c_1x1/weights"] = arrays["MobilenetV2/Conv_1/weights"] = np.zeros((1, 1, 3, 3))
     arrays["MobilenetV2/Conv/weights/ExponentialMovingAverage"] = np.zeros(3)
     (tmp_path / "file").touch()
-    other = applications.load_backbone(mobilenet_v2(alpha=0.5), tmp_path / "file", "mobilenet_v2", lambda path: arrays)
+    other = applications.load_backbone(
+        mobilenet_v2(alpha=0.5), tmp_path / "file", "mobilenet_v2", lambda path: arrays, None
+    )
     for a, b in zip(classifier.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 

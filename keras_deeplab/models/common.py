@@ -186,11 +186,16 @@ def finish(
     num_classes = logits[0].shape[-1]
     if num_classes == 1 and classifier_activation == "softmax":
         raise ValueError("The softmax of one class is 1 everywhere: give classifier_activation='sigmoid' or None.")
+    if scale is not None and not upsample_logits:
+        raise ValueError(
+            f"The flavour {flavour!r} scales its logits and cuts what is over, which no resize to an image's size "
+            "does: leave upsample_logits=False out."
+        )
     inputs = encoder.inputs if inputs is None else inputs
     outputs = []
     for index, x in enumerate(logits):
         prefix = "auxiliary_" if index else ""
-        if upsample_logits and scale is not None:
+        if scale is not None:
             x = ScaleBilinear(scale, align_corners, dtype="float32", name=f"{prefix}upsample_scale")(x)
             x = UpsampleNearest(1, dtype="float32", name=f"{prefix}upsample_logits")([x, inputs])
         elif upsample_logits:

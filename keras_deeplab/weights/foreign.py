@@ -146,7 +146,7 @@ def seems(names: Iterable[str], unknown: Iterable[str] | None = None) -> Foreign
         unknown: of those that a network which was found doesn't have: one of them must be what tells. None for all.
 
     >>> seems(["backbone.layer1.0.conv1.weight", "classifier.0.weight", "classifier.4.weight"]).what
-    'torchvision\\'s FCN (fcn_resnet50, fcn_resnet101)'
+    "torchvision's FCN (fcn_resnet50, fcn_resnet101)"
     """
     names = [str(name) for name in names]
     telling = names if unknown is None else [str(name) for name in unknown]
