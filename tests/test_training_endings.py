@@ -17,7 +17,7 @@ import atexit, gc, sys
 @atexit.register  # the first, so it runs last
 def told():
     from tensorflow.python.data.ops.iterator_ops import OwnedIterator
-    print("left:", sum(isinstance(each, OwnedIterator) for each in gc.get_objects()))
+    print("left:", sum(issubclass(type(each), OwnedIterator) for each in gc.get_objects()))
 
 import keras
 from test_training_endings import trained
@@ -69,6 +69,7 @@ def test_the_iterator_over_the_data_is_gone_when_a_training_was_stopped(tmp_path
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_program_whose_training_failed_ends(tmp_path, backend):
     """The error that is shown last holds the frames of `fit`, and with them the iterator."""
+    pytest.importorskip(backend)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
