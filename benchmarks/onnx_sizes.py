@@ -9,11 +9,15 @@ for each is printed as soon as it ran: the largest difference of logits, as a sh
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
 import numpy as np
+from randomise import randomise
 
 FIXED = (97, 225, 289, 417, 449, (225, 321))
 
@@ -56,20 +60,7 @@ def build(name):
 
     builder, backbone, settings, _ = NETWORKS[name]
     model = getattr(keras_deeplab, builder)(backbone() if callable(backbone) else backbone, num_classes=5, **settings)
-    generator = np.random.default_rng(0)
-    for variable in model.weights:
-        kind, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
-        if "variance" in kind:
-            value = generator.uniform(0.5, 1.5, shape)
-        elif kind == "gamma":
-            value = generator.uniform(0.7, 1.3, shape)
-        elif len(shape) >= 2:
-            depthwise = "depthwise" in variable.path and shape[-1] == 1
-            value = generator.normal(0, np.sqrt(2 / np.prod(shape[:2] if depthwise else shape[:-1])), shape)
-        else:
-            value = generator.normal(0, 0.1, shape)
-        variable.assign(value)
-    return model
+    return randomise(model)
 
 
 def largest_difference(model, path, wanted):

@@ -84,9 +84,13 @@ def _rescaling(mode, channels):
         raise ValueError(
             f"include_preprocessing has {len(means)} means and deviations, and the images {channels} channels."
         )
-    scale = [1 / (255 * deviation) for deviation in deviations]
+    return keras.layers.Rescaling(*_scale_and_offset(means, deviations), name="preprocessing")
+
+
+def _scale_and_offset(means: Sequence[float], deviations: Sequence[float]) -> tuple[list[float], list[float]]:
+    """What pixels in 0..255 are multiplied by, and what is added then, for means and deviations in 0..1."""
     offset = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
-    return keras.layers.Rescaling(scale, offset, name="preprocessing")
+    return [1 / (255 * deviation) for deviation in deviations], offset
 
 
 def mode_of(scale: Sequence[float], offset: Sequence[float]) -> Mode | None:
@@ -112,9 +116,7 @@ def linear(mode: Mode | None) -> tuple[list[float], list[float]]:
     if mode is None:
         return [1.0] * 3, [0.0] * 3
     named = {"tf": ((0.5,) * 3, (0.5,) * 3), "torch": (MEAN, STD)}
-    means, deviations = named[mode] if isinstance(mode, str) else mode
-    scale = [1 / (255 * deviation) for deviation in deviations]
-    return scale, [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
+    return _scale_and_offset(*(named[mode] if isinstance(mode, str) else mode))
 
 
 def of_each(values: Sequence[float], channels: int) -> list[float]:
