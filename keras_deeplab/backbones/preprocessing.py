@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 
-MODES = ("tf", "torch", "caffe", "caffe_deeplab", "detectron2", "bgr", "torch_bgr")
+from keras_deeplab.specs import NORMALISATIONS
+
+MODES = NORMALISATIONS
 Mode = str | tuple[tuple[float, ...], tuple[float, ...]]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in 0..1, RGB

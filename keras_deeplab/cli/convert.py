@@ -6,14 +6,12 @@ from typing import Any
 from keras_deeplab.cli.inspect import PREFIX, SOURCE
 from keras_deeplab.cli.shared import CHECKPOINT, Identity
 from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, record
-from keras_deeplab.specs import checked_range
-
-_NAMES = ("tf", "torch", "caffe", "caffe_deeplab", "bgr")
+from keras_deeplab.specs import NORMALISATIONS, checked_range
 
 
 def _normalisation(value: Any) -> Any:
     if isinstance(value, str):
-        if value not in _NAMES:
+        if value not in NORMALISATIONS:
             raise ValueError(value)
         return value
     means, deviations = (tuple(float(number) for number in part) for part in value)
@@ -25,10 +23,10 @@ def _read_normalisation(text: str) -> Any:
 
 
 NORMALISATION = Kind(
-    f"{', '.join(_NAMES)}, or (means, deviations) in 0..1",
+    f"{', '.join(NORMALISATIONS)}, or (means, deviations) in 0..1",
     _normalisation,
     _read_normalisation,
-    f"{', '.join(_NAMES)}, or MEAN,MEAN,.../DEVIATION,DEVIATION,...",
+    f"{', '.join(NORMALISATIONS)}, or MEAN,MEAN,.../DEVIATION,DEVIATION,...",
     "HOW",
 )
 

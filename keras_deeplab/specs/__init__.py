@@ -19,6 +19,8 @@ IGNORED = 255
 NETWORK = "keras_deeplab/network"
 ALIGN_CORNERS, HALF_PIXEL_CENTERS, ASYMMETRIC = RESIZES = ("align_corners", "half_pixel_centers", "asymmetric")
 ACTIVATIONS = (None, "softmax", "sigmoid")
+# How a model normalises pixels, by name: `keras_deeplab.backbones.preprocessing.normalise`.
+NORMALISATIONS = ("tf", "torch", "caffe", "caffe_deeplab", "detectron2", "bgr", "torch_bgr")
 LOGITS, AUXILIARY = "logits", "auxiliary_logits"
 
 Color = tuple[int, int, int]
