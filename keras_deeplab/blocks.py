@@ -18,7 +18,7 @@ def batch_norm(
     x: keras.KerasTensor, name: str, activation: str | None = None, epsilon: float = 1e-5
 ) -> keras.KerasTensor:
     """Normalises `x` over the batch, then applies an activation by name (`"relu"`, `"relu6"` or None)."""
-    x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=f"{name}_BN")(x)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=f"{name}_BN")(x)
     return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
 
 

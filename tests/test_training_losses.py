@@ -202,3 +202,18 @@ def test_one_logit_has_the_binary_cross_entropy_of_the_valid_pixels():
     assert np.isnan(float(SparseCategoricalCrossentropy()(labels, logits)))
     with pytest.raises(ValueError, match="1 entries but the logits have 2 classes"):
         SparseCategoricalCrossentropy(class_weights=[1.0])(labels, logits)
+
+
+@pytest.mark.parametrize("scale", [1, 30, 3000])
+@pytest.mark.parametrize("classes", [2, 9, 300])
+def test_many_classes_and_improbable_labels_have_the_exact_loss_and_gradient(classes, scale):
+    random, weights = np.random.default_rng(3), np.linspace(0.5, 2.0, classes)
+    logits = (scale * random.normal(size=(2, 3, 4, classes))).astype("float32")
+    labels = random.integers(0, classes, (2, 3, 4))
+    labels[0, 1] = 255
+    value, found = gradient(SparseCategoricalCrossentropy(class_weights=list(weights)), labels, logits)
+    np.testing.assert_allclose(value, reference(labels, logits, weights), rtol=1e-5)
+    exact = np.exp(logits.astype("float64") - logits.max(-1, keepdims=True))
+    truth, valid = np.where(labels == 255, 0, labels), labels != 255
+    exact = exact / exact.sum(-1, keepdims=True) - np.eye(classes)[truth]
+    np.testing.assert_allclose(found, exact * (weights[truth] * valid / valid.sum())[..., None], atol=1e-6)

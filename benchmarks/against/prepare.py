@@ -17,11 +17,12 @@ def main() -> None:
     lines = []
     if told["peers"]:
         lines.append(_logits(model, torch_network(*arguments), size))
+    # What runs ours reads a file, so that it doesn't hold the peer as well.
+    model.save(folder / "ours.keras")
     if part in ("infer", "int8"):
         import keras_deeplab
         from keras_deeplab.export.onnx import export_onnx
 
-        model.save(folder / "ours.keras")
         keras_deeplab.export_tflite(model, folder / "ours.tflite", input_size=size)
         if part == "infer":
             export_onnx(model, folder / "ours.onnx", input_size=size)

@@ -1,4 +1,4 @@
-"""Layers that Keras lacks or runs slowly: dilated convolutions and pools at stride 1, bilinear resizes, patches.
+"""Layers that Keras lacks or runs slowly: dilated convolutions and pools, batch norm, bilinear resizes, patches.
 
 The convolutions have the variables of the Keras layers they stand in for. On the TensorFlow backend their forward pass
 is one native operator at any size, known or not (Keras's own dilated layers go through space-to-batch there), and their
@@ -10,6 +10,7 @@ Every class is registered under the package name `keras_deeplab`, so a `.keras` 
 """
 
 from keras_deeplab.layers.argmax import argmax_by_slabs, resized_argmax, slabs_of
+from keras_deeplab.layers.batch_normalization import BatchNormalization
 from keras_deeplab.layers.clip import Clip
 from keras_deeplab.layers.dilated_convolutions import DilatedConv2D, DilatedDepthwiseConv2D, DilatedSeparableConv2D
 from keras_deeplab.layers.fake_quantization import FakeQuantization
@@ -21,6 +22,7 @@ from keras_deeplab.layers.scale import LayerScale
 from keras_deeplab.layers.tracing import export_ops
 
 __all__ = [
+    "BatchNormalization",
     "Clip",
     "DilatedAveragePooling2D",
     "DilatedConv2D",

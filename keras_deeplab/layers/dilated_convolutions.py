@@ -22,6 +22,7 @@ from keras_deeplab.layers.windows import (
     output_shape,
     padded,
     padding_config,
+    reaching,
     simplified,
     standardize_padding,
 )
@@ -29,6 +30,8 @@ from keras_deeplab.layers.windows import (
 
 def _convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate: Pair) -> Tensor:
     """Maps (B, H, W, C) and a (h, w, C / groups, F) kernel to (B, H', W', F)."""
+    if not export_choice():
+        kernel, padding = reaching(inputs, kernel, padding, dilation_rate)
     padding, dilation_rate = simplified(padding, kernel.shape[:2], dilation_rate)
     inputs, padding = padded(inputs, padding)
     if inputs.shape[-1] != kernel.shape[2]:
@@ -42,8 +45,12 @@ def _convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate
 
 def _depthwise_convolution(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate: Pair) -> Tensor:
     """Maps (B, H, W, C) and a (h, w, C, M) kernel to (B, H', W', C * M)."""
+    if not export_choice():
+        kernel, padding = reaching(inputs, kernel, padding, dilation_rate)
     padding, dilation_rate = simplified(padding, kernel.shape[:2], dilation_rate)
     inputs, padding = padded(inputs, padding)
+    if tuple(kernel.shape[:2]) == (1, 1) and kernel.shape[3] == 1 and not export_choice():
+        return inputs * kernel[:, :, :, 0]
     if not TENSORFLOW or dilation_rate == (1, 1) or not takes_native(kernel.dtype.name):
         return ops.depthwise_conv(inputs, kernel, 1, padding, "channels_last", dilation_rate)
     if export_choice():

@@ -108,6 +108,32 @@ def simplified(padding: Padding, kernel_size: Pair, dilation_rate: Pair) -> tupl
     return padding, rate
 
 
+def reaching(inputs: Tensor, kernel: Tensor, padding: Padding, dilation_rate: Pair) -> tuple[Tensor, Padding]:
+    """The kernel without outer taps that read padding alone at the size of `inputs`, where that is known.
+
+    At rates as wide as the map one tap of three is left along an axis: a 1x1 convolution, for a ninth of the work and
+    none of the padding, which would be many times the map. So it is where ASPP's widest rates meet a training's crops.
+    """
+    pads, kept = [], []
+    for taps, rate, (before, after), size in zip(
+        kernel.shape[:2],
+        dilation_rate,
+        pads_of(padding, kernel.shape[:2], dilation_rate),
+        inputs.shape[1:3],
+        strict=True,
+    ):
+        outputs = 0 if size is None else size + before + after - rate * (taps - 1)
+        inside = [tap for tap in range(taps) if size is None or -outputs < tap * rate - before < size]
+        if not inside:
+            return kernel, padding
+        first, last = inside[0], inside[-1]
+        kept.append(slice(first, last + 1))
+        pads.append((before - first * rate, after - (taps - 1 - last) * rate))
+    if kept == [slice(0, taps) for taps in kernel.shape[:2]] or min(*pads[0], *pads[1]) < 0:
+        return kernel, padding
+    return kernel[kept[0], kept[1]], (pads[0], pads[1])
+
+
 def padded(inputs: Tensor, padding: Padding) -> tuple[Tensor, str]:
     """The inputs with explicit pads written out, and the word that stands for what is left to pad.
 

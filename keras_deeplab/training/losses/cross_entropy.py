@@ -1,11 +1,13 @@
 """Cross-entropy, with smoothed labels where asked for."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_deeplab.layers.backend import TENSORFLOW, tf
 from keras_deeplab.training.losses.base import Pixels
 from keras_deeplab.training.losses.hard_pixels import PixelwiseLoss
 
@@ -59,6 +61,43 @@ class SparseCategoricalCrossentropy(PixelwiseLoss):
         return super().get_config() | {"label_smoothing": self.label_smoothing}
 
 
+# Classes from which on a softmax of all of them is faster than TensorFlow's operator for the one that counts.
+_MANY = 8
+# A probability below this has lost digits, or is 0.
+_TINY = 1e-30
+
+
 def cross_entropy(pixels: Pixels) -> Any:
     """The cross-entropy of each pixel, float32 (B, H, W)."""
+    if TENSORFLOW and pixels.num_classes >= _MANY:
+        return _by_softmax(pixels.labels, pixels.logits)
     return ops.sparse_categorical_crossentropy(pixels.labels, pixels.logits, from_logits=True)
+
+
+def _by_softmax(labels: Any, logits: Any) -> Any:
+    """As TensorFlow's own operator, which goes through the classes one at a time; oneDNN has a softmax that doesn't."""
+    at_label = functools.partial(tf.gather, indices=labels, batch_dims=3)
+
+    @tf.custom_gradient
+    def of(logits):
+        probabilities = tf.nn.softmax(logits)
+        truth = at_label(probabilities)
+
+        def by_greatest():
+            # The greatest probability is never tiny, and tells what the logits were divided by.
+            logit, probability = (tf.reduce_max(each, axis=-1) for each in (logits, probabilities))
+            return logit - tf.math.log(probability) - at_label(logits)
+
+        losses = tf.cond(tf.reduce_any(truth < _TINY), by_greatest, lambda: -tf.math.log(truth))
+
+        def gradient(upstream):
+            # The probabilities less 1 at the label, times what comes from above.
+            classes = logits.shape[-1]
+            own = tf.range(tf.size(labels)) * classes + tf.reshape(labels, [-1])
+            whole = tf.reshape(probabilities * upstream[..., None], [-1])
+            whole = tf.tensor_scatter_nd_sub(whole, own[:, None], tf.reshape(upstream, [-1]))
+            return tf.reshape(whole, tf.shape(logits))
+
+        return losses, gradient
+
+    return of(logits)
