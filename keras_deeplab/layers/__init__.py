@@ -17,7 +17,15 @@ from keras_deeplab.layers.fake_quantization import FakeQuantization
 from keras_deeplab.layers.grouped_convolutions import GroupedConv2D
 from keras_deeplab.layers.patches import FoldPatches, LinearPatchAttention, PatchAttention, UnfoldPatches
 from keras_deeplab.layers.pools import DilatedAveragePooling2D, DilatedMaxPooling2D, WindowedAveragePooling2D
-from keras_deeplab.layers.resizes import ResizeBilinear, ScaleBilinear, UpsampleNearest, convention, conventions
+from keras_deeplab.layers.resizes import (
+    ResizeBilinear,
+    ScaleBilinear,
+    UpsampleNearest,
+    before_resize,
+    convention,
+    conventions,
+    resize_bilinear,
+)
 from keras_deeplab.layers.scale import LayerScale
 from keras_deeplab.layers.tracing import export_ops
 
@@ -41,9 +49,11 @@ __all__ = [
     "UpsampleNearest",
     "WindowedAveragePooling2D",
     "argmax_by_slabs",
+    "before_resize",
     "convention",
     "conventions",
     "export_ops",
+    "resize_bilinear",
     "resized_argmax",
     "slabs_of",
 ]

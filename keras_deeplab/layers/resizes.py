@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deeplab._helpers.private import calls, producer
 from keras_deeplab.layers.backend import TENSORFLOW, Tensor, register, tf
 from keras_deeplab.layers.windows import Shape
 from keras_deeplab.specs import ALIGN_CORNERS, ASYMMETRIC, HALF_PIXEL_CENTERS, RESIZES
@@ -91,6 +92,19 @@ class ResizeBilinear(keras.layers.Layer):
         config = {**super().get_config(), "align_corners": self.align_corners}
         # Files of the other two stay readable by versions that know no third.
         return config if self.resize != ASYMMETRIC else {**config, "half_pixel_centers": False}
+
+
+def before_resize(scores: keras.KerasTensor, images: keras.KerasTensor) -> tuple[keras.KerasTensor, str | None]:
+    """A functional model's scores before a `ResizeBilinear` to its images' size, and the convention of that.
+
+    Where there is none they are returned as they are, with None.
+    """
+    layer = producer(scores)
+    if isinstance(layer, ResizeBilinear):
+        coarse, reference = calls(layer)[0].input_tensors
+        if reference is images:
+            return coarse, layer.resize
+    return scores, None
 
 
 def resize_bilinear(x: Tensor, size: Sequence[Any], resize: str, compute_dtype: str) -> Tensor:

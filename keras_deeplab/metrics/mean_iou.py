@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_deeplab.layers import convention, conventions, resized_argmax
 from keras_deeplab.metrics.confusion import ConfusionMatrix
 
 # Counts are held as high * _WORD + low in two float32 variables. Both stay far under 2**24, where float32 stops
@@ -24,14 +25,17 @@ class MeanIoU(keras.metrics.Metric):
             that is greater than 0 where the label is 1.
         ignore_label: the label that is not scored.
         name: name of the metric.
+        resize: one of `keras_deeplab.specs.RESIZES`, the convention in which logits (B, h, w, C) are resized to labels
+            that are finer; None for logits at the labels' size alone.
     """
 
-    def __init__(self, num_classes, ignore_label=255, name="mean_iou", dtype="float32"):
+    def __init__(self, num_classes, ignore_label=255, name="mean_iou", dtype="float32", resize=None):
         super().__init__(name=name, dtype=dtype)
         if num_classes < 2:
             raise ValueError(f"MeanIoU needs at least 2 classes, received {num_classes}; one logit tells two apart")
         self.num_classes = int(num_classes)
         self.ignore_label = int(ignore_label)
+        self.resize = resize if resize is None else convention(**conventions(resize))
         # One cell for each (label, prediction), one more for labels that are no class.
         shape = (self.num_classes**2 + 1,)
         self._low = self.add_variable(shape, "zeros", dtype="float32", name="low")
@@ -55,8 +59,12 @@ class MeanIoU(keras.metrics.Metric):
                 f"MeanIoU takes labels (B, H, W) and logits (B, H, W, {' or '.join(map(str, channels))}), received "
                 f"{tuple(labels.shape)} and {tuple(y_pred.shape)}"
             )
-        binary = y_pred.shape[-1] == 1
-        predictions = ops.cast(y_pred[..., 0] > 0 if binary else ops.argmax(y_pred, axis=-1), "int32")
+        if y_pred.shape[-1] == 1:
+            y_pred = ops.concatenate([ops.zeros_like(y_pred), y_pred], -1)
+        if self.resize is None:
+            predictions = ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        else:
+            predictions = resized_argmax(y_pred, ops.shape(labels)[1:3], self.resize)
         cells = self.num_classes**2
         is_class = ops.logical_and(labels >= 0, labels < self.num_classes)
         index = ops.where(is_class, labels * self.num_classes + predictions, cells)
@@ -100,4 +108,5 @@ class MeanIoU(keras.metrics.Metric):
             "ignore_label": self.ignore_label,
             "name": self.name,
             "dtype": self.dtype,
+            "resize": self.resize,
         }

@@ -16,7 +16,7 @@ from keras_deeplab.data.source import Source
 from keras_deeplab.metrics import MeanIoU
 from keras_deeplab.options import OptionError, options, plain, takes
 from keras_deeplab.specs.model import SegmentationModel, inner_layers, spec_of
-from keras_deeplab.training import batch_norm
+from keras_deeplab.training import batch_norm, coarse
 from keras_deeplab.training import objective as objectives
 from keras_deeplab.training.averages import use_averages
 from keras_deeplab.training.callbacks.interrupts import Interrupted, Interrupts
@@ -31,7 +31,7 @@ from keras_deeplab.training.distilled import Distilled
 from keras_deeplab.training.early_stopping import should_stop
 from keras_deeplab.training.fitting import fit
 from keras_deeplab.training.lines import record_line, validation_lines
-from keras_deeplab.training.losses import FollowSteps, LossStep, step_variables
+from keras_deeplab.training.losses import AtLabelSize, FollowSteps, LossStep, step_variables
 from keras_deeplab.training.optimizers import make_optimizer
 from keras_deeplab.training.replicas import replicas_of, synchronized
 from keras_deeplab.training.run_directory import RunDirectory
@@ -187,9 +187,15 @@ def _compiled(model, source, settings, teacher):
     batch_norm.prepare(model, settings)
     loss = make_loss(settings.loss, source.ignore_label)
     with model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else nullcontext():
-        outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
-        twin = (SegmentationModel if teacher is None else Distilled)(model.inputs[0], outputs, name=model.name)
-        if teacher is not None:
+        outputs, conventions = model.outputs if len(model.outputs) > 1 else model.outputs[0], coarse.resizes(model)
+        # A teacher is compared with at images' size.
+        losses, resize = [loss] * len(conventions), None
+        if teacher is None:
+            twin: SegmentationModel = coarse.Coarse(model.inputs[0], outputs, name=model.name)
+            losses = [loss if each is None else AtLabelSize(loss, each) for each in conventions]
+            resize = conventions[0]
+        else:
+            twin = Distilled(model.inputs[0], outputs, name=model.name)
             _check_teacher(teacher, source)
             own = settings.teaching
             twin.taught(teacher, own.weight, own.temperature, source.ignore_label)
@@ -197,10 +203,10 @@ def _compiled(model, source, settings, teacher):
         several = len(model.outputs) > 1
         twin.compile(
             optimizer=make_optimizer(twin, settings),
-            loss=[loss] * len(model.outputs) if several else loss,
+            loss=losses if several else losses[0],
             loss_weights=[1.0, settings.loss.auxiliary_weight] if several else None,
             metrics=[
-                MeanIoU(source.num_classes, source.ignore_label),
+                MeanIoU(source.num_classes, source.ignore_label, resize=resize),
                 *([LossStep(loss)] if step_variables(loss) else []),
             ],
             # XLA is all there is to JAX; elsewhere it makes depthwise convolutions far slower on CPUs.

@@ -1,9 +1,12 @@
 """What losses over label maps share: labels and logits that fit, valid pixels, labels that are no class."""
 
+import functools
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+
+from keras_deeplab.layers import resize_bilinear
 
 
 class Pixels(NamedTuple):
@@ -62,10 +65,25 @@ class SegmentationLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         # The logits are float32, for keras.losses.Loss brings what it is given to its own dtype.
         labels, logits = matched(ops.cast(y_true, "int32"), y_pred)
+        return self._of_known(labels, logits, self.of_pixels)
+
+    def resized(self, y_true: Any, y_pred: Any, resize: str) -> Any:
+        """The loss of logits (B, h, w, C) that are first resized to the labels' size, by a convention's name."""
+        labels = squeezed(ops.cast(y_true, "int32"))
+        return self._of_known(
+            labels, two_or_more(ops.cast(y_pred, "float32")), functools.partial(self.of_coarse, resize)
+        )
+
+    def of_coarse(self, resize: str, pixels: Pixels) -> Any:
+        """As `of_pixels`, of logits that are to be resized to the labels' size."""
+        return self.of_pixels(pixels._replace(logits=at_size_of(pixels.labels, pixels.logits, resize)))
+
+    def _of_known(self, labels: Any, logits: Any, loss_of: Any) -> Any:
+        """What `loss_of` makes of the pixels, or NaN where a label is no class."""
         valid = ops.not_equal(labels, self.ignore_label)
         in_range = ops.logical_and(labels >= 0, labels < logits.shape[-1])
         safe = ops.where(ops.logical_and(valid, in_range), labels, ops.zeros_like(labels))
-        loss = self.of_pixels(Pixels(safe, logits, valid))
+        loss = loss_of(Pixels(safe, logits, valid))
         stray = ops.any(ops.logical_and(valid, ops.logical_not(in_range)))
         return ops.where(stray, ops.full_like(loss, float("nan")), loss)
 
@@ -81,10 +99,7 @@ def matched(labels: Any, logits: Any) -> tuple[Any, Any]:
     """Labels (B, H, W) or (B, H, W, 1) as (B, H, W), and logits (B, H, W, C), both of the same size; C is 2 or more."""
     if len(logits.shape) != 4:
         raise ValueError(f"logits must have shape (B, H, W, classes), received {tuple(logits.shape)}")
-    if len(labels.shape) == 4 and labels.shape[-1] == 1:
-        labels = ops.squeeze(labels, axis=-1)
-    if len(labels.shape) != 3:
-        raise ValueError(f"labels must have shape (B, H, W) or (B, H, W, 1), received {tuple(labels.shape)}")
+    labels = squeezed(labels)
     for ours, theirs in zip(labels.shape[1:], logits.shape[1:3], strict=True):
         if ours is not None and theirs is not None and ours != theirs:
             raise ValueError(
@@ -92,6 +107,20 @@ def matched(labels: Any, logits: Any) -> tuple[Any, Any]:
                 "width: the model must return logits at the size of its input, which is the size of the label map"
             )
     return labels, two_or_more(logits)
+
+
+def squeezed(labels: Any) -> Any:
+    """Labels (B, H, W) or (B, H, W, 1) as (B, H, W)."""
+    if len(labels.shape) == 4 and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)
+    if len(labels.shape) != 3:
+        raise ValueError(f"labels must have shape (B, H, W) or (B, H, W, 1), received {tuple(labels.shape)}")
+    return labels
+
+
+def at_size_of(labels: Any, logits: Any, resize: str) -> Any:
+    """Logits (B, h, w, C) resized to the size of labels (B, H, W), float32, by a convention's name."""
+    return resize_bilinear(logits, ops.shape(labels)[1:3], resize, "float32")
 
 
 def two_or_more(logits: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_deeplab.layers import conventions
 from keras_deeplab.layers.backend import TENSORFLOW, tf
-from keras_deeplab.training.losses.base import Pixels
+from keras_deeplab.training.losses.base import Pixels, count
 from keras_deeplab.training.losses.hard_pixels import PixelwiseLoss
 
 
@@ -57,6 +58,13 @@ class SparseCategoricalCrossentropy(PixelwiseLoss):
         spread = -ops.mean(ops.log_softmax(pixels.logits), axis=-1)
         return (1.0 - self.label_smoothing) * hard + self.label_smoothing * spread
 
+    def of_coarse(self, resize: str, pixels: Pixels) -> Any:
+        plain = type(self) is SparseCategoricalCrossentropy and self.top_k_fraction == 1.0 and not self.label_smoothing
+        if not (TENSORFLOW and plain):
+            return super().of_coarse(resize, pixels)
+        total = _by_images(pixels.labels, pixels.logits, self.weights_of(pixels), resize)
+        return self.mean_of(total, count(pixels.valid))
+
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"label_smoothing": self.label_smoothing}
 
@@ -76,28 +84,62 @@ def cross_entropy(pixels: Pixels) -> Any:
 
 def _by_softmax(labels: Any, logits: Any) -> Any:
     """As TensorFlow's own operator, which goes through the classes one at a time; oneDNN has a softmax that doesn't."""
-    at_label = functools.partial(tf.gather, indices=labels, batch_dims=3)
 
     @tf.custom_gradient
     def of(logits):
         probabilities = tf.nn.softmax(logits)
-        truth = at_label(probabilities)
+        return _losses(labels, logits, probabilities), functools.partial(_slopes, labels, probabilities)
 
-        def by_greatest():
-            # The greatest probability is never tiny, and tells what the logits were divided by.
-            logit, probability = (tf.reduce_max(each, axis=-1) for each in (logits, probabilities))
-            return logit - tf.math.log(probability) - at_label(logits)
+    return of(logits)
 
-        losses = tf.cond(tf.reduce_any(truth < _TINY), by_greatest, lambda: -tf.math.log(truth))
 
-        def gradient(upstream):
-            # The probabilities less 1 at the label, times what comes from above.
-            classes = logits.shape[-1]
-            own = tf.range(tf.size(labels)) * classes + tf.reshape(labels, [-1])
-            whole = tf.reshape(probabilities * upstream[..., None], [-1])
-            whole = tf.tensor_scatter_nd_sub(whole, own[:, None], tf.reshape(upstream, [-1]))
-            return tf.reshape(whole, tf.shape(logits))
+def _losses(labels: Any, logits: Any, probabilities: Any) -> Any:
+    """The cross-entropies (B, H, W) of labels, logits and the probabilities that they stand for."""
+    at_label = functools.partial(tf.gather, indices=labels, batch_dims=3)
+    truth = at_label(probabilities)
 
-        return losses, gradient
+    def by_greatest():
+        # The greatest probability is never tiny, and tells what the logits were divided by.
+        logit, probability = (tf.reduce_max(each, axis=-1) for each in (logits, probabilities))
+        return logit - tf.math.log(probability) - at_label(logits)
+
+    return tf.cond(tf.reduce_any(truth < _TINY), by_greatest, lambda: -tf.math.log(truth))
+
+
+def _slopes(labels: Any, probabilities: Any, factors: Any) -> Any:
+    """The gradients of the logits: probabilities less 1 at the label, times a factor (B, H, W)."""
+    # Rows of pixels, and no reshape between the product and the difference, which then is made in its place.
+    rows = tf.reshape(probabilities, (-1, probabilities.shape[-1]))
+    labels, factors = tf.reshape(labels, [-1]), tf.reshape(factors, [-1])
+    at_label = tf.stack([tf.range(tf.size(labels)), labels], axis=1)
+    slopes = tf.tensor_scatter_nd_sub(rows * factors[:, None], at_label, factors)
+    return tf.reshape(slopes, tf.shape(probabilities))
+
+
+def _by_images(labels: Any, logits: Any, weights: Any, resize: str) -> Any:
+    """The sum of weighted cross-entropies of logits (B, h, w, C) resized to labels (B, H, W), a float32 scalar.
+
+    Scores of images' size exist for two images at a time, and not for the batch three times over: the gradient of an
+    image's coarse logits is computed on the way, for it only waits for a factor.
+    """
+    settings = conventions(resize)
+
+    def of_image(parts):
+        labels, logits, weights = (part[None] for part in parts)
+        fine = tf.raw_ops.ResizeBilinear(images=logits, size=tf.shape(labels)[1:3], **settings)
+        fine = tf.ensure_shape(fine, (1, None, None, logits.shape[-1]))
+        probabilities = tf.nn.softmax(fine)
+        total = tf.reduce_sum(weights * _losses(labels, fine, probabilities))
+        slopes = _slopes(labels, probabilities, weights)
+        slopes = tf.raw_ops.ResizeBilinearGrad(grads=slopes, original_image=logits, **settings)
+        return total, slopes[0]
+
+    @tf.custom_gradient
+    def of(logits):
+        kinds = (tf.TensorSpec((), tf.float32), tf.TensorSpec(logits.shape[1:], tf.float32))
+        totals, slopes = tf.map_fn(
+            of_image, (labels, logits, weights), parallel_iterations=2, fn_output_signature=kinds
+        )
+        return tf.reduce_sum(totals), lambda upstream: upstream * slopes
 
     return of(logits)

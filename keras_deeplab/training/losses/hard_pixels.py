@@ -67,7 +67,8 @@ class PixelwiseLoss(SegmentationLoss):
         """The loss of each pixel, float32 (B, H, W) and at least 0; it is left out where the pixel isn't valid."""
         raise NotImplementedError
 
-    def of_pixels(self, pixels: Pixels) -> Any:
+    def weights_of(self, pixels: Pixels) -> Any:
+        """How much each pixel's loss counts, float32 (B, H, W): 0 where it isn't valid."""
         weights = ops.cast(pixels.valid, "float32")
         if self.class_weights is not None:
             if len(self.class_weights) != pixels.num_classes:
@@ -77,11 +78,19 @@ class PixelwiseLoss(SegmentationLoss):
                 )
             factors = ops.convert_to_tensor(self.class_weights, dtype="float32")
             weights = weights * ops.take(factors, pixels.labels)
-        losses = weights * self.pixel_losses(pixels)
+        return weights
+
+    def of_pixels(self, pixels: Pixels) -> Any:
+        losses = self.weights_of(pixels) * self.pixel_losses(pixels)
         if self.top_k_fraction < 1.0:
             total, kept = hardest(losses, pixels.valid, self._fraction())
         else:
             total, kept = ops.sum(losses), count(pixels.valid)
+        return self.mean_of(total, kept)
+
+    @staticmethod
+    def mean_of(total: Any, kept: Any) -> Any:
+        """A replica's sum of losses and number of pixels to its share of the mean over the whole batch."""
         return share(batch_sum(total) / ops.maximum(batch_sum(kept), 1.0))
 
     def _fraction(self) -> Any:
