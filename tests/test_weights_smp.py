@@ -49,6 +49,8 @@ PEERS = [
     (PLUS, "mobileone_s1", {}, "mobileone_s1"),
     (V3, "mobileone_s4", {"reparameterized": True}, "mobileone_s4"),
     (PLUS, "tu-convnext_atto", {"encoder_output_stride": 8}, "convnext_atto"),
+    (V3, "tu-seresnet18", {}, "seresnet18"),
+    (PLUS, "tu-regnety_002", {"encoder_output_stride": 8}, "regnety_002"),
 ]
 
 
