@@ -41,6 +41,14 @@ from keras_deeplab.published.slim import (
     SLIM,
     ZOO,
 )
+from keras_deeplab.published.toolboxes import (
+    DETECTRON2,
+    DETECTRON2_README,
+    MMSEGMENTATION,
+    MMSEGMENTATION_README,
+    PADDLESEG,
+    PADDLESEG_README,
+)
 from keras_deeplab.registry import Registry
 
 __all__ = ["CLASSIFIERS", "MODELS", "Count", "PublishedModel", "Score", "Weights"]
@@ -54,6 +62,34 @@ _ROWS = [
     *models("kazuto1011", "kazuto1011/deeplab-pytorch, README.md", KAZUTO1011),
     *models("fregu856", "fregu856/deeplabv3, model/deeplabv3.py", FREGU856, flavour="fregu856", num_classes=20),
     *models("smp", "qubvel-org/segmentation_models.pytorch, decoders/deeplabv3/model.py", SMP, flavour="smp"),
+    *models(
+        "mmsegmentation",
+        MMSEGMENTATION_README,
+        MMSEGMENTATION,
+        flavour="mmsegmentation",
+        num_classes=19,
+        filters=512,
+    ),
+    *models(
+        "paddleseg",
+        PADDLESEG_README,
+        PADDLESEG,
+        flavour="paddleseg",
+        num_classes=19,
+        preprocessing="tf",
+        atrous_rates=(12, 24, 36),
+        multi_grid=(1, 2, 4),
+    ),
+    *models(
+        "detectron2",
+        DETECTRON2_README,
+        DETECTRON2,
+        flavour="detectron2",
+        num_classes=19,
+        atrous_rates=(6, 12, 18),
+        multi_grid=(1, 2, 4),
+        pooling_window=(32, 64),
+    ),
     *models("caffe", "DeepLab v1 and v2, Caffe release", CAFFE),
     *models("coincheung", "CoinCheung/Deeplab-Large-FOV, lib/model.py", COINCHEUNG),
     *models("fyu", DRN_README, DRN, variant=None, align_corners=False, num_classes=19),
