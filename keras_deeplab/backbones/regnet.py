@@ -13,7 +13,7 @@ from keras_deeplab import blocks
 from keras_deeplab.backbones import fixed_padding
 from keras_deeplab.blocks import ImageShape
 
-# name: units and filters of the four stages, filters of a group
+# name: units and filters of the four stages, filters of a group where a stage has as many
 TABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
     "regnetx_002": ((1, 1, 4, 7), (24, 56, 152, 368), 8),
     "regnetx_004": ((1, 2, 7, 12), (32, 64, 160, 384), 16),
@@ -64,7 +64,7 @@ def regnet(name: str, input_shape: ImageShape = (None, None, 3)) -> keras.Model:
     x = fixed_padding.conv_bn(inputs, STEM, 3, strides=2, name="stem")
     for stage, (count, filters) in enumerate(zip(units, widths, strict=True), start=1):
         for unit in range(1, count + 1):
-            settings: dict[str, Any] = {"groups": filters // group, "strides": 2 if unit == 1 else 1}
+            settings: dict[str, Any] = {"groups": filters // min(group, filters), "strides": 2 if unit == 1 else 1}
             x = _unit(x, filters, gated=name.startswith("regnety"), name=f"s{stage}_b{unit}", **settings)
     return keras.Model(inputs, x, name=name)
 

@@ -291,7 +291,8 @@ def _regnet(shapes, label):
     units = _units(shapes, r"encoder\.model\.s(\d)\.b(\d+)\.conv1\.conv\.weight")
     kind = "regnety" if "encoder.model.s1.b1.se.fc1.weight" in shapes else "regnetx"
     kernels = [shapes.get(f"encoder.model.s{stage}.b1.conv2.conv.weight", (0, 0)) for stage in range(1, 5)]
-    own = tuple(count - 1 for count in units), tuple(kernel[0] for kernel in kernels), kernels[0][1]
+    group = max(kernel[1] for kernel in kernels)
+    own = tuple(count - 1 for count in units), tuple(kernel[0] for kernel in kernels), group
     for name, row in regnet.TABLE.items():
         if name.startswith(kind) and row == own:
             table = rows(_REGNET, "encoder.model.")
