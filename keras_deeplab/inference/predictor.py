@@ -330,8 +330,8 @@ def _opened(model_or_path, settings, input_range, num_threads, runtime, checkpoi
         return _at_its_own(saved_model.SavedModelRuntime(folder, settings.safe_mode), output_stride)
     import keras_deeplab
 
-    model = keras_deeplab.load(path, output_stride=output_stride, **(checkpoint or {}))
-    return KerasRuntime(model, name=str(path), input_size=size)
+    options = dict(checkpoint or {}) | ({} if output_stride is None else {"output_stride": output_stride})
+    return KerasRuntime(keras_deeplab.load(path, **options), name=str(path), input_size=size)
 
 
 def _restrided(model, output_stride, name=None):
