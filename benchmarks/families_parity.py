@@ -49,9 +49,11 @@ def mmsegmentation():
     """DeepLabV3 and V3+ with the auxiliary head on the backbones of its configurations, and on V1d."""
     from mmsegmentation_networks import MobileNetV2, ResNet, Segmentor
 
+    grid = {"multi_grid": (1, 1)}  # what its published networks differ in has to be said
+
     def made(plus, body, *arguments):
         network = peers.randomised(Segmentor(body(*arguments), plus, CHANNELS, auxiliary=CHANNELS))
-        return network, network, peers.state_of(network), {"auxiliary_head": True}
+        return network, network, peers.state_of(network), {"auxiliary_head": True, "align_corners": False, **grid}
 
     bodies = {f"r{depth}-d8": (ResNet, depth, "v1c") for depth in (18, 50, 101)}
     bodies |= {f"r{depth}b-d8": (ResNet, depth, "") for depth in (18, 50, 101)}
@@ -67,7 +69,7 @@ def paddleseg():
 
     def made(plus, depth):
         network = peers.randomised(DeepLab(ResNetVd(depth), plus, CHANNELS))
-        return network, network, state_of(network), {}
+        return network, network, state_of(network), {"align_corners": False}
 
     for depth in (50, 101):
         for plus in (False, True):

@@ -7,6 +7,7 @@ at both output strides, DeepLab v3's inner modules at odd sizes besides; the oth
     pip install -e ".[peers]"
     python benchmarks/smp_parity.py                  # every encoder, about an hour on two cores
     python benchmarks/smp_parity.py efficientnet-b0  # those whose names begin so
+    python benchmarks/smp_parity.py --rounding mobileone_s4  # how far float32 is from the package in float64
 """
 
 import argparse
@@ -32,6 +33,8 @@ FAMILIES = {
     "SE-ResNet": ["se_resnet50", "se_resnet101", "se_resnet152"],
     "SE-ResNeXt": ["se_resnext50_32x4d", "se_resnext101_32x4d"],
     "SENet": ["senet154"],
+    "SE-ResNet of timm": [f"tu-seresnet{depth}" for depth in (18, 34, 50, 101, 152)],
+    "SE-ResNeXt of timm": [f"tu-seresnext{name}" for name in ("50_32x4d", "101_32x4d", "101_32x8d", "101_64x4d")],
     "MobileNetV2": ["mobilenet_v2"],
     "MobileNetV3, symmetric": [f"tu-mobilenetv3_{name}" for name in ("small_050", "small_075", "small_100")]
     + [f"tu-mobilenetv3_{name}" for name in ("large_075", "large_100")],
@@ -46,6 +49,14 @@ FAMILIES = {
     "MobileOne": [f"mobileone_s{n}" for n in range(5)],
     "MobileOne, one convolution a block": ["mobileone_s0:reparameterized", "mobileone_s4:reparameterized"],
     "ConvNeXt": [f"tu-convnext_{name}" for name in ("atto", "femto", "pico", "nano", "tiny", "small", "base", "large")],
+    "RegNet X": [
+        f"tu-regnetx_{name}"
+        for name in ["002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320"]
+    ],
+    "RegNet Y": [
+        f"tu-regnety_{name}"
+        for name in ["002", "004", "006", "008", "016", "032", "040", "064", "080", "120", "160", "320"]
+    ],
     "Xception": ["tu-xception41", "tu-xception65", "tu-xception71"],
 }
 SIZES = [(48, 80), (64, 32)]
@@ -67,11 +78,28 @@ def row(architecture, encoder, output_stride):
     return ours.spec.backbone, largest, smp_peer.difference(theirs, ours, SIZES[:1]), odd
 
 
+def rounded(encoder):
+    """`smp_peer.rounding` of an encoder, with v3+ at output stride 16."""
+    name, _, form = encoder.partition(":")
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        settings = {"reparameterized": True} if form else {}
+        theirs = smp_peer.network(PLUS, name, encoder_output_stride=16, **settings)
+        return smp_peer.rounding(theirs, folder, SIZES)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prefix", nargs="*", help="beginnings of encoders' names")
     parser.add_argument("--once", action="store_true", help="each with v3+ at output stride 16 alone")
+    parser.add_argument("--rounding", action="store_true", help="of what is loaded, float32 and float64 on both sides")
     arguments = parser.parse_args()
+    if arguments.rounding:
+        print("all from the package in float64:\n| encoder | its float32 | ours | ours in float64 |\n|---|---|---|---|")
+        for encoder in (each for encoders in FAMILIES.values() for each in encoders):
+            if encoder.startswith(tuple(arguments.prefix)) or not arguments.prefix:
+                print(f"| `{encoder}` | {' | '.join(f'{each:.1e}' for each in rounded(encoder))} |", flush=True)
+        return
     print("| family | encoder | architecture | stride | backbone here | difference | written back | odd sizes | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for family, encoders in FAMILIES.items():

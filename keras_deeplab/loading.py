@@ -8,6 +8,7 @@ from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab._helpers.warning import warn
 from keras_deeplab.backbones import BACKBONES, preprocessing
 from keras_deeplab.models.build import build
+from keras_deeplab.models.strides import with_output_stride
 from keras_deeplab.specs import Classes
 from keras_deeplab.specs.model import SegmentationModel
 from keras_deeplab.weights import SOURCES, foreign, opened, own
@@ -15,7 +16,7 @@ from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.beside import agree
 from keras_deeplab.weights.classes import settle
 from keras_deeplab.weights.filling import STEMS, stem_for
-from keras_deeplab.weights.plan import all_layers, class_layers
+from keras_deeplab.weights.plan import all_layers, class_layers, flag
 from keras_deeplab.weights.sources import match
 
 
@@ -58,7 +59,8 @@ def load(
             `"bonlime"` or `"tflite"`; `"auto"` finds out.
         output_stride: stride of the backbone's deepest feature map, such as 8 or 16, whatever it was trained with.
             None takes the source's own: 16 for most, 8 for DeepLab v1 and v2, for torchvision's and
-            segmentation_models.pytorch's v3 and for DRN, 4 for HRNet. A `.keras` file has its own; another is refused.
+            segmentation_models.pytorch's v3 and for DRN, 4 for HRNet. The network of a `.keras` file is built anew for
+            another than its own, which its record has to tell: a plain Keras model's is refused.
         num_classes: None for the checkpoint's own, or as many as `classes` names. Another number keeps everything but
             the last layer, which is left freshly initialised, with a warning.
         classes: names of the classes, or a `keras_deeplab.specs.Classes` with their colours too, for the model's
@@ -84,7 +86,9 @@ def load(
         settings: what names and shapes don't tell, or shouldn't decide, for the model's builder: `atrous_rates`,
             `multi_grid`, `align_corners`, `dropout`, `classifier_activation`, `name`, for torchvision's and
             MMSegmentation's `auxiliary_head=True`, for a network trained with bounded activations
-            `backbone="xception_65_bounded", flavour="tf_bounded"`.
+            `backbone="xception_65_bounded", flavour="tf_bounded"`. Where published networks of the same arrays differ
+            in one, and nothing beside the arrays says it, it must be given; what is taken as the source has it by
+            default a warning tells.
 
     Returns:
         A `SegmentationModel`, a functional `keras.Model` from images (B, H, W, channels) to float32 logits
@@ -168,6 +172,9 @@ def _load(stored, plan, arrays, output_stride, num_classes, classes, stem, setti
         if not seems:
             raise
         raise ValueError(f"{label} can't be loaded. {seems}\n{error}") from error
+    taken = plan.taken(settings, output_stride)
+    if taken and not dry:
+        _tell_of_taken(label, plan.source, taken)
     if plan.beside.names and not dry:
         warn(f"{label}: left out as no part of the network: {plan.beside.told()}.")
     return model
@@ -187,9 +194,12 @@ def _load_own(stored, source, output_stride, num_classes, classes, stem, setting
             f"{stored.path} holds its network as it was saved; {', '.join(changed)} can't be given. Build the network "
             "with them and give the file as weights=."
         )
-    model, fresh = own.load(stored, num_classes, classes, output_stride)
+    model, fresh = own.load(stored, num_classes, classes)
     if fresh:
         _tell_of_fresh(stored.path, *fresh)
+    # Files of earlier versions have no record, and layers that tell.
+    if output_stride is not None and (model.spec.output_stride or own.output_stride(stored)) != output_stride:
+        model = with_output_stride(model, output_stride, stored.path)
     shape = settings["input_shape"]
     return model if shape in (None, model.input_shape[1:]) else _reshaped(model, shape, stem, stored.path)
 
@@ -210,6 +220,15 @@ def _reshaped(model, input_shape, stem, label):
     kernel = next(variable for variable in other.weights if variable.path.endswith("/kernel"))
     stem_for(stem, label, spec.preprocessing)(arrays, kernel)
     return assign(other, arrays, label)
+
+
+def _tell_of_taken(label, source, taken):
+    warn(
+        f"{label}: nothing tells {', '.join(taken)} of its network. They are taken as {SOURCES[source].TITLE} has them "
+        f"where nothing else is asked for: {', '.join(f'{name}={value!r}' for name, value in taken.items())}. Give "
+        f"load() those that it was trained with (in commands {', '.join(map(flag, taken))}), or the folder with the "
+        "configuration that was saved beside the weights."
+    )
 
 
 def _tell_of_fresh(label, fresh, why):

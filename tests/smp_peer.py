@@ -12,7 +12,7 @@ import keras_deeplab
 # The last batch norm of a residual branch, among others. As in trained networks it counts for less than what it is
 # added to, and features have a positive mean: with weights of a seed alone a change of rounding grows from layer to
 # layer, to 1e-5 between the peer's own float32 and float64.
-_BRANCH = re.compile(r"(bn2|bn3|bn_pw|\.conv\.3)\.weight")
+_BRANCH = re.compile(r"(bn2|bn3|bn_pw|\.conv\.3|\.conv3\.bn)\.weight")
 
 
 def network(architecture, encoder, seed=0, reparameterized=False, **settings):
@@ -84,6 +84,29 @@ def difference(theirs, ours, sizes, seed=1):
         assert found.shape == expected.shape
         largest = max(largest, float(np.abs(found - expected).max() / np.ptp(expected)))
     return largest
+
+
+def rounding(theirs, folder, sizes, seed=1):
+    """What of `difference` is rounding: of the same images, as shares of the range of the peer's scores in float64.
+
+    Returns:
+        (largest difference of the peer's scores in float32, of ours in float32, of ours in float64), all from the
+        peer's in float64
+    """
+    rng, largest = np.random.default_rng(seed), np.zeros(3)
+    ours = loaded(theirs, folder)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    exact = loaded(theirs, folder)
+    keras.config.set_dtype_policy(policy)
+    for size in sizes:
+        images = rng.standard_normal((1, *size, ours.input_shape[-1])).astype("float32")
+        found = [outputs(theirs, images), ours(images), exact(images.astype("float64"))]
+        expected = outputs(theirs.double(), images.astype("float64"))
+        theirs.float()
+        found = [np.abs(keras.ops.convert_to_numpy(each) - expected).max() / np.ptp(expected) for each in found]
+        largest = np.maximum(largest, found)
+    return tuple(map(float, largest))
 
 
 def inner_difference(theirs, ours, sizes, seed=1):

@@ -10,11 +10,21 @@ from randomise import randomise
 
 import keras_deeplab
 from keras_deeplab._helpers.unallocated import unallocated
-from keras_deeplab.backbones import BACKBONES, convnext, efficientnet, mobileone, resnext, resolve, se_resnet
+from keras_deeplab.backbones import (
+    BACKBONES,
+    convnext,
+    efficientnet,
+    mobileone,
+    regnet,
+    resnext,
+    resolve,
+    se_resnet,
+    se_resnet_timm,
+)
 from keras_deeplab.rewrite import atrous, taps
 
 # Of families of one build the smallest; benchmarks/smp_parity.py runs all of them beside their source.
-FAMILIES = (resnext, se_resnet, efficientnet, mobileone, convnext)
+FAMILIES = (resnext, se_resnet, efficientnet, mobileone, convnext, regnet, se_resnet_timm)
 LARGER = {name for family in FAMILIES for name in list(family.BUILDERS)[1:]}
 LARGER -= {"se_resnext50_32x4d", "senet154", "efficientnet_b0_timm_same"}
 DISTINCT = [name for name in BACKBONES if name not in LARGER | {"xception"}]

@@ -14,6 +14,7 @@ import keras_deeplab.layers
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
 from keras_deeplab.cli import main
+from keras_deeplab.cli.shared import AnyModel, StoredModel
 from keras_deeplab.specs import Classes
 from keras_deeplab.weights import readers, writers
 from keras_deeplab.weights.describe import describe
@@ -52,6 +53,22 @@ def wide(monkeypatch):
 def facts(text):
     """`{title: text}` of what `inspect` prints, after its first line."""
     return dict(re.findall(r"^  (\S.*?)  +(\S.*)$", text, re.MULTILINE))
+
+
+def test_a_file_of_keras_is_built_anew_at_another_output_stride(vainf, tmp_path):
+    path = tmp_path / "model.keras"
+    own = keras_deeplab.load(vainf[1])
+    own.save(path)
+    image = np.random.default_rng(0).uniform(0, 255, (1, 65, 97, 3)).astype("float32")
+    expected = keras_deeplab.load(vainf[1], output_stride=8)
+    found = StoredModel.of(model=str(path), output_stride=8).load()
+    assert found.spec == expected.spec
+    np.testing.assert_array_equal(found(image), expected(image))
+    assert np.abs(np.asarray(own(image)) - np.asarray(found(image))).max() > 1e-3
+    predict = AnyModel.of(model=str(path), output_stride=8).predictor()
+    np.testing.assert_array_equal(predict(image[0]), np.argmax(expected(image), -1)[0])
+    with pytest.raises(ValueError, match=r"align_corners can't be given"):
+        StoredModel.of(model=str(path), align_corners=True).load()
 
 
 # inspect --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ def test_it_computes_the_same_and_goes_back_without_a_configuration(tmp_path):
     state = state_of(network)
     content = {"model": state, "__author__": "MSRA", "matching_heuristics": True}
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(content, 2))
-    model = keras_deeplab.load(tmp_path / "model.pkl", include_preprocessing=False)
+    with pytest.warns(UserWarning, match=r"nothing tells output_stride, atrous_rates, multi_grid, pooling_window of"):
+        model = keras_deeplab.load(tmp_path / "model.pkl", include_preprocessing=False)
     assert model.spec.settings["pooling_window"] == (32, 64)  # crops of 512x1024
     assert difference(model, network) < 1e-5
     back = keras_deeplab.export_weights(model, tmp_path / "back.pth", "detectron2")
@@ -34,7 +35,7 @@ CONFIG = """
 MODEL:
   PIXEL_MEAN: [103.53, 116.28, 123.675]
   PIXEL_STD: [1.0, 1.0, 1.0]
-  RESNETS: {RES5_MULTI_GRID: [1, 1, 1], STRIDE_IN_1X1: true, DEPTH: 50}
+  RESNETS: {RES5_DILATION: 2, RES5_MULTI_GRID: [1, 1, 1], STRIDE_IN_1X1: true, DEPTH: 50}
   SEM_SEG_HEAD: {NAME: DeepLabV3Head, ASPP_DILATIONS: [3, 6, 9]}
 INPUT:
   FORMAT: BGR

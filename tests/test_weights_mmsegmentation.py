@@ -10,6 +10,7 @@ from peers import difference, randomised, state_of
 import keras_deeplab
 from keras_deeplab.export import weights as export
 from keras_deeplab.specs import Classes
+from keras_deeplab.weights import recognise
 from keras_deeplab.weights.describe import describe
 
 pytest.importorskip("torch")
@@ -35,7 +36,9 @@ def assert_goes_back(model, state):
 def test_it_computes_the_same_and_goes_back(name):
     network = randomised(NETWORKS[name]())
     state = state_of(network)
-    model = keras_deeplab.load(state, include_preprocessing=False, auxiliary_head=True)
+    corners = {} if "mobilenet" in name else {"align_corners": False}
+    with pytest.warns(UserWarning, match=r"nothing tells .*output_stride, atrous_rates, multi_grid of its network"):
+        model = keras_deeplab.load(state, include_preprocessing=False, auxiliary_head=True, **corners)
     assert (model.spec.output_stride, model.spec.preprocessing) == (8, None)
     assert difference(model, network) < 1e-5
     assert_goes_back(model, state)
@@ -98,9 +101,47 @@ def test_the_configuration_in_the_file_tells_rates_corners_and_classes(d16):
     told = describe(path)
     assert "sky, road" in told
     assert "#010203" in told
-    other = keras_deeplab.load(state_of(network), include_preprocessing=False)
-    assert other.spec.output_stride == 8  # as the base configurations have it, where nothing tells
+    bare = {"include_preprocessing": False, "atrous_rates": (12, 24, 36), "output_stride": 8}
+    with pytest.raises(ValueError, match=r"fit 2 networks.*align_corners=False or align_corners=True"):
+        keras_deeplab.load(state_of(network), **bare)
+    # As the base configurations have it, which is another network.
+    other = keras_deeplab.load(state_of(network), align_corners=False, multi_grid=(1, 1), **bare)
     assert difference(other, network) > 1e-3
+
+
+def plan_of(depth, configs=None):
+    return recognise(state_of(Segmentor(ResNet(depth), True, 8)), configs=configs)
+
+
+def settings_of(plan, **asked):
+    spec = plan.decided(asked, "x").spec
+    return spec.resize, spec.output_stride, spec.settings["atrous_rates"], spec.settings.get("multi_grid")
+
+
+def test_arrays_alone_are_asked_for_what_published_files_differ_in():
+    plan = plan_of(50)
+    with pytest.raises(ValueError, match=r"fit 3 networks.* or align_corners=False, multi_grid=\(1, 2\) \(keras"):
+        plan.decided({}, "x")
+    with pytest.raises(ValueError, match=r"give multi_grid=\(1, 1\) or .*received align_corners=False"):
+        plan.decided({"align_corners": False}, "x")
+    assert settings_of(plan, align_corners=True) == ("align_corners", 8, (12, 24, 36), (1, 1))
+    assert settings_of(plan, multi_grid=[1, 2]) == ("half_pixel_centers", 16, (6, 12, 18), (1, 2))
+    # Whoever says all of it may have trained another one.
+    assert settings_of(plan, align_corners=True, multi_grid=(1, 2))[1] == 8
+    assert plan_of(18).undecided == ({"align_corners": False}, {"align_corners": True})
+
+
+def test_a_configuration_that_builds_on_another_says_what_it_says():
+    base = {"_base_": "./deeplabv3plus_r50-d8_769x769_40k_cityscapes.py"}
+    depth = {**base, "model": {"backbone": {"depth": 101}}}
+    assert plan_of(50, {"x.py": depth}).undecided == plan_of(50).undecided
+    corners = {**base, "model": {"decode_head": {"align_corners": True}}}
+    plan = plan_of(50, {"x.py": corners})
+    assert (plan.undecided, plan.spec.resize) == ((), "align_corners")
+    assert plan.assumed == ("output_stride", "atrous_rates", "multi_grid", "include_preprocessing")
+    whole = {"model": {"backbone": {"type": "ResNetV1c"}, "decode_head": {"type": "DepthwiseSeparableASPPHead"}}}
+    spec = plan_of(50, {"x.py": whole}).spec
+    assert (spec.output_stride, spec.settings["atrous_rates"]) == (32, (6, 12, 18))  # as the code has it
 
 
 @pytest.mark.parametrize(

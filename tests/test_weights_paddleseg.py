@@ -8,6 +8,7 @@ from peers import difference, randomised
 
 import keras_deeplab
 from keras_deeplab.export import weights as export
+from keras_deeplab.weights import recognise
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
@@ -25,7 +26,8 @@ def saved(path, network, protocol=4):
 @pytest.mark.parametrize("plus", [False, True])
 def test_it_computes_the_same_and_goes_back(plus, tmp_path):
     network = randomised(DeepLab(ResNetVd(50), plus, channels=8))
-    model = keras_deeplab.load(saved(tmp_path / "model.pdparams", network), include_preprocessing=False)
+    with pytest.warns(UserWarning, match=r"nothing tells align_corners, .*multi_grid=\(1, 2, 4\)"):
+        model = keras_deeplab.load(saved(tmp_path / "model.pdparams", network), include_preprocessing=False)
     assert (model.spec.output_stride, model.spec.backbone) == (8, "resnet50_v1d")
     assert difference(model, network) < 1e-5
     state = state_of(network)
@@ -57,6 +59,27 @@ def test_the_configuration_beside_the_file_tells_rates_and_corners(tmp_path):
     (tmp_path / "deeplabv3.yml").write_text(CONFIG.replace("18]", "18, 24]"))
     with pytest.raises(ValueError, match=r"3 atrous branches .*aspp_ratios are \(1, 6, 12, 18, 24\)"):
         keras_deeplab.load(tmp_path)
+
+
+def test_the_network_that_was_published_with_both_conventions_is_asked_about():
+    state = state_of(DeepLab(ResNetVd(101), True, channels=8))
+    plan = recognise(state)
+    with pytest.raises(ValueError, match=r"fit 2 networks.*=False or align_corners=True .*--align-corners"):
+        plan.decided({}, "x")
+    assert plan.decided({"align_corners": True}, "x").spec.resize == "align_corners"
+    # The YAML that names another one as its base has the normalisation of its data, and no network.
+    data = {
+        "val_dataset": {"transforms": [{"type": "Normalize", "mean": [0.4, 0.4, 0.4]}]},
+        "model": {"num_classes": 5},
+    }
+    told = recognise(state, configs={"x.yml": {"_base_": "y.yml", **data}})
+    assert told.undecided == plan.undecided
+    assert told.spec.preprocessing == ((0.4,) * 3, (0.5,) * 3)
+    whole = {"type": "DeepLabV3P", "backbone": {"type": "ResNet101_vd"}}
+    told = recognise(state, configs={"x.yml": {"model": whole}})
+    # What it leaves out is as the code has it, which isn't as the published ones have it.
+    assert (told.spec.settings["atrous_rates"], told.spec.settings["multi_grid"]) == ((6, 12, 18), (1, 1, 1))
+    assert (told.undecided, told.assumed) == ((), ("include_preprocessing",))
 
 
 def test_what_it_does_not_build_is_refused():

@@ -74,7 +74,7 @@ def test_arrays_that_fit_two_networks_are_asked_about_unless_a_config_or_an_argu
     def recognise(shapes, label, configs):
         spec = network("DeepLabV3", "resnet18", num_classes=2, flavour="torchvision")
         told = configs.get("config.json", {}).get("encoder_name")
-        undecided = {} if told else {"backbone": ("resnet18", "resnet34")}
+        undecided = () if told else ({"backbone": "resnet18"}, {"backbone": "resnet34"})
         return Plan("mine", spec, (), TORCH, undecided=undecided)
 
     monkeypatch.setitem(SOURCES, "mine", SimpleNamespace(TITLE="mine", recognise=recognise))

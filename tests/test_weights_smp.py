@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 import keras_deeplab
 from keras_deeplab.backbones.mobilenet_v3 import mobilenet_v3_small_timm, mobilenet_v3_small_timm_symmetric
 from keras_deeplab.cli import main
+from keras_deeplab.cli.shared import AnyModel, StoredModel
 from keras_deeplab.export.weights import state_dict
 from keras_deeplab.weights import recognise
 from keras_deeplab.weights.describe import describe
@@ -48,6 +49,8 @@ PEERS = [
     (PLUS, "mobileone_s1", {}, "mobileone_s1"),
     (V3, "mobileone_s4", {"reparameterized": True}, "mobileone_s4"),
     (PLUS, "tu-convnext_atto", {"encoder_output_stride": 8}, "convnext_atto"),
+    (V3, "tu-seresnet18", {}, "seresnet18"),
+    (PLUS, "tu-regnety_002", {"encoder_output_stride": 8}, "regnety_002"),
 ]
 
 
@@ -129,14 +132,27 @@ def test_arrays_of_two_networks_are_asked_about(arrays, tmp_path):
     with pytest.raises(ValueError, match=r"received backbone='resnet18'"):
         keras_deeplab.load(path, backbone="resnet18")
     out = tmp_path / "out.keras"
-    assert main(["convert", str(path), str(out), "--backbone", SAME]) == 0
+    told = ["--output-stride", "8", "--atrous-rates", "12,24,36", "--normalisation", "torch"]
+    assert main(["convert", str(path), str(out), "--backbone", SAME, *told]) == 0
     assert keras_deeplab.load(out).spec.backbone == SAME
+    # Every command that takes a model is told it in the same words.
+    words = {"output_stride": 8, "atrous_rates": (12, 24, 36), "normalisation": "torch", "backbone": SYMMETRIC}
+    for kind in (StoredModel, AnyModel):
+        subject = kind.of(model=str(path), **words)
+        model = subject.load() if kind is StoredModel else subject.predictor()
+        assert model.spec.backbone == SYMMETRIC
+    (tmp_path / "x.tflite").touch()
+    with pytest.raises(ValueError, match=r"backbone can't be chosen for a TFLite file"):
+        AnyModel.of(model=str(tmp_path / "x.tflite"), backbone=SAME).predictor()
+    with pytest.warns(UserWarning, match=r"nothing tells output_stride, atrous_rates, .*=\(12, 24, 36\), .*='torch'"):
+        keras_deeplab.load(path, backbone=SAME)
 
 
 @pytest.mark.slow
 def test_the_config_or_an_argument_decides_and_the_two_differ(arrays, tmp_path):
     told = keras_deeplab.load(folder(tmp_path / "told", arrays, **CONFIG), include_preprocessing=False)
-    given = {name: keras_deeplab.load(arrays, backbone=name, include_preprocessing=False) for name in (SYMMETRIC, SAME)}
+    bare = {"include_preprocessing": False, "output_stride": 8, "atrous_rates": (12, 24, 36)}
+    given = {name: keras_deeplab.load(arrays, backbone=name, **bare) for name in (SYMMETRIC, SAME)}
     images = np.random.default_rng(0).uniform(-1, 1, (1, 33, 48, 3)).astype("float32")
     scores = {name: keras.ops.convert_to_numpy(model(images)) for name, model in given.items()}
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(told(images)), scores[SYMMETRIC])

@@ -11,7 +11,16 @@ from typing import Any
 
 import keras
 
-from keras_deeplab.backbones import convnext, efficientnet, mobileone, resnet, resnext, se_resnet
+from keras_deeplab.backbones import (
+    convnext,
+    efficientnet,
+    mobileone,
+    regnet,
+    resnet,
+    resnext,
+    se_resnet,
+    se_resnet_timm,
+)
 from keras_deeplab.backbones.drn import (
     drn_a_50,
     drn_c_26,
@@ -235,6 +244,14 @@ BACKBONES: Registry[Backbone] = Registry(
             for (key, build), (layers, _, _) in zip(resnext.BUILDERS.items(), resnext.VARIANTS, strict=True)
         },
         **{key: Backbone(build, "layer1_2_relu", "torch") for key, build in se_resnet.BUILDERS.items()},
+        **{
+            key: Backbone(build, f"layer1_{resnet.TABLE[se_resnet_timm.TABLE[key][0]][0] - 1}_relu", "torch")
+            for key, build in se_resnet_timm.BUILDERS.items()
+        },
+        **{
+            key: Backbone(build, f"s1_b{regnet.TABLE[key][0][0]}_relu", "torch")
+            for key, build in regnet.BUILDERS.items()
+        },
         # What lost its stride is padded alike on all sides, in lukemelas' form as well.
         **{
             key: Backbone(

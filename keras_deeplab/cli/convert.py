@@ -1,34 +1,10 @@
 """`keras-deeplab convert`."""
 
 import os
-from typing import Any
 
-from keras_deeplab.cli.inspect import PREFIX, SOURCE
-from keras_deeplab.cli.shared import CHECKPOINT, Identity
-from keras_deeplab.options import Kind, OptionError, Options, Range, nested, option, record
-from keras_deeplab.specs import NORMALISATIONS, checked_range
-
-
-def _normalisation(value: Any) -> Any:
-    if isinstance(value, str):
-        if value not in NORMALISATIONS:
-            raise ValueError(value)
-        return value
-    means, deviations = (tuple(float(number) for number in part) for part in value)
-    return means, deviations
-
-
-def _read_normalisation(text: str) -> Any:
-    return [part.split(",") for part in text.split("/")] if "/" in text else text
-
-
-NORMALISATION = Kind(
-    f"{', '.join(NORMALISATIONS)}, or (means, deviations) in 0..1",
-    _normalisation,
-    _read_normalisation,
-    f"{', '.join(NORMALISATIONS)}, or MEAN,MEAN,.../DEVIATION,DEVIATION,...",
-    "HOW",
-)
+from keras_deeplab.cli.shared import CHECKPOINT, SOURCE, CheckpointOptions, Identity
+from keras_deeplab.options import OptionError, Options, Range, nested, option, record
+from keras_deeplab.specs import checked_range
 
 HELP = "Turn a checkpoint of other code into a file of Keras."
 
@@ -38,19 +14,11 @@ class Arguments(Options):
     checkpoint: str = option(help=f"any {CHECKPOINT}", flag=None, metavar="IN")
     output: str = option(help="file to write: .keras, or .weights.h5 with the network beside", flag=None, metavar="OUT")
     source: str = option("auto", SOURCE)
-    prefix: str | None = option(None, PREFIX)
-    backbone: str | None = option(None, "which of those that its arrays fit, where they fit several and nothing tells")
     output_stride: int | None = option(None, "8, 16 or 32; by default the source's own", minimum=1)
     num_classes: int | None = option(
         None, "other than the checkpoint's: the last layer starts anew", minimum=1, maximum=65535
     )
     preprocessing: bool = option(True, "whether the model takes pixels and normalises them itself")
-    normalisation: Any = option(
-        None,
-        "how it does that, where the source's own way isn't the checkpoint's: a name, or a mean and a deviation in "
-        "0..1 for each channel; checkpoints of other channels than 3 need it where their source normalises RGB",
-        kind=NORMALISATION,
-    )
     channels: int | None = option(
         None, "of its images, by default the checkpoint's; more are added behind those", minimum=1, maximum=4096
     )
@@ -64,10 +32,11 @@ class Arguments(Options):
     image_range: Range | None = option(
         None, "of images of more than 8 bits, the numbers that were 0 and 255 when it was trained: into its record"
     )
+    reading: CheckpointOptions = nested(CheckpointOptions)
     identity: Identity = nested(Identity)
 
     def checked(self) -> None:
-        if self.normalisation is not None and not self.preprocessing:
+        if self.reading.normalisation is not None and not self.preprocessing:
             raise OptionError("{normalisation} is how the model normalises pixels, which {preprocessing} leaves out")
         if self.image_range is not None:
             try:
@@ -85,16 +54,13 @@ def run(arguments: Arguments) -> None:
 
     suffix_of_keras(arguments.output)  # before the work
     with opened(arguments.checkpoint) as stored:
-        print(text(stored, arguments.source, prefix=arguments.prefix))
-        chosen = {} if arguments.backbone is None else {"backbone": arguments.backbone}
+        print(text(stored, arguments.source, prefix=arguments.reading.prefix))
         model = load(
             stored,
-            **chosen,
+            **{"include_preprocessing": arguments.preprocessing, **arguments.reading.settings()},
             source=arguments.source,
-            prefix=arguments.prefix,
             output_stride=arguments.output_stride,
             num_classes=arguments.num_classes,
-            include_preprocessing=arguments.normalisation or arguments.preprocessing,
             input_shape=None if arguments.channels is None else (None, None, arguments.channels),
             stem=arguments.stem,
         )

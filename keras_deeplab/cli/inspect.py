@@ -1,11 +1,9 @@
 """`keras-deeplab inspect`."""
 
-from keras_deeplab.cli.shared import MODEL
+from keras_deeplab.cli.shared import MODEL, PREFIX, SOURCE
 from keras_deeplab.options import Options, option, record
 
 HELP = "Print what a file of weights holds; nothing in it is run."
-PREFIX = "what the names of the arrays begin with, of a file that holds several networks, such as ema_model"
-SOURCE = "who wrote it: tf1, vainf, torchvision, ...; auto where its names tell"
 
 
 @record

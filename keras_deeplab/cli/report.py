@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from keras_deeplab.cli.shared import DATA, MODEL, AnyModel, load_data
+from keras_deeplab.cli.shared import DATA, MODEL, AnyModel, CheckpointOptions, load_data
 from keras_deeplab.data.settings import CLASS_MAP, CLASS_MAP_HELP, DataOptions
 from keras_deeplab.inference.protocols import ScoringOptions
-from keras_deeplab.options import OptionError, Options, nested, option, record
+from keras_deeplab.options import OptionError, Options, nested, option, options, record
 
 HELP = (
     "Write a page about a model on a data set, or about two, for people to look at (report MODEL DATA); or the page, "
@@ -115,7 +115,9 @@ def _of_a_model(arguments: Arguments) -> None:
     settings = arguments.of_model
     subjects = [arguments.subject]
     if settings.compare is not None:
-        subjects.append(arguments.subject.with_options(model=settings.compare))
+        # What is told of the one's arrays says nothing of the other's.
+        untold = dict.fromkeys(options(CheckpointOptions))
+        subjects.append(arguments.subject.with_options(model=settings.compare, **untold))
     models = {subject.model: subject.predictor() for subject in subjects}
     if len(models) < len(subjects):
         raise OptionError("{compare} is the same model: {model}", model=arguments.subject.model)

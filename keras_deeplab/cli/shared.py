@@ -9,10 +9,12 @@ from keras_deeplab.data.settings import DataOptions, ImageOptions, read_colors
 from keras_deeplab.export.settings import ComparisonOptions
 from keras_deeplab.inference.settings import InferenceOptions
 from keras_deeplab.options import (
+    Integers,
     Kind,
     Names,
     OptionError,
     Options,
+    Size,
     in_flags,
     nested,
     option,
@@ -20,7 +22,7 @@ from keras_deeplab.options import (
     read_pairs,
     record,
 )
-from keras_deeplab.specs import Classes, ModelSpec, class_names
+from keras_deeplab.specs import NORMALISATIONS, Classes, ModelSpec, class_names
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +36,9 @@ DATA = (
     "folder with images/, masks/, splits/; public data set as unpacked (VOC, Cityscapes, ...); export of COCO, "
     "LabelMe, CVAT, Roboflow, Supervisely or Label Studio; tfds:NAME; or synthetic"
 )
-STRIDE = "of checkpoints: 8, 16 (their default) or 32"
+STRIDE = "8, 16 or 32; by default the model's own"
+PREFIX = "what the names of the arrays begin with, of a file that holds several networks, such as ema_model"
+SOURCE = "who wrote it: tf1, vainf, torchvision, ...; auto where its names tell"
 
 
 def load_data(name: str, split: str, reading: DataOptions, spec: ModelSpec | None = None) -> "Source":
@@ -120,21 +124,73 @@ def _named_classes(text: str) -> Classes:
 # Models -----------------------------------------------------------------------------------------------------------
 
 
+def _normalisation(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in NORMALISATIONS:
+            raise ValueError(value)
+        return value
+    means, deviations = (tuple(float(number) for number in part) for part in value)
+    return means, deviations
+
+
+def _read_normalisation(text: str) -> Any:
+    return [part.split(",") for part in text.split("/")] if "/" in text else text
+
+
+NORMALISATION = Kind(
+    f"{', '.join(NORMALISATIONS)}, or (means, deviations) in 0..1",
+    _normalisation,
+    _read_normalisation,
+    f"{', '.join(NORMALISATIONS)}, or MEAN,MEAN,.../DEVIATION,DEVIATION,...",
+    "HOW",
+)
+
+
+@record
+class CheckpointOptions(Options):
+    """What `load` is told of a checkpoint whose arrays, and what lies beside them, leave something open."""
+
+    TITLE = "checkpoints of other code, where nothing in them tells"
+
+    prefix: str | None = option(None, PREFIX)
+    backbone: str | None = option(None, "which of those that its arrays fit")
+    align_corners: bool | None = option(
+        None, "whether its resizes align the corners of images, rather than their edges"
+    )
+    atrous_rates: Integers | None = option(
+        None, "dilation rates of its pyramid, at the output stride that it has by default", minimum=1
+    )
+    multi_grid: Integers | None = option(None, "unit rates of its deepest stage's convolutions", minimum=1)
+    pooling_window: Size | None = option(None, "of Detectron2's image pooling, in positions of the deepest map")
+    variant: str | None = option(None, "how v1's fc6 is a convolution: 7x7, 4x4, 4x4_large or large_fov")
+    normalisation: Any = option(
+        None,
+        "how it normalises pixels, where the source's own way isn't the checkpoint's: a name, or a mean and a "
+        "deviation in 0..1 for each channel; checkpoints of other channels than 3 need it where their source "
+        "normalises RGB",
+        kind=NORMALISATION,
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `load`."""
+        told = self.given()
+        if "normalisation" in told:
+            told["include_preprocessing"] = told.pop("normalisation")
+        return told
+
+
 @record
 class StoredModel(Options):
     """A model of Keras, from a file."""
 
     model: str = option(help=MODEL, flag=None, metavar="MODEL")
     output_stride: int | None = option(None, STRIDE, minimum=1)
+    checkpoint: CheckpointOptions = nested(CheckpointOptions)
 
     def load(self) -> "keras.Model":
         import keras_deeplab
 
-        if self.output_stride is None:
-            return keras_deeplab.load(self.model)
-        if self.model.endswith(".keras"):
-            raise OptionError("{output_stride} is for checkpoints; a .keras file has its own")
-        return keras_deeplab.load(self.model, output_stride=self.output_stride)
+        return keras_deeplab.load(self.model, output_stride=self.output_stride, **self.checkpoint.settings())
 
 
 @record
@@ -149,6 +205,7 @@ class AnyModel(Options):
         "fastest has them run it some times first",
         metavar="PROGRAM",
     )
+    checkpoint: CheckpointOptions = nested(CheckpointOptions)
     settings: InferenceOptions = nested(InferenceOptions)
 
     def predictor(self) -> "Predictor":
@@ -156,7 +213,8 @@ class AnyModel(Options):
         from keras_deeplab.inference.predictor import predictor
         from keras_deeplab.inference.runtimes import RUNTIMES
 
-        predict = predictor(self.model, runtime=self.runtime, **self.settings.values())
+        told = self.checkpoint.settings()
+        predict = predictor(self.model, runtime=self.runtime, checkpoint=told, **self.settings.values())
         if Path(self.model).suffix.lower() in RUNTIMES:
             print(f"{self.model} is run by {predict.program}")
         if self.identity.given():

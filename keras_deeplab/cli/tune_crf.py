@@ -29,7 +29,7 @@ class Search(Options):
     sigma_beta: Numbers | None = option(None, "their deviations in colour to try, else the grid's", above=0)
     w2: float = option(3.0, "weight of pixels alike in place alone, fixed as in both papers", minimum=0)
     sigma_gamma: float = option(3.0, "their deviation in place, fixed as in both papers", above=0)
-    normalisation: str = option(NORMALISATIONS[0], "of the sums over pixels", choices=NORMALISATIONS)
+    sums: str = option(NORMALISATIONS[0], "how sums over pixels are normalised", choices=NORMALISATIONS)
     iterations: int = option(10, "of mean field", minimum=1)
 
     def axes(self) -> list[tuple[float, ...]]:
@@ -45,7 +45,7 @@ class Search(Options):
             sigma_beta=beta,
             w2=self.w2,
             sigma_gamma=self.sigma_gamma,
-            normalisation=self.normalisation,
+            normalisation=self.sums,
             iterations=self.iterations,
         )
 

@@ -145,9 +145,8 @@ def _written(model, source):
     if hasattr(SOURCES[source], "export_configs"):
         configs = SOURCES[source].export_configs(spec_of(model), variables)
     plan = recognise(arrays(unordered), repr(model.name), source, configs)
-    if plan.undecided:
-        own = {"backbone": spec_of(model).backbone}
-        plan = plan.decided(own, repr(model.name)) if own["backbone"] in plan.undecided.get("backbone", ()) else plan
+    if spec_of(model).backbone in [each.get("backbone") for each in plan.undecided]:
+        plan = plan.chosen(backbone=spec_of(model).backbone)
     _compare(model, layers, plan, title)
     fillers = getattr(SOURCES[source], "fillers", lambda configs: {})
     return {name: np.asarray(array) for name, array in (arrays(plan) | fillers(configs)).items()}, configs
@@ -162,8 +161,6 @@ def _compare(model, layers, plan, title):
     record = spec_of(model)
     free = getattr(SOURCES[plan.source], "FREE", ())
     settings |= {name: record.settings[name] for name in free if record.settings.get(name) is not None}
-    if record.backbone in plan.undecided.get("backbone", ()):
-        settings["backbone"] = record.backbone
     own = _network(layers.values())
     # Where the network isn't rewritten, its layers depend on the output stride.
     for output_stride in BACKBONES[plan.spec.backbone].output_strides or [plan.spec.output_stride]:

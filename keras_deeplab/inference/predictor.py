@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,7 @@ def predictor(
     input_range: tuple[float, float] | None = None,
     num_threads: int | None = None,
     runtime: str | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Predictor:
     """A model or its file to a `Predictor`: images (H, W, 3) in 0..255 to labels (H, W), whatever runs inside.
@@ -250,6 +251,7 @@ def predictor(
             the first of them that is installed, which is mostly the fastest, and always the same; `"fastest"` has all
             that are installed run it some times first, which takes a second or two. What was taken is the attribute
             `program`, and a line of the log `keras_deeplab`.
+        checkpoint: further arguments of `keras_deeplab.load`, for a file that it reads.
         {options}
 
     Models of a fixed size set `input_size` themselves. What averages scores needs a model that gives them, and
@@ -264,7 +266,7 @@ def predictor(
         given = {name: True for name in settings.overridden()} | {"strategy": strategy is not None}
         _refuse("a Predictor that is already made", given, "give it where the Predictor is made")
         return model_or_path
-    opened = _opened(model_or_path, settings, input_range, num_threads, runtime)
+    opened = _opened(model_or_path, settings, input_range, num_threads, runtime, checkpoint)
     base: Any = WholeImage if strategy is None else strategy
     if isinstance(base, str):
         if base not in STRATEGIES:
@@ -273,10 +275,13 @@ def predictor(
     return Predictor(opened, composed(opened, settings, base), settings.threshold, settings)
 
 
-def _opened(model_or_path, settings, input_range, num_threads, runtime):
+def _opened(model_or_path, settings, input_range, num_threads, runtime, checkpoint):
     """The `Runtime` of whatever `predictor` takes."""
     size, output_stride = settings.input_size, settings.output_stride
     of_a_file = {"runtime": runtime is not None, "input_range": input_range is not None}
+    of_weights = dict.fromkeys(checkpoint or (), True)
+    if isinstance(model_or_path, (Runtime, keras.Model, Client)):
+        _refuse("a model that is there", of_weights, "give it where the model is loaded")
     if isinstance(model_or_path, Runtime):
         _refuse("a Runtime", of_a_file, "give it where the Runtime is made")
         return _at_its_own(model_or_path, output_stride)
@@ -299,6 +304,7 @@ def _opened(model_or_path, settings, input_range, num_threads, runtime):
     if suffix in RUNTIMES:
         kind = {".tflite": "a TFLite file", ".onnx": "an ONNX file"}.get(suffix, f"a {suffix} file")
         options = {"num_threads": num_threads}
+        _refuse(kind, of_weights, "it is run as it was exported")
         if input_range is not None:
             if runtime == FASTEST:
                 runtime = "litert"  # the others don't take it
@@ -320,12 +326,11 @@ def _opened(model_or_path, settings, input_range, num_threads, runtime):
 
     folder = saved_model.folder_of(path)
     if folder is not None:
+        _refuse("a SavedModel", of_weights, "it is run as it was exported")
         return _at_its_own(saved_model.SavedModelRuntime(folder, settings.safe_mode), output_stride)
     import keras_deeplab
 
-    if suffix == ".keras":
-        return KerasRuntime(_restrided(keras_deeplab.load(path), output_stride, str(path)), str(path), size)
-    options = {} if output_stride is None else {"output_stride": output_stride}
+    options = dict(checkpoint or {}) | ({} if output_stride is None else {"output_stride": output_stride})
     return KerasRuntime(keras_deeplab.load(path, **options), name=str(path), input_size=size)
 
 

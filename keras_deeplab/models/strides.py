@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.models.build import build
 from keras_deeplab.specs.model import SegmentationModel, spec_of
 from keras_deeplab.weights.assign import assign
@@ -29,10 +30,11 @@ def with_output_stride(model: keras.Model, output_stride: int, name: str | None 
     name = name or f"the model {model.name!r}"
     if spec.output_stride == output_stride:
         return model
-    if spec.builder is None or spec.output_stride is None:
+    if spec.builder is None or spec.output_stride is None or spec.backbone not in BACKBONES:
+        why = "is of a backbone that isn't registered" if spec.builder else "doesn't tell how it was built"
         raise ValueError(
-            f"{name} doesn't tell how it was built, so it has one output stride, its own: build it with "
-            f"output_stride={output_stride} and load its weights into that"
+            f"{name} {why}, so it has one output stride, its own: build it with output_stride={output_stride} and give "
+            "the file as weights="
         )
     settings: dict[str, Any] = {"input_shape": tuple(model.inputs[0].shape[1:]), "name": model.name}
     other = build(spec.at_output_stride(output_stride), **settings)

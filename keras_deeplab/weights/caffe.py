@@ -31,8 +31,8 @@ _V2 = [
 def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't the Caffe release's.
 
-    Names don't tell rates: those of fc6 are taken from its kernel, of which 4x4 is the one of rate 8 and 224 pixels of
-    view, v2's four branches to be ASPP-L's, (6, 12, 18, 24).
+    Names don't tell rates. Those of fc6 go with its kernel, but of 4x4 two networks were published, at the rates 4 and
+    8; v2's four branches are taken to be ASPP-L's, (6, 12, 18, 24), which alone were released.
 
     Raises:
         ValueError: it is, on a VGG or with an fc6 that isn't built here.
@@ -44,11 +44,12 @@ def recognise(shapes, label, configs):
     paths = renamed(shapes, table, TORCH)
     fc6 = paths["fc6_1/kernel" if plus else "fc6/kernel"]
     tags = {found[1] for name in shapes if (found := re.fullmatch(r"fc8(|_[a-zA-Z]\w*?)(?:_\d+)?\.weight", name))}
-    settings = {"filters": fc6[0]}
+    settings, variants = {"filters": fc6[0]}, []
     if not plus:
-        kernels = {kernel: name for name, (kernel, *_) in large_fov.VARIANTS.items()}
-        settings["variant"] = kernels.get(fc6[-1] if len(fc6) == 4 else 7)
-        if settings["variant"] is None:
+        own = fc6[-1] if len(fc6) == 4 else 7
+        variants = [name for name, (kernel, *_) in large_fov.VARIANTS.items() if kernel == own]
+        settings["variant"] = next(iter(variants), None)
+        if not variants:
             raise ValueError(f"{label}: fc6 has the shape {fc6}; kernels of 7x7, 4x4 and 3x3 are known.")
     else:
         branches = len([path for path in paths if re.fullmatch(r"fc6_\d+/kernel", path)])
@@ -61,7 +62,8 @@ def recognise(shapes, label, configs):
         output_stride=8,
         **settings,
     )
-    return Plan("caffe", spec, table, TORCH, constants={"data": next(iter(tags), "")})
+    undecided = tuple({"variant": name} for name in variants) if len(variants) > 1 else ()
+    return Plan("caffe", spec, table, TORCH, constants={"data": next(iter(tags), "")}, undecided=undecided)
 
 
 def vgg_name(paths, label, suffix=""):

@@ -93,10 +93,12 @@ def _network(stored, source, prefix, refusal):
         ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
         *_record(plan.spec, _known(stored, plan.spec)),
     ]
-    for setting, candidates in plan.undecided.items():
-        facts.append(
-            ("undecided", f"{setting}: {' or '.join(map(repr, candidates))}; load() has to be told, or convert")
-        )
+    if plan.undecided:
+        networks = [", ".join(f"{name}={value!r}" for name, value in each.items()) for each in plan.undecided]
+        facts.append(("undecided", f"{' or '.join(networks)}; load() has to be told, or convert"))
+    if plan.assumed:
+        taken = ", ".join(f"{name}={value!r}" for name, value in plan.taken({}).items())
+        facts.append(("assumed", f"{taken}, which nothing tells; load() and convert take others"))
     if plan.beside.names:
         facts.append(("left out", f"{plan.beside.told()}, which are no part of the network"))
     reason = None if refusal is None else refusal(stored, source, prefix)

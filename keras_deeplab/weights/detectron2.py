@@ -75,7 +75,7 @@ def recognise(shapes, label, configs):
     output_stride, told = _told(config, inputs, label)
     name = resnet_name(paths, label, "_deeplab" if deep else "")
     first = mapping(config.get("RESNETS")).get("STRIDE_IN_1X1")
-    either = {} if deep else {"backbone": (name, f"{name}_msra")}
+    either = () if deep else (name, f"{name}_msra")
     if not deep and first:
         name += "_msra"
     elif deep and first:
@@ -90,9 +90,30 @@ def recognise(shapes, label, configs):
         **settings,
         **told,
     )
+    open_ = first is None
     return Plan(
-        "detectron2", spec, tuple(table), DIALECT, blocks=blocks, **{"undecided" if first is None else "told": either}
+        "detectron2",
+        spec,
+        tuple(table),
+        DIALECT,
+        blocks=blocks,
+        undecided=tuple({"backbone": each} for each in either) if open_ else (),
+        told={"backbone": either} if either and not open_ else {},
+        assumed=_assumed(config, inputs),
     )
+
+
+def _assumed(config, inputs):
+    """What a configuration, or none, leaves to the published ones. One that builds on another (`_BASE_`) has few."""
+    body, head = mapping(config.get("RESNETS")), mapping(config.get("SEM_SEG_HEAD"))
+    told = {
+        "output_stride": "RES5_DILATION" in body,
+        "atrous_rates": "ASPP_DILATIONS" in head,
+        "multi_grid": "RES5_MULTI_GRID" in body,
+        "pooling_window": "CROP" in inputs,
+        "include_preprocessing": "PIXEL_MEAN" in config,
+    }
+    return tuple(name for name, known in told.items() if not known)
 
 
 def export_rows(paths, layers):

@@ -53,7 +53,7 @@ def recognise(shapes, label, configs):
     table = (*_ROWS, *rows([("segmentation_head_conv", "segmentation_head_norm", _BEHIND[plus])]))
     paths = renamed(shapes, table, KERAS_3)
     task, backbone = _configs(configs)
-    undecided = {}
+    undecided = ()
     if backbone is None:
         if not plus:
             raise ValueError(
@@ -61,7 +61,8 @@ def recognise(shapes, label, configs):
                 "enlarged: give the preset's folder or the .keras file."
             )
         # Names and shapes tell the rest.
-        backbone, undecided = {}, {"atrous_rates": _RATES, "include_preprocessing": _MODES}
+        backbone = {}
+        undecided = tuple({"atrous_rates": rates, "include_preprocessing": mode} for rates in _RATES for mode in _MODES)
     settings = Settings(backbone, "configuration of the backbone")
     encoder = _encoder(settings, paths)
     filters, branches = paths["aspp0/kernel"][3], len([path for path in paths if re.fullmatch(r"aspp\d+/kernel", path)])

@@ -2,8 +2,9 @@
 
 On its ResNets (torchvision's, V1c and V1d) and MobileNetV2. Its own files hold the configuration, as Python text, and
 the classes under `meta`. What the arrays don't tell is read there: output stride and rates, multi-grid, the resizes'
-convention, the normalisation. Without one it is that of the `_base_` configurations: output stride 8, rates 12, 24, 36,
-half-pixel centres.
+convention, the normalisation. Of arrays alone the published files with the same ones are asked about: files of 769x769
+align corners, those named d16-mg124 have the multi-grid 1, 2, 4. What all of them share is that of the `_base_`
+configurations: output stride 8, rates 12, 24, 36, ImageNet's mean and deviation.
 
 Source: mmseg/models/backbones/{resnet,mobilenet_v2}.py, decode_heads/{aspp_head,sep_aspp_head,fcn_head}.py.
 """
@@ -23,6 +24,10 @@ from keras_deeplab.weights.torchvision import RESNET, resnet_name, width_of
 TITLE = "MMSegmentation's DeepLabV3 and V3+"
 # What a file of its own says in its configuration, and arrays alone don't.
 FREE = ("align_corners",)
+# What published files differ in, by the backbones that have them; see `_multi_grid` for the rates.
+_PUBLISHED = ({"align_corners": False, "multi_grid": (1, 1)}, {"align_corners": True, "multi_grid": (1, 1)})
+_D16 = {"align_corners": False, "multi_grid": (1, 2), "output_stride": 16}
+_WITH_D16 = ("resnet50_v1c", "resnet101_v1c")
 
 # Backbones: their convolution, their batch norm, our layer ---------------------------------------------------------
 
@@ -102,6 +107,7 @@ def recognise(shapes, label, configs):
         settings["low_level_filters"] = paths["feature_projection0/kernel"][0]
     if "auxiliary_conv/kernel" in paths:
         settings["auxiliary_filters"] = paths["auxiliary_conv/kernel"][0]
+    undecided, assumed = _open(config, backbone["backbone"])
     output_stride, options = _told(config, backbone["backbone"], _branches(paths), label)
     spec = network(
         V3_PLUS if plus else V3,
@@ -113,8 +119,16 @@ def recognise(shapes, label, configs):
         **options,
     )
     spec = spec.with_classes(_classes(configs, spec.num_labels))
-    told = {"resize": RESIZES} if config else {}
-    return Plan("mmsegmentation", spec, table, TORCH, optional=r"auxiliary_(conv|conv_BN|logits)/.*", told=told)
+    return Plan(
+        "mmsegmentation",
+        spec,
+        table,
+        TORCH,
+        optional=r"auxiliary_(conv|conv_BN|logits)/.*",
+        told={} if undecided or "align_corners" in assumed else {"resize": RESIZES},
+        undecided=undecided,
+        assumed=assumed,
+    )
 
 
 def export_rows(paths, layers):
@@ -164,8 +178,44 @@ def _config(configs):
     meta = mapping(configs.get("meta"))
     text = next((meta[key] for key in ("cfg", "config") if isinstance(meta.get(key), str)), "")
     candidates = [assignments(text), *configs.values()]
-    found = (values.get("model") for values in candidates if isinstance(values, dict))
-    return next((model for model in found if isinstance(model, dict) and "decode_head" in model), {})
+    for values in candidates:
+        model = mapping(mapping(values).get("model"))
+        if "decode_head" in model or "backbone" in model:
+            # One that builds on another has what it changes alone.
+            return model if "_base_" not in values else {**model, _BASE: True}
+    return {}
+
+
+_BASE = "_base_"  # in a configuration that says part of a network
+
+
+def _open(config, backbone):
+    """(`Plan.undecided`, `Plan.assumed`) of what a configuration, or none, leaves open."""
+    body, head = mapping(config.get("backbone")), mapping(config.get("decode_head"))
+    if config and _BASE not in config:
+        return (), ()
+    known = {"align_corners": head["align_corners"]} if "align_corners" in head else {}
+    if "strides" in body or "multi_grid" in body:
+        known["multi_grid"] = (1, 2) if body.get("multi_grid") else (1, 1)
+    published = (*_PUBLISHED, *([_D16] if backbone in _WITH_D16 else []))
+    if backbone == "mobilenet_v2_mmsegmentation":
+        published = _PUBLISHED[:1]
+    fitting = [each for each in published if all(each[name] == value for name, value in known.items())]
+    differing = [
+        name
+        for name in ("align_corners", "multi_grid", "output_stride")
+        if name not in known and len({each.get(name) for each in fitting}) > 1
+    ]
+    undecided = tuple({name: each[name] for name in differing if name in each} for each in fitting)
+    where = {
+        "align_corners": head,
+        "output_stride": {"output_stride": 0} if "strides" in body else {},
+        "atrous_rates": {"atrous_rates": 0} if "dilations" in head else {},
+        "multi_grid": known,
+        "include_preprocessing": {"include_preprocessing": 0} if "data_preprocessor" in config else {},
+    }
+    assumed = tuple(name for name, part in where.items() if name not in part and name not in differing)
+    return (undecided if differing else ()), assumed
 
 
 def _told(config, backbone, branches, label):
@@ -178,9 +228,15 @@ def _told(config, backbone, branches, label):
     def numbers(name, part, default):
         return whole_numbers(part.get(name, default), name, label)
 
-    strides = numbers("strides", body, (1, 2, 2, 1, 1, 1, 1) if mobile else (1, 2, 1, 1))
-    dilations = numbers("dilations", body, (1, 1, 1, 2, 2, 4, 4) if mobile else (1, 1, 2, 4))
     natural = (1, 2, 2, 2, 1, 2, 1) if mobile else (1, 2, 2, 2)
+    # What a whole configuration leaves out is as the code has it, else as the base configurations have.
+    if config and _BASE not in config:
+        usual = natural, (1,) * len(natural), (1, 6, 12, 18)
+    else:
+        usual = ((1, 2, 2, 1, 1, 1, 1), (1, 1, 1, 2, 2, 4, 4)) if mobile else ((1, 2, 1, 1), (1, 1, 2, 4))
+        usual = *usual, None
+    strides = numbers("strides", body, usual[0])
+    dilations = numbers("dilations", body, usual[1])
     lost = tuple(math.prod(natural[: i + 1]) // math.prod(strides[: i + 1]) for i in range(len(natural)))
     if dilations != lost or not (mobile or body.get("contract_dilation", True)):
         raise ValueError(
@@ -189,7 +245,8 @@ def _told(config, backbone, branches, label):
             "contract_dilation=True are."
         )
     output_stride = (2 if mobile else 4) * math.prod(strides)
-    rates = numbers("dilations", head, (1, *(96 // output_stride * factor for factor in (1, 2, 3))))
+    base = (1, *(96 // output_stride * factor for factor in (1, 2, 3)))
+    rates = numbers("dilations", head, usual[2] or base)
     if rates[0] != 1 or len(rates) != branches + 1:
         raise ValueError(f"{label} has {branches} atrous branches beside the 1x1 one; its dilations are {rates}.")
     settings = {"atrous_rates": rates[1:]}

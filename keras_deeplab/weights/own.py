@@ -113,7 +113,7 @@ def record(stored):
         return None if spec is None else ModelSpec.from_dict(spec, "its configuration")
 
 
-def load(stored, num_classes=None, classes=None, output_stride=None):
+def load(stored, num_classes=None, classes=None):
     """A file that holds a network to a `SegmentationModel` with its weights.
 
     Its record is the file's, or where it has none what the layers tell.
@@ -123,7 +123,6 @@ def load(stored, num_classes=None, classes=None, output_stride=None):
         num_classes: None, or another number, for which the last layer starts from fresh values.
         classes: None, or names of classes or a `Classes`; where the file's record has others, the last layer starts
             from fresh values, too.
-        output_stride: None, or what the network's own has to be.
 
     Returns:
         (model, None or the names of the layers that start afresh and why)
@@ -133,13 +132,6 @@ def load(stored, num_classes=None, classes=None, output_stride=None):
             isn't what its record says.
     """
     with reading(stored.path, "a network of Keras"):
-        layers = _layers(_config(stored.network))
-        own = output_stride is not None and stride_of_head(layers)
-        if own not in (False, output_stride):
-            raise ValueError(
-                f"its network has the output stride {own}, {output_stride} was asked for. A file of Keras keeps its "
-                "own: build the network with that stride and give the file as weights= instead"
-            )
         model = with_spec(network(stored))
         _check_record(model)
     spec = model.spec
@@ -266,6 +258,12 @@ def _layers(config):
     if not all(isinstance(layer, dict) and isinstance(layer.get("config"), dict) for layer in layers):
         raise ValueError("its configuration is no network's")
     return layers
+
+
+def output_stride(stored):
+    """The stride of the map that the head of a file's network sees, by its layers."""
+    with reading(stored.path, "a network of Keras"):
+        return stride_of_head(_layers(_config(stored.network)))
 
 
 def stride_of_head(layers):

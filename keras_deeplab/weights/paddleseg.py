@@ -1,15 +1,18 @@
 """Checkpoints of PaddleSeg: DeepLabV3 and DeepLabV3P on ResNet-D (`ResNet50_vd`, `ResNet101_vd` and the like).
 
 A `.pdparams` file is a pickle of arrays. What they don't tell is read from the configuration (YAML) beside it, where
-there is one; else it is that of the published ones: output stride 8, rates 12, 24, 36, multi-grid 1, 2, 4, half-pixel
-centres.
+there is one; else it is what the published ones share: output stride 8, rates 12, 24, 36, multi-grid 1, 2, 4, pixels to
+[-1, 1]. V3P on ResNet101_vd was published with half-pixel centres and, for 769x769, with corners aligned.
 
-Source: paddleseg/models/deeplab.py, layers/{layer_libs,pyramid_pool}.py, backbones/resnet_vd.py.
+Source: paddleseg/models/deeplab.py, layers/{layer_libs,pyramid_pool}.py, backbones/resnet_vd.py; configs/deeplabv3,
+configs/deeplabv3p.
 """
 
 import re
 
+from keras_deeplab.backbones.preprocessing import checked
 from keras_deeplab.networks import V3, V3_PLUS, network
+from keras_deeplab.specs import RESIZES
 from keras_deeplab.weights.names import Dialect, renamed, rows
 from keras_deeplab.weights.plan import Plan, torch_head
 from keras_deeplab.weights.told import mapping, whole_numbers
@@ -18,6 +21,8 @@ from keras_deeplab.weights.torchvision import resnet_name
 TITLE = "PaddleSeg's DeepLabV3 and V3P"
 # What its configuration says, and arrays alone don't.
 FREE = ("align_corners", "multi_grid")
+_ASSUMED = ("align_corners", "output_stride", "atrous_rates", "multi_grid", "include_preprocessing")
+_CORNERS = ({"align_corners": False}, {"align_corners": True})
 DIALECT = Dialect(
     leaves=(
         (".weight", "/kernel", ""),
@@ -79,18 +84,33 @@ def recognise(shapes, label, configs):
     if "layer1_0_conv3/kernel" not in paths:
         raise ValueError(f"{label} holds a DeepLab on ResNet18_vd or 34_vd, which isn't built here; from 50 on it is.")
     classes, settings, blocks = torch_head(paths)
-    output_stride, told = _told(configs, paths, label)
+    name, config = resnet_name(paths, label, "_v1d"), _config(configs)
+    output_stride, told = _told(config, paths, label)
+    pixels = _pixels(configs, label)
     spec = network(
         V3_PLUS if plus else V3,
-        resnet_name(paths, label, "_v1d"),
+        name,
         num_classes=classes,
         output_stride=output_stride,
-        preprocessing="tf",
+        preprocessing=pixels or "tf",
         flavour="paddleseg",
         **settings,
         **told,
     )
-    return Plan("paddleseg", spec, table, DIALECT, blocks=blocks)
+    assumed = tuple(each for each in _ASSUMED if not config or (each == "include_preprocessing" and pixels is None))
+    undecided = _CORNERS if not config and (plus, name) == (True, "resnet101_v1d") else ()
+    if undecided:
+        assumed = assumed[1:]
+    return Plan(
+        "paddleseg",
+        spec,
+        table,
+        DIALECT,
+        blocks=blocks,
+        undecided=undecided,
+        assumed=assumed,
+        told={"resize": RESIZES} if config else {},
+    )
 
 
 def export_rows(paths, layers):
@@ -102,20 +122,43 @@ def _branches(paths):
     return sum(bool(re.fullmatch(r"aspp[1-9](_pointwise)?/kernel", path)) for path in paths)
 
 
-def _told(configs, paths, label):
-    """(output stride, settings of the builder) as the configuration has them."""
-    found = (values["model"] for values in configs.values() if isinstance(values, dict) and "model" in values)
-    config = next((model for model in found if isinstance(model, dict) and "backbone" in model), {})
+def _config(configs):
+    """The `model` of a configuration, {} without one; one that says part of a network builds on another one."""
+    found = (mapping(values.get("model")) for values in configs.values() if isinstance(values, dict))
+    return next((model for model in found if "backbone" in model and "type" in model), {})
+
+
+def _pixels(configs, label):
+    """How pixels are normalised, where a configuration says it; its code's own way is to [-1, 1]."""
+    for values in configs.values():
+        for data in ("val_dataset", "train_dataset"):
+            transforms = mapping(mapping(values).get(data)).get("transforms")
+            for each in transforms if isinstance(transforms, list) else ():
+                if mapping(each).get("type") == "Normalize":
+                    mean, std = (_numbers(each.get(name, (0.5,) * 3), name, label) for name in ("mean", "std"))
+                    return "tf" if set(mean + std) == {0.5} else checked((mean, std))
+    return None
+
+
+def _numbers(value, what, label):
+    if not isinstance(value, (list, tuple)) or not all(type(number) in (int, float) for number in value):
+        raise ValueError(f"{label} has {what}={str(value)[:60]!r} in its configuration; expected a number a channel.")
+    return tuple(float(number) for number in value)
+
+
+def _told(config, paths, label):
+    """(output stride, settings of the builder) as a configuration has them, or those published where there is none."""
     body = mapping(config.get("backbone"))
     output_stride = body.get("output_stride", 8)
     if output_stride not in (8, 16):
         raise ValueError(f"{label} has output_stride={output_stride!r}; PaddleSeg has 8 and 16.")
     branches = _branches(paths)
-    published = (1, *(96 // output_stride * factor for factor in (1, 2, 3)))
-    rates = whole_numbers(config.get("aspp_ratios", published), "aspp_ratios", label)
+    usual = ((1, 6, 12, 18), (1, 1, 1)) if config else ((1, 12, 24, 36), (1, 2, 4))
+    rates = whole_numbers(config.get("aspp_ratios", usual[0]), "aspp_ratios", label)
     if rates[0] != 1 or len(rates) != branches + 1:
         raise ValueError(f"{label} has {branches} atrous branches beside the 1x1 one; its aspp_ratios are {rates}.")
-    # Without a configuration as those published have it; one that leaves it out has none.
-    multi_grid = whole_numbers(body.get("multi_grid", (1, 1, 1) if body else (1, 2, 4)), "multi_grid", label)
-    settings = {"atrous_rates": rates[1:], "multi_grid": multi_grid}
+    settings = {
+        "atrous_rates": rates[1:],
+        "multi_grid": whole_numbers(body.get("multi_grid", usual[1]), "multi_grid", label),
+    }
     return output_stride, settings | ({"align_corners": True} if config.get("align_corners") else {})

@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
-from keras_deeplab.specs import ModelSpec
+from keras_deeplab.heads.flavours import FLAVOURS
+from keras_deeplab.specs import ALIGN_CORNERS, HALF_PIXEL_CENTERS, ModelSpec
 from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.beside import Beside
 from keras_deeplab.weights.names import Dialect, renamed, their_name, translate
@@ -35,8 +37,10 @@ class Plan:
         blocks: tells for a layer which blocks of input channels the source concatenates, in its order: (sizes,
             positions of our blocks in it).
         optional: matches the variables that a model may lack.
-        undecided: settings that the arrays leave open, with what each may be. Whoever loads them has to say.
-        told: likewise, of settings that a description beside the arrays says; `spec` has what it says.
+        undecided: the networks that the arrays fit, each as the settings that they differ in; `"output_stride"` among
+            them is not asked about, it goes with the others. Whoever loads them has to say which it is.
+        assumed: names of settings that nothing tells, and `spec` has as the source has them where nothing is asked for.
+        told: settings that a description beside the arrays says, with what each may be; `spec` has what it says.
         rates_told: whether `spec` has atrous rates that such a description says.
         flat: matches layers whose kernels have two axes at the source, where they are fully connected.
     """
@@ -48,7 +52,8 @@ class Plan:
     constants: dict = field(default_factory=dict)
     blocks: dict = field(default_factory=dict)
     optional: str = ""
-    undecided: dict[str, tuple] = field(default_factory=dict)
+    undecided: tuple[dict[str, Any], ...] = ()
+    assumed: tuple[str, ...] = ()
     flat: str = ""
     told: dict[str, tuple] = field(default_factory=dict)
     rates_told: bool = False
@@ -70,26 +75,59 @@ class Plan:
         What is asked for counts for more than what a description beside the arrays says.
 
         Raises:
-            ValueError: they don't; the message names what each may be.
+            ValueError: they don't; the message names the networks that they fit.
         """
-        spec = self.spec
-        for name, candidates in {**self.told, **self.undecided}.items():
-            chosen = settings.get(name)
-            if name not in self.undecided and chosen not in candidates:
-                continue
-            if chosen not in candidates:
-                asked = "" if chosen is None else f"; received {name}={chosen!r}"
-                ways = " or ".join(f"{name}={candidate!r}" for candidate in candidates)
-                raise ValueError(
-                    f"{label} holds arrays that fit {len(candidates)} networks, which compute different things: give "
-                    f"{ways} (keras-deeplab convert --{name.replace('_', '-')}), or the folder with the configuration "
-                    f"that was saved beside the weights{asked}."
-                )
-            if name == "backbone":
-                as_before = spec.preprocessing == BACKBONES[spec.backbone].preprocessing
-                preprocessing = BACKBONES[chosen].preprocessing if as_before else spec.preprocessing
-                spec = replace(spec, backbone=chosen, preprocessing=preprocessing)
-        return replace(self, spec=spec, undecided={})
+        asked = {name: _plain(value) for name, value in settings.items() if says(name, value)}
+        chosen = {name: asked[name] for name, candidates in self.told.items() if asked.get(name) in candidates}
+        if self.undecided:
+            chosen |= self._fitting(asked, label)
+        return replace(self.chosen(**chosen), undecided=())
+
+    def _fitting(self, asked, label):
+        """The settings of the one network in `undecided` that is asked for."""
+        names = [*dict.fromkeys(name for each in self.undecided for name in each if name != "output_stride")]
+        fitting = [each for each in self.undecided if all(asked.get(name, each[name]) == each[name] for name in names)]
+        if len(fitting) == 1:
+            return fitting[0]
+        # Whoever says all of it may have trained another one, unless the arrays fit no other.
+        if not fitting and all(name in asked for name in names) and not _BUILDS.intersection(names):
+            return {}
+        open_names = [name for name in names if name not in asked or not fitting]
+        ways = dict.fromkeys(
+            ", ".join(f"{name}={each[name]!r}" for name in open_names) for each in fitting or self.undecided
+        )
+        received = ", ".join(f"{name}={asked[name]!r}" for name in names if name in asked)
+        raise ValueError(
+            f"{label} holds arrays that fit {len(self.undecided)} networks, which compute different things: give "
+            f"{' or '.join(ways)} (keras-deeplab convert {', '.join(map(flag, open_names))}), or the folder with the "
+            "configuration that was saved beside the weights" + (f"; received {received}." if received else ".")
+        )
+
+    def chosen(self, backbone=None, output_stride=None, include_preprocessing=None, **settings):
+        """The same with settings of the record as they are given."""
+        spec = self.spec if output_stride is None else self.at(output_stride)
+        if backbone is not None:
+            as_before = spec.preprocessing == BACKBONES[spec.backbone].preprocessing
+            preprocessing = BACKBONES[backbone].preprocessing if as_before else spec.preprocessing
+            spec = replace(spec, backbone=backbone, preprocessing=preprocessing)
+        if include_preprocessing is not None:
+            spec = replace(spec, preprocessing=include_preprocessing or None)
+        if "align_corners" in settings:
+            spec = replace(spec, resize=ALIGN_CORNERS if settings["align_corners"] else HALF_PIXEL_CENTERS)
+        kept = {name: value for name, value in settings.items() if name != "resize"}
+        return replace(self, spec=replace(spec, settings={**spec.settings, **kept}))
+
+    def taken(self, settings, output_stride=None):
+        """`{name: value}` of what is assumed and `settings` don't say."""
+        told = {"output_stride": self.spec.output_stride, "include_preprocessing": self.spec.preprocessing}
+        told["align_corners"] = self.spec.resize == ALIGN_CORNERS
+        if self.spec.flavour is not None:
+            told["atrous_rates"] = FLAVOURS[self.spec.flavour].atrous_rates
+        told |= {name: value for name, value in self.spec.settings.items() if value is not None}
+        asked = [name for name, value in {**settings, "output_stride": output_stride}.items() if says(name, value)]
+        if self.beside.normalisation is not None:
+            asked.append("include_preprocessing")
+        return {name: told.get(name) for name in self.assumed if name not in asked}
 
     def agrees(self, spec, label):
         """Raises ValueError where a network's record says otherwise than what was told of the arrays, which fit it."""
@@ -193,6 +231,29 @@ class Plan:
             sizes, order = [sizes[place] for place in order], np.argsort(order)
         parts = np.split(array, np.cumsum(sizes)[:-1], axis=2)
         return np.concatenate([parts[place] for place in order], axis=2)
+
+
+# Settings of which the arrays fit the candidates alone.
+_BUILDS = frozenset({"backbone", "variant"})
+_FLAGS = {"include_preprocessing": "normalisation"}
+
+
+def flag(name):
+    """The option of commands for a setting.
+
+    >>> flag("align_corners"), flag("include_preprocessing")
+    ('--align-corners', '--normalisation')
+    """
+    return f"--{_FLAGS.get(name, name).replace('_', '-')}"
+
+
+def says(name, value):
+    """Whether the value of a setting of `load` says anything: None doesn't, nor does that pixels are normalised."""
+    return value is not None and not (name == "include_preprocessing" and value is True)
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _first_layer(spec):

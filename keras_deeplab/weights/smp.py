@@ -47,6 +47,9 @@ _HEADS = {
     "decoder.0.convs.0.0.weight": ("decoder.0.", _V3_SEQUENCE, V3),
 }
 
+# What config.json says, and arrays alone don't.
+_ASSUMED = ("output_stride", "atrous_rates", "include_preprocessing")
+
 
 def recognise(shapes, label, configs):
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't segmentation_models.pytorch's.
@@ -82,7 +85,8 @@ def recognise(shapes, label, configs):
         TORCH,
         blocks=blocks,
         optional="|".join(filter(None, (r"classification_head\..*", encoder.unused))),
-        undecided={"backbone": candidates} if len(candidates) > 1 else {},
+        undecided=tuple({"backbone": each} for each in candidates) if len(candidates) > 1 else (),
+        assumed=_ASSUMED if config.encoder is None else (),
         flat=encoder.flat,
         rates_told="atrous_rates" in config.settings,
         told={"backbone": tuple(encoder.networks)} if config.encoder is not None else {},

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_deeplab.backbones import BACKBONES, convnext, efficientnet, mobileone, resnet, se_resnet
+from keras_deeplab.backbones import BACKBONES, convnext, efficientnet, mobileone, regnet, resnet, se_resnet
 from keras_deeplab.backbones.mobilenet_v2 import rounded
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.torchvision import MOBILENET_V2, RESNET, RESNET_UNITS, resnet_name, width_of
@@ -77,6 +77,8 @@ def _lukemelas(variant):
     return [row for row in names if not (row[2].startswith("blocks_0_") and "_expand_conv" in row[0])]
 
 
+# timm's, with squeeze and excitation or without.
+_TIMM_RESNET = [*RESNET, ("layer{stage}.{unit}.se.fc{n}", None, "layer{stage}_{unit}_se_fc{n}")]
 _SE_RESNET = [
     ("layer0.conv{n}", "layer0.bn{n}", "layer0_conv{n}"),
     *RESNET_UNITS,
@@ -102,6 +104,17 @@ _CONVNEXT = [
     ("stages_{stage}.blocks.{unit}.norm", None, "stages_{stage}_blocks_{unit}_norm_LN"),
     ("stages_{stage}.blocks.{unit}.mlp.fc{n}", None, "stages_{stage}_blocks_{unit}_mlp_fc{n}"),
     ("stages_{stage}.blocks.{unit}", None, "stages_{stage}_blocks_{unit}_scale"),
+]
+
+# Its batch norms stand in a block with their convolution.
+_REGNET = [
+    ("stem.conv", "stem.bn", "stem"),
+    (
+        "s{stage}.b{unit}.{part:conv[123]|downsample}.conv",
+        "s{stage}.b{unit}.{part:conv[123]|downsample}.bn",
+        "s{stage}_b{unit}_{part}",
+    ),
+    ("s{stage}.b{unit}.se.fc{n}", None, "s{stage}_b{unit}_se_fc{n}"),
 ]
 
 
@@ -130,10 +143,15 @@ def _timm_xception(entry, middle):
 def _resnet(shapes, label):
     for scope in ("encoder.", "encoder.model."):
         if f"{scope}conv1.weight" in shapes and f"{scope}layer1.0.conv1.weight" in shapes:
-            table = rows(RESNET, scope)
-            name = resnet_name(renamed(shapes, table, TORCH), label)
+            table = rows(RESNET if scope == "encoder." else _TIMM_RESNET, scope)
+            paths = renamed(shapes, table, TORCH)
+            name = resnet_name(paths, label)
             if scope == "encoder.":
                 return Encoder(table, {name: name})
+            gates, units = (sum(path.endswith(end) for path in paths) for end in ("_se_fc1/kernel", "_conv1/kernel"))
+            if gates:
+                whole = gates == units and f"se{name}" in BACKBONES
+                return Encoder(table, {f"se{name}": f"tu-se{name}"}, settings={"flavour": "smp_tu"}) if whole else None
             return Encoder(table, {name: rf"tu-((tv_)?{name}|gluon_{name}_v1b)"}, settings={"flavour": "smp_tu"})
     return None
 
@@ -267,6 +285,21 @@ def _xception(shapes, label):
     return None
 
 
+def _regnet(shapes, label):
+    if "encoder.model.s1.b1.conv2.conv.weight" not in shapes:
+        return None
+    units = _units(shapes, r"encoder\.model\.s(\d)\.b(\d+)\.conv1\.conv\.weight")
+    kind = "regnety" if "encoder.model.s1.b1.se.fc1.weight" in shapes else "regnetx"
+    kernels = [shapes.get(f"encoder.model.s{stage}.b1.conv2.conv.weight", (0, 0)) for stage in range(1, 5)]
+    group = max(kernel[1] for kernel in kernels)
+    own = tuple(count - 1 for count in units), tuple(kernel[0] for kernel in kernels), group
+    for name, row in regnet.TABLE.items():
+        if name.startswith(kind) and row == own:
+            table = rows(_REGNET, "encoder.model.")
+            return Encoder(table, {name: rf"(tu|timm)-{name}(_tv)?"}, settings={"flavour": "smp_tu"})
+    return None
+
+
 _FAMILIES = (
     _resnet,
     _se_resnet,
@@ -274,6 +307,7 @@ _FAMILIES = (
     _mobilenet_v3,
     _efficientnet,
     _mobileone,
+    _regnet,
     _convnext,
     _xception,
 )
@@ -298,9 +332,9 @@ def recognise(shapes, label, source):
 def unbuilt():
     return (
         "an encoder that isn't built here. Those that are: resnet, resnext (also tu-), se_resnet, se_resnext, "
-        "senet154, "
-        "mobilenet_v2, timm-, tu- and tu-tf_mobilenetv3, efficientnet, timm-, tu- and tu-tf_efficientnet b0 to b7 and "
-        "lite, mobileone, tu-convnext, tu-xception41, 65 and 71."
+        "senet154, tu-seresnet, tu-seresnext, mobilenet_v2, timm-, tu- and tu-tf_mobilenetv3, efficientnet, timm-, tu- "
+        "and tu-tf_efficientnet b0 to b7 and lite, mobileone, tu-convnext, tu- and timm-regnetx and regnety, "
+        "tu-xception41, 65 and 71."
     )
 
 
@@ -345,6 +379,8 @@ def export_table(paths, layers):
         return rows(_SE_RESNET, "encoder.")
     if any(path.startswith("stage0_r") for path in paths):
         return rows(_MOBILEONE, "encoder.")
+    if "s1_b1_conv1/kernel" in paths:
+        return rows(_REGNET, "encoder.model.")
     if "stem_1_LN/gamma" in paths:
         return rows(_CONVNEXT, "encoder.model.")
     if "entry_flow_conv1_1/kernel" in paths:
@@ -355,7 +391,9 @@ def export_table(paths, layers):
         return rows(_timm_xception(entry, middle), "encoder.model.")
     strided = "conv2" if "layer4_0_conv3" in layers else "conv1"
     whole = _whole_stages(layers, f"layer4_0_{strided}", f"layer4_1_{strided}")
-    return rows(RESNET, "encoder." if whole else "encoder.model.")
+    if "layer1_0_se_fc1/kernel" in paths:
+        whole = False  # timm's alone
+    return rows(RESNET, "encoder.") if whole else rows(_TIMM_RESNET, "encoder.model.")
 
 
 def _efficientnet_table(paths, layers):
