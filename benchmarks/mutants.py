@@ -65,6 +65,32 @@ ROOMS = {
     "transforms": (["data/transforms.py"], ["test_data_transforms.py", "test_data_pipeline.py"]),
 }
 
+# Faults of which some tests once noticed none: (room, file, text, what stands there instead). `--faults` tries them.
+FAULTS = (
+    ("quantize", "quantize/rounding.py", "bias += np.einsum", "bias -= np.einsum"),
+    ("quantize", "quantize/equalise.py", "_MARGIN = 1.2", "_MARGIN = 1.0"),
+    ("quantize", "quantize/ranges.py", "_PERCENTILE = 99.99", "_PERCENTILE = 99.9"),
+    ("quantize", "quantize/argmax.py", "_RIDGE = 1e-4", "_RIDGE = 0.0"),
+    ("quantize", "quantize/argmax.py", "_RIDGE = 1e-4", "_RIDGE = 1e-1"),
+    (
+        "weights",
+        "weights/plan.py",
+        "shape[3], shape[2], shape[0], shape[1])",
+        "shape[3], shape[2], shape[1], shape[0])",
+    ),
+    ("weights", "weights/names.py", "axes=((2, 3, 1, 0), ", "axes=((3, 2, 1, 0), "),
+    ("weights", "weights/names.py", "(2, 3, 0, 1)),", "(3, 2, 0, 1)),"),
+    (
+        "weights",
+        "specs/__init__.py",
+        "scale = self.output_stride / output_stride",
+        "scale = output_stride / self.output_stride",
+    ),
+    ("losses", "training/losses/hard_pixels.py", "size = ops.shape(scores)[0]", "size = scores.shape[0] or 1"),
+    ("losses", "training/losses/hard_pixels.py", "ops.sort(scores), size - kept", "ops.sort(scores), kept"),
+    ("losses", "training/losses/hard_pixels.py", "scores > last, scores", "scores >= last, scores"),
+)
+
 
 # Mutants ----------------------------------------------------------------------------------------------------------
 
@@ -200,6 +226,14 @@ def mutants_of(source):
     visit(ast.parse(source))
     found.sort(key=lambda mutant: (mutant.start, mutant.end, mutant.what))
     return found
+
+
+def fault(source, old, new):
+    """The one of `FAULTS` as a mutant: the first place where its text stands."""
+    before = source[: source.index(old.encode())]
+    line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n") - 1
+    place = ast.Constant(0, lineno=line, col_offset=column, end_lineno=line, end_col_offset=column + len(old.encode()))
+    return Mutant(place, new, f"{old} -> {new}")
 
 
 def _is_text(node):
@@ -451,6 +485,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", default="mutants.jsonl", help="results are added to it; what is there isn't run again")
     parser.add_argument("--again", metavar="RESULTS", help="run the survivors in a file of results instead of a sample")
+    parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of tests a mutant, the quickest first")
+    parser.add_argument("--faults", action="store_true", help="try `FAULTS` instead of a sample")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--table", metavar="RESULTS")
     options = parser.parse_args()
@@ -480,7 +516,12 @@ def main():
     for room, files in chosen(options.names).items():
         tests = [str(p.relative_to(ROOT)) for pattern in ROOMS[room][1] for p in sorted((ROOT / "tests").glob(pattern))]
         jobs = []
-        for file in files:
+        if options.faults:
+            faults = [(f"{PACKAGE}/{file}", old, new) for which, file, old, new in FAULTS if which == room]
+            jobs = [(file, fault((ROOT / file).read_bytes(), old, new), len(faults)) for file, old, new in faults]
+            jobs = [job for job in jobs if (job[0], job[1].place, job[1].what) not in done]
+            files = sorted({file for file, *_ in faults})
+        for file in files if not options.faults else ():
             found = mutants_of((ROOT / file).read_bytes())
             order = list(range(len(found)))
             if again is not None:
@@ -509,6 +550,8 @@ def main():
             text = rows[mutant.start[0] - 1].decode().strip()
             began = time.monotonic()
             names = covering(lines[file], *to_pass(source, mutant.start[0], mutant.end[0]), seconds)
+            while len(names) > 1 and sum(seconds[name] for name in names) > options.at_most:
+                names.pop()
             outcome, by = ("survived", "no test passes it")
             if names:
                 outcome, by = trial(path, mutant.source(rows), names, seconds, log)
@@ -517,7 +560,9 @@ def main():
             row |= {"seconds": round(time.monotonic() - began, 1), "seed": options.seed}
             with open(out, "a") as file_:
                 file_.write(json.dumps(row) + "\n")
-            if outcome == "survived":
+            if options.faults:
+                print(f"{outcome}: {file}:{mutant.place} {mutant.what}  by {by}", flush=True)
+            elif outcome == "survived":
                 told = " (explained)" if _key(row) in why else ""
                 print(f"{file}:{mutant.place} {mutant.what}{told}  {by or ''}", flush=True)
     if not options.list and out.exists():
