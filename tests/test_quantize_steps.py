@@ -136,6 +136,34 @@ def test_which_layers_are_clips():
         assert [activation_of(layer) for layer in members] == [kind] * len(members)
 
 
+def test_channels_are_not_scaled_through_what_mixes_or_bends_them():
+    for layer in (keras.layers.Softmax(), keras.layers.LayerNormalization(), keras.layers.Activation("tanh")):
+        inputs = keras.Input((*SIZE, 3), name="images")
+        x = keras.layers.Conv2D(4, 1, name="first")(inputs)
+        model = keras.Model(inputs, keras.layers.Conv2D(2, 1, name="last")(layer(x)))
+        groups = plan(model).channels
+        assert all(group.fixed for group in groups if group.producers or group.consumers), layer.name
+    free = [group for group in plan(two()).channels if not group.fixed]
+    assert [group.producers[0][0].name for group in free] == ["first"]
+    assert [(layer.name, first) for layer, first in free[0].consumers] == [("logits", 0)]
+
+
+def test_a_range_is_searched_one_end_after_the_other():
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(0, 1, 3000), [-9.0, 14.0, 15.0]])
+    seen = statistics.Statistics(*(np.array([x]) for x in (-9.0, 15.0, 0.0, 0.0, 0.0)), values)
+    fractions = 0.3 + 0.02 * np.arange(36)
+
+    def error(low, high):
+        return np.mean((ranges.rounded(values, *ranges.nudged(low, high)) - values) ** 2)
+
+    joint = min(fractions, key=lambda f: error(-9 * f, 15 * f))
+    upper = min(fractions, key=lambda f: error(-9 * joint, 15 * f))
+    lower = min(fractions, key=lambda f: error(-9 * f, 15 * upper))
+    assert ranges.search([seen]) == pytest.approx(ranges.nudged(-9 * lower, 15 * upper))
+    assert len({joint, upper, lower}) > 1
+
+
 # Statistics and sensitivity ---------------------------------------------------------------------------------------
 
 
@@ -222,6 +250,8 @@ def test_the_expected_error_of_scales_is_that_of_both_roundings(depthwise):
     assert found == pytest.approx((activations + weights) / signal, rel=1e-6)
     positive = equalise._error(group, scales, low + 2, high, mean_square)  # 0 is in every range
     assert positive == pytest.approx(equalise._error(group, scales, 0 * low, high, mean_square))
+    negative = equalise._error(group, scales, low, high - 9, mean_square)
+    assert negative == pytest.approx(equalise._error(group, scales, low, 0 * high, mean_square))
 
 
 def test_the_strength_with_the_least_error_is_taken():

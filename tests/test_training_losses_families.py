@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -434,6 +435,11 @@ PIXELS = {"class_weights": None, "top_k_fraction": 1.0, "hard_example_steps": 0}
     ],
 )
 def test_a_loss_without_arguments_is_the_usual_one_and_a_config_holds_plain_values(kind, expected):
+    for base in getattr(losses, kind).__mro__:
+        if hasattr(base, "of_pixels"):
+            assert {"ignore_label": 255, "per_image": False}.items() >= {
+                key: value for key, value in base().get_config().items() if key in ("ignore_label", "per_image")
+            }.items()
     make = getattr(losses, kind)
     assert make().get_config() == {"ignore_label": 255, **expected}
     narrow = {
@@ -505,6 +511,19 @@ def test_the_step_of_a_loss_is_none_until_something_counts_and_each_variable_is_
     follow.on_train_batch_begin(0)
     assert int(loss.step) == 17
     losses.FollowSteps(losses.Dice()).on_train_batch_begin(0)  # of no step, without a model
+    with pytest.raises(ValueError, match=r"give metrics=\[LossStep\(loss\)\] to model\.compile"):
+        follow._check_state()  # of JAX's fit, which would leave the step where it is
+    model.compile("sgd", loss, metrics=[losses.LossStep(loss)])
+    model(np.zeros((1, 1, 1, 2), np.float32))
+    model.evaluate(np.zeros((1, 1, 1, 2), np.float32), np.zeros((1, 1, 1)), verbose=0)
+    follow._check_state()
+
+
+def test_the_configuration_of_a_sum_is_json():
+    config = losses.WeightedSum([losses.Dice(), losses.Focal(gamma=1.0)], [1, np.float32(0.5)]).get_config()
+    again = losses.WeightedSum.from_config(json.loads(json.dumps(config)))
+    assert [type(part).__name__ for part in again.losses] == ["Dice", "Focal"]
+    assert (again.losses[1].gamma, again.weights) == (1.0, [1.0, 0.5])
 
 
 def test_a_border_is_as_near_in_columns_as_in_rows():
