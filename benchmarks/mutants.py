@@ -66,30 +66,25 @@ ROOMS = {
     "transforms": (["data/transforms.py"], ["test_data_transforms.py", "test_data_pipeline.py"]),
 }
 
-# Faults of which some tests once noticed none: (room, file, text, what stands there instead). `--faults` tries them.
+# Faults that no quick test noticed once: (file, what stands there, what stands there instead, the tests). `--faults`.
 FAULTS = (
-    ("quantize", "quantize/rounding.py", "bias += np.einsum", "bias -= np.einsum"),
-    ("quantize", "quantize/equalise.py", "_MARGIN = 1.2", "_MARGIN = 1.0"),
-    ("quantize", "quantize/ranges.py", "_PERCENTILE = 99.99", "_PERCENTILE = 99.9"),
-    ("quantize", "quantize/argmax.py", "_RIDGE = 1e-4", "_RIDGE = 0.0"),
-    ("quantize", "quantize/argmax.py", "_RIDGE = 1e-4", "_RIDGE = 1e-1"),
+    ("quantize/rounding.py", "bias += np.einsum", "bias -= np.einsum", "test_quantize_parts.py"),
+    ("quantize/equalise.py", "_MARGIN = 1.2", "_MARGIN = 1.0", "test_quantize_parts.py"),
+    ("quantize/ranges.py", "_PERCENTILE = 99.99", "_PERCENTILE = 99.9", "test_quantize_parts.py"),
+    ("quantize/argmax.py", "_RIDGE = 1e-4", "_RIDGE = 0.0", "test_quantize_parts.py"),
+    ("quantize/argmax.py", "_RIDGE = 1e-4", "_RIDGE = 1e-1", "test_quantize_parts.py"),
+    ("weights/plan.py", "shape[2], shape[0], shape[1])", "shape[2], shape[1], shape[0])", "test_weights_plan.py"),
+    ("weights/names.py", "axes=((2, 3, 1, 0), ", "axes=((3, 2, 1, 0), ", "test_weights_rules.py"),
+    ("weights/names.py", "(2, 3, 0, 1)),", "(3, 2, 0, 1)),", "test_weights_rules.py"),
     (
-        "weights",
-        "weights/plan.py",
-        "shape[3], shape[2], shape[0], shape[1])",
-        "shape[3], shape[2], shape[1], shape[0])",
-    ),
-    ("weights", "weights/names.py", "axes=((2, 3, 1, 0), ", "axes=((3, 2, 1, 0), "),
-    ("weights", "weights/names.py", "(2, 3, 0, 1)),", "(3, 2, 0, 1)),"),
-    (
-        "weights",
         "specs/__init__.py",
-        "scale = self.output_stride / output_stride",
-        "scale = output_stride / self.output_stride",
+        "self.output_stride / output_stride",
+        "output_stride / self.output_stride",
+        "test_weights_plan.py",
     ),
-    ("losses", "training/losses/hard_pixels.py", "size = ops.shape(scores)[0]", "size = scores.shape[0] or 1"),
-    ("losses", "training/losses/hard_pixels.py", "ops.sort(scores), size - kept", "ops.sort(scores), kept"),
-    ("losses", "training/losses/hard_pixels.py", "scores > last, scores", "scores >= last, scores"),
+    ("training/losses/hard_pixels.py", "ops.shape(scores)[0]", "scores.shape[0] or 1", "test_training_losses*.py"),
+    ("training/losses/hard_pixels.py", "size - kept)", "kept)", "test_training_losses*.py"),
+    ("training/losses/hard_pixels.py", "scores > last, scores", "scores >= last, scores", "test_training_losses*.py"),
 )
 
 
@@ -263,9 +258,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
         )
 
     def get_code(self, fullname):
-        # What asks for a function's source, as AutoGraph does, gets the mutant's; without a time it stays.
-        lines = self.text.decode().splitlines(keepends=True)
+        # What asks for a function's source, as AutoGraph does, gets the mutant's, even if it has it looked up anew.
+        lines, read = self.text.decode().splitlines(keepends=True), linecache.updatecache
         linecache.cache[self.path] = len(self.text), None, lines, self.path
+        linecache.updatecache = lambda name, *more: lines if name == self.path else read(name, *more)
         return compile(self.text, self.path, "exec")
 
 
@@ -431,31 +427,42 @@ def explained():
 
 
 def table(rows):
-    """The rows of a file of results as Markdown: a line a file, one a room, and all."""
-    why = explained()
-    rows = {_place(row): row for row in rows}.values()  # the last of each counts
-    lines = ["| file | mutants | sample | killed | survived | explained | score |", "|---|--:|--:|--:|--:|--:|--:|"]
+    """The rows of a file of results as Markdown: a line a file, one a room, and all.
 
-    def line(name, part, total):
+    Of a mutant that was tried several times the last counts; "at first" is the score of the first time, before tests
+    were written for those that survived.
+    """
+    why = explained()
+    first, last = {_place(row): row for row in reversed(rows)}, {_place(row): row for row in rows}
+    columns = ("file", "mutants", "sample", "killed", "survived", "explained", "at first", "score")
+    lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * (len(columns) - 1) + "|"]
+
+    def score(part):
         kinds = collections.Counter(
             "explained" if row["outcome"] == "survived" and _key(row) in why else row["outcome"] for row in part
         )
-        killed, survived = kinds["killed"], kinds["survived"]
-        low, high = wilson(killed, killed + survived)
-        score = f"{100 * killed / max(killed + survived, 1):.1f} %"
-        if name.startswith("**"):
-            score += f" ({100 * low:.1f} to {100 * high:.1f})"
-        lines.append(f"| {name} | {total} | {len(part)} | {killed} | {survived} | {kinds['explained']} | {score} |")
+        return kinds, 100 * kinds["killed"] / max(kinds["killed"] + kinds["survived"], 1)
 
-    totals = {row["file"]: row["of"] for row in rows}
+    def line(name, places, interval=True):
+        kinds, share = score([last[place] for place in places])
+        low, high = wilson(kinds["killed"], kinds["killed"] + kinds["survived"])
+        known = sum({last[place]["file"]: last[place]["of"] for place in places}.values())
+        values = [name, known, len(places), kinds["killed"], kinds["survived"], kinds["explained"]]
+        values.append(f"{score([first[place] for place in places])[1]:.0f} %")
+        values.append(f"{share:.0f} %" + (f" ({100 * low:.0f} to {100 * high:.0f})" if interval else ""))
+        lines.append(f"| {' | '.join(map(str, values))} |")
+
     for room in ROOMS:
-        part = [row for row in rows if row["room"] == room]
-        if part:
-            files = sorted({row["file"] for row in part})
-            line(f"**{room}**", part, sum(totals[file] for file in files))
-            for file in files:
-                line(f"`{file.removeprefix(PACKAGE + '/')}`", [r for r in part if r["file"] == file], totals[file])
-    line("**all**", list(rows), sum(totals.values()))
+        places = sorted(place for place, row in last.items() if row["room"] == room)
+        if places:
+            line(f"**{room}**", places)
+            for file in sorted({file for file, *_ in places}):
+                line(
+                    f"`{file.removeprefix(PACKAGE + '/')}`",
+                    [place for place in places if place[0] == file],
+                    interval=False,
+                )
+    line("**all**", list(last))
     return "\n".join(lines)
 
 
@@ -487,7 +494,7 @@ def main():
     parser.add_argument("--out", default="mutants.jsonl", help="results are added to it; what is there isn't run again")
     parser.add_argument("--again", metavar="RESULTS", help="run the survivors in a file of results instead of a sample")
     parser.add_argument("--at-most", type=float, default=math.inf, help="seconds of tests a mutant, the quickest first")
-    parser.add_argument("--faults", action="store_true", help="try `FAULTS` instead of a sample")
+    parser.add_argument("--faults", action="store_true", help="try `FAULTS` instead, and print what noticed each")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--table", metavar="RESULTS")
     options = parser.parse_args()
@@ -514,15 +521,18 @@ def main():
         again = {key for key, row in rows.items() if row["outcome"] == "survived" and _key(row) not in why}
         done = set()
     log = Path(tempfile.mkdtemp()) / "log"
+    if options.faults:
+        for file, old, new, pattern in FAULTS:
+            path = ROOT / PACKAGE / file
+            mutant = fault(path.read_bytes(), old, new)
+            tests = {str(found.relative_to(ROOT)): 60.0 for found in sorted((ROOT / "tests").glob(pattern))}
+            outcome, by = trial(path, mutant.source(path.read_bytes().splitlines(keepends=True)), tests, tests, log)
+            print(f"{outcome}: {file}, {mutant.what}: {by}", flush=True)
+        return
     for room, files in chosen(options.names).items():
         tests = [str(p.relative_to(ROOT)) for pattern in ROOMS[room][1] for p in sorted((ROOT / "tests").glob(pattern))]
         jobs = []
-        if options.faults:
-            faults = [(f"{PACKAGE}/{file}", old, new) for which, file, old, new in FAULTS if which == room]
-            jobs = [(file, fault((ROOT / file).read_bytes(), old, new), len(faults)) for file, old, new in faults]
-            jobs = [job for job in jobs if (job[0], job[1].place, job[1].what) not in done]
-            files = sorted({file for file, *_ in faults})
-        for file in files if not options.faults else ():
+        for file in files:
             found = mutants_of((ROOT / file).read_bytes())
             order = list(range(len(found)))
             if again is not None:
@@ -561,9 +571,7 @@ def main():
             row |= {"seconds": round(time.monotonic() - began, 1), "seed": options.seed}
             with open(out, "a") as file_:
                 file_.write(json.dumps(row) + "\n")
-            if options.faults:
-                print(f"{outcome}: {file}:{mutant.place} {mutant.what}  by {by}", flush=True)
-            elif outcome == "survived":
+            if outcome == "survived":
                 told = " (explained)" if _key(row) in why else ""
                 print(f"{file}:{mutant.place} {mutant.what}{told}  {by or ''}", flush=True)
     if not options.list and out.exists():

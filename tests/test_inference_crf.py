@@ -499,3 +499,32 @@ def test_a_black_image_of_floats_is_taken():
     _, probabilities, _ = scene(4, 5)
     black = np.zeros((4, 5, 3))
     np.testing.assert_array_equal(dense_crf(black, probabilities), dense_crf(black.astype(np.uint8), probabilities))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 5])
+def test_each_corner_has_a_number_of_its_own_however_far_the_points_lie(dimensions):
+    features = np.random.default_rng(dimensions).uniform(-40, 90, (400, dimensions)).astype("float32")
+    features[:, 0] *= 3
+    keys, _, steps = lattice_module._simplices(features)
+    nearest, rank, _ = lattice_module._chunk(features)
+    corners = []
+    for corner in range(dimensions + 1):
+        up = rank <= dimensions - corner
+        corners.append(nearest + np.where(up, corner, corner - dimensions - 1))
+    places = np.stack(corners, 1).reshape(dimensions + 1, -1).T  # (corners of all points, coordinates)
+    flat = keys.T.reshape(-1)
+    assert not places.sum(1).any()
+    pairs = np.unique(np.column_stack([places, flat]), axis=0)
+    assert len(pairs) == len(np.unique(places, axis=0)) == len(np.unique(flat))
+    assert len(steps) == dimensions + 1
+
+
+def test_the_search_begins_with_corners_and_middles():
+    first = []
+
+    def score(points):
+        first.append(points)
+        return {point: -sum(point) for point in points}
+
+    search.coarse_to_fine([range(7), range(1), range(10)], score)
+    assert first[0] == [(a, 0, b) for a in (0, 3, 6) for b in (0, 4, 9)]
