@@ -592,3 +592,12 @@ def test_what_brings_other_places_together_is_refused_on_a_dense_map_alone(kind)
     why = "its patches would be of other neighbours" if kind == "patches" else "brings maps of different strides"
     with pytest.raises(ValueError, match=f"'joined'.*{why}"):
         atrous(model, 2)
+
+
+def test_a_pooled_vector_is_no_map_whose_size_counts():
+    inputs = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(inputs)
+    layer = keras.layers.Maximum()
+    layer([pooled, inputs])
+    assert rewrite_module._size_ratio(layer) == 1
+    assert rewrite_module._reach(layer) == "point"
