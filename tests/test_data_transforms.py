@@ -284,3 +284,14 @@ def test_crops_seek_a_place_with_several_classes():
     flat = np.full((9, 9), 3, np.uint8)
     _, taken = transforms.random_scaled_crop(np.zeros((9, 9, 3), np.uint8), flat, (4, 4), 1.0, (0, 1), 0.5)
     assert (taken.numpy() == 3).all()
+
+
+def test_class_mix_takes_labels_of_which_none_is_ignored_and_a_probability_of_none():
+    labels = np.repeat(np.arange(3, dtype=np.uint8)[:, None, None], 4, axis=1)  # three images (4, 1) of one class each
+    images = np.repeat(labels[..., None] * 10.0, 3, axis=-1).astype("float32")
+    mixed, found = transforms.class_mix(tf.constant(images), tf.constant(labels), 1.0, (0, 1))
+    np.testing.assert_array_equal(found, np.roll(labels, -1, 0))  # half of one class is that class
+    np.testing.assert_array_equal(mixed, np.roll(images, -1, 0))
+    mixed, found = transforms.class_mix(tf.constant(images), tf.constant(labels), 0.0, (0, 1))
+    np.testing.assert_array_equal(found, labels)
+    np.testing.assert_array_equal(mixed, images)

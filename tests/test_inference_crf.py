@@ -13,6 +13,7 @@ from keras_deeplab.inference.crf import (
     Parameters,
     Refined,
     dense_crf,
+    exact,
     mean_field,
     parameters,
     search,
@@ -463,3 +464,67 @@ def test_tune_crf_writes_what_crf_reads(tmp_path, monkeypatch, capsys):
     assert "--crf is what is searched here" in capsys.readouterr().err
     assert main(["tune-crf", "model.keras", "synthetic", "--output", str(tmp_path / "no" / "crf.json")]) == 1
     assert "no folder" in capsys.readouterr().err
+
+
+# The definition ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("normalisation", ["after", "symmetric"])
+def test_the_exact_filter_is_the_sum_over_all_pairs(normalisation):
+    random = np.random.default_rng(0)
+    features, values = (random.normal(size=(20, columns)).astype("float32") for columns in (3, 4))
+    kernel = np.array([[np.exp(-0.5 * ((one - other) ** 2).sum()) for other in features] for one in features])
+    total = kernel.sum(1)
+    if normalisation == "symmetric":
+        kernel = kernel / np.sqrt(total)[:, None] / np.sqrt(total)
+    else:
+        kernel = kernel / total[:, None]
+    found = np.asarray(
+        exact.ExactFilter(features.astype("float32"), normalisation).weighted(2.5)(values.astype("float32"))
+    )
+    np.testing.assert_allclose(found, 2.5 * kernel @ values, atol=1e-5)
+    assert found.dtype == np.float32
+
+
+def test_exact_sums_are_for_few_points(monkeypatch):
+    monkeypatch.setattr(exact, "MOST", 3)
+    exact.ExactFilter(np.zeros((3, 2), np.float32))
+    with pytest.raises(ValueError, match="images of up to 3 pixels, received 4"):
+        exact.ExactFilter(np.zeros((4, 2), np.float32))
+    with pytest.raises(AttributeError, match="has no attribute 'densest'"):
+        _ = keras_deeplab.inference.crf.densest
+
+
+def test_a_black_image_of_floats_is_taken():
+    _, probabilities, _ = scene(4, 5)
+    black = np.zeros((4, 5, 3))
+    np.testing.assert_array_equal(dense_crf(black, probabilities), dense_crf(black.astype(np.uint8), probabilities))
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 5])
+def test_each_corner_has_a_number_of_its_own_however_far_the_points_lie(dimensions):
+    features = np.random.default_rng(dimensions).uniform(-40, 90, (400, dimensions)).astype("float32")
+    features[:, 0] *= 3
+    keys, _, steps = lattice_module._simplices(features)
+    nearest, rank, _ = lattice_module._chunk(features)
+    corners = []
+    for corner in range(dimensions + 1):
+        up = rank <= dimensions - corner
+        corners.append(nearest + np.where(up, corner, corner - dimensions - 1))
+    places = np.stack(corners, 1).reshape(dimensions + 1, -1).T  # (corners of all points, coordinates)
+    flat = keys.T.reshape(-1)
+    assert not places.sum(1).any()
+    pairs = np.unique(np.column_stack([places, flat]), axis=0)
+    assert len(pairs) == len(np.unique(places, axis=0)) == len(np.unique(flat))
+    assert len(steps) == dimensions + 1
+
+
+def test_the_search_begins_with_corners_and_middles():
+    first = []
+
+    def score(points):
+        first.append(points)
+        return {point: -sum(point) for point in points}
+
+    search.coarse_to_fine([range(7), range(1), range(10)], score)
+    assert first[0] == [(a, 0, b) for a in (0, 3, 6) for b in (0, 4, 9)]

@@ -1,11 +1,12 @@
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_deeplab.metrics import ConfusionMatrix, MeanIoU
+from keras_deeplab.metrics import ConfusionMatrix, MeanIoU, label_maps
 from keras_deeplab.training.losses import SparseCategoricalCrossentropy
 
 
@@ -230,3 +231,33 @@ def test_one_logit_counts_as_two_classes():
         MeanIoU(3).update_state(labels, logits)
     with pytest.raises(ValueError, match="at least 2 classes, received 1; one logit tells two apart"):
         MeanIoU(1)
+
+
+def test_scores_of_nothing_and_of_narrow_numbers_are_json():
+    matrix = ConfusionMatrix(2)
+    found = json.loads(json.dumps(matrix.to_dict(), allow_nan=False))
+    scores = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+    assert {found[name] for name in scores if name in found} == {None}
+    assert type(label_maps.plain(np.float32(0.5))) is float
+    assert label_maps.plain(np.nan) is None
+    assert type(label_maps.mean(np.array([0.5, np.nan], np.float32))) is float
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, "label 10 "), (5, "label 10, 11, 12, 13, 14 "), (6, "13, 14, ... ")])
+def test_up_to_five_labels_that_are_no_class_are_named(count, shown):
+    labels = np.repeat(np.arange(10, 10 + count), 2)
+    with pytest.raises(ValueError, match=re.escape(f"{shown}(on {2 * count} pixels) is not one of the classes 0..2")):
+        ConfusionMatrix(3).update(labels, np.zeros_like(labels))
+
+
+def test_maps_of_one_image_and_of_several_and_shares_of_nothing():
+    labels, predictions = draw()
+    (single,) = label_maps.maps(labels[0], predictions[0], 5, 255)
+    several = list(label_maps.maps(labels, predictions, 5, 255))
+    assert [len(single), len(several)] == [3, 3]
+    for one, other in zip(single, several[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    for wrong in (labels[0, 0], labels[None]):
+        with pytest.raises(ValueError, match="expected label maps"):
+            label_maps.maps(wrong, wrong * 0, 5, 255)
+    np.testing.assert_array_equal(label_maps.ratio([1, 0], [[2, 0], [4, 1]]), [[0.5, np.nan], [0.25, 0.0]])

@@ -81,8 +81,9 @@ FOLDED = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize(
+    "name", [name if name in ("small", "separable") else pytest.param(name, marks=pytest.mark.slow) for name in FOLDED]
+)
 def test_a_folded_model_computes_the_same_without_batch_norm(name):
     model = FOLDED[name]()
     folded = fold(model)
@@ -103,7 +104,6 @@ def nested():
     return randomise(keras.Model(inputs, x))
 
 
-@pytest.mark.slow
 def test_models_inside_and_layers_used_twice_are_folded_as_layers_of_their_own():
     model = nested()
     folded = fold(model)
@@ -119,7 +119,6 @@ class Own(keras.Model):
         return 2 * inputs
 
 
-@pytest.mark.slow
 def test_models_of_a_class_of_their_own_cannot_be_folded():
     inputs = keras.Input((None, None, 3))
     with pytest.raises(UnfoldableError, match=r"'inside' of 'whole' is a model of a class of its own, Own: build"):
@@ -207,7 +206,6 @@ def uneven():
     return model
 
 
-@pytest.mark.slow
 def test_equalising_changes_ranges_and_no_output():
     model = uneven()
     folded = fold(model)
@@ -224,7 +222,6 @@ def test_equalising_changes_ranges_and_no_output():
     assert unevenness(after) < unevenness(before) / 5
 
 
-@pytest.mark.slow
 def test_equalising_leaves_what_relu6_cuts(model):
     folded = fold(model)
     layout = plan(folded)
@@ -455,7 +452,6 @@ def bright_errors(depthwise):
     return folded, layout, found, channel_errors(folded, layout, found, images(3))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("depthwise", [False, True], ids=["convolution", "depthwise"])
 def test_copies_of_channels_compute_the_same_and_round_finer(depthwise):
     folded, layout, found, errors = bright_errors(depthwise)
@@ -477,7 +473,6 @@ def test_copies_of_channels_compute_the_same_and_round_finer(depthwise):
     assert several / one == pytest.approx((error / counts["stem"] ** 2).sum() / error.sum(), rel=0.25)
 
 
-@pytest.mark.slow
 def test_copies_that_cost_more_than_they_bring_are_not_made():
     folded, layout, found, errors = bright_errors(False)
     errors["many_relu"].error[:] = 1e4 * errors["stem_relu"].error.sum()

@@ -8,6 +8,7 @@ import pytest
 from randomise import randomise
 
 import keras_deeplab
+from keras_deeplab import rewrite as rewrite_module
 from keras_deeplab.rewrite import UNDILATED, atrous, taps
 
 # Where all strides behind 8 are rates, those behind 16 are too: of most networks the denser one alone is looked at.
@@ -408,3 +409,195 @@ def test_a_subclassed_model_is_refused():
 def test_the_module_is_the_function_too():
     model = strided_then()
     assert keras_deeplab.atrous(model, 2).output_shape == atrous(model, 2).output_shape == (None, 32, 32, 4)
+
+
+# The parts by themselves -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("span", [0, 1, 2, 4, 6])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_padding_on_the_dense_grid_follows_from_the_sizes(span, stride):
+    """A window keeps the size where no multiple of the stride loses a position and none that is one larger gains one
+    beyond its own."""
+    for before in range(4):
+        for behind in range(4):
+
+            def outputs(size, padding=before + behind):
+                return (size + padding - span - 1) // stride + 1
+
+            keeps = outputs(20 * stride) >= 20 and outputs(20 * stride + 1) <= 21
+            for rate in (1, 2, 5):
+                expected = [rate * before, rate * (span - before) if keeps else rate * behind]
+                assert rewrite_module._dense_padding((before, behind), span, stride, rate) == expected
+                centred = rewrite_module._centred_padding((before, behind), span, stride, rate)
+                total = rate * span
+                assert centred == ([total // 2, -(-total // 2)] if sum(expected) == total else expected)
+
+
+class Neighbours(keras.layers.Layer):
+    def call(self, x):
+        return x + keras.ops.roll(x, 1, 2)
+
+
+class Failing(keras.layers.Layer):
+    def call(self, x):
+        raise RuntimeError("no numbers here")
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reach"),
+    [
+        (keras.layers.Activation("tanh"), "point"),
+        (keras.layers.Softmax(axis=-1), "point"),
+        (keras.layers.Softmax(axis=(1, 2)), "global"),
+        (keras.layers.GlobalAveragePooling2D(keepdims=True), "none"),
+        (keras.layers.GlobalAveragePooling2D(), "it gives up the feature map's two dimensions"),
+        (keras.layers.UpSampling2D(2), "it changes the size of the feature map"),
+        (Neighbours(), "it mixes neighbouring positions in a way of its own"),
+        (Failing(), "it failed on an example"),
+    ],
+)
+def test_how_far_a_layer_reaches_is_found_by_experiment(layer, reach):
+    inputs = keras.Input((None, None, 3))
+    layer(inputs)
+    found = rewrite_module._reach(layer)
+    assert found == reach or (reach.startswith("it failed") and found.startswith(reach))
+
+
+@pytest.mark.parametrize(
+    ("layer", "ratio"),
+    [
+        (keras.layers.MaxPooling2D(2), 2),
+        (keras.layers.MaxPooling2D(3, 3), 3),
+        (keras.layers.Conv2D(2, 5), 1),  # which cuts a border
+        (keras.layers.UpSampling2D(2), 0.5),
+        (keras.layers.UpSampling2D((4, 4)), 0.25),
+        (keras.layers.GlobalAveragePooling2D(keepdims=True), None),
+        (keras.layers.Flatten(), None),
+    ],
+)
+def test_by_how_much_a_layer_divides_the_size(layer, ratio):
+    layer(keras.Input((64, 64, 3) if isinstance(layer, keras.layers.Flatten) else (None, None, 3)))
+    assert rewrite_module._size_ratio(layer) == ratio
+
+
+def test_strides_and_unit_rates_are_checked_and_counted():
+    assert rewrite_module.Grid() == rewrite_module.Grid(1, 1, frozenset())
+    assert rewrite_module.Grid(8, 4).natural_stride == 32
+    assert rewrite_module._unit_rates(None) == (1,)
+    assert rewrite_module._unit_rates([1, np.int64(2)]) == (1, 2)
+    for wrong in ((), (0,), (1, -2), (True, 2), (1.5,), 2, "12"):
+        with pytest.raises(ValueError, match="multi_grid must be None or positive integers"):
+            rewrite_module._unit_rates(wrong)
+    model = staged()
+    for wrong in (0, -8, True, 2.0, "8"):
+        with pytest.raises(ValueError, match="output_stride must be a positive integer"):
+            atrous(model, wrong)
+    assert rates(atrous(model, np.int64(2)), 3) == [4, 8, 8]
+
+
+def test_fresh_weights_are_other_ones_and_an_entry_stands_before_the_network():
+    model = staged()
+    inputs = keras.Input((None, None, 3))
+    dense = rewrite_module.rewrite(model, 4, inputs=[inputs], entry=lambda x: x * 0.5, fresh=False)
+    x = images(40, 51)
+    assert dense.inputs[0] is inputs
+    np.testing.assert_allclose(call(dense, x), call(atrous(model, 4), x / 2), rtol=1e-4, atol=1e-4)
+    same = rewrite_module.rewrite(model, None)
+    np.testing.assert_array_equal(call(same, x), call(model, x))
+    fresh = rewrite_module.rewrite(model, 4, fresh=True)
+    kernels = [each.get_layer("stage1_1").get_weights()[0] for each in (model, dense, fresh)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert np.abs(kernels[0] - kernels[2]).max() > 0.01
+    assert [v.path for v in fresh.weights] == [v.path for v in model.weights]
+    with pytest.raises(ValueError, match="strided_rate must be 'old' or 'new'; received 'newest'"):
+        rewrite_module.rewrite(model, 4, strided_rate="newest")
+
+
+def test_the_law_on_a_sequential_network_with_poolings_of_its_own():
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.ZeroPadding2D(1),
+            keras.layers.Conv2D(4, 3, 2),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(3, 2, padding="same"),
+            keras.layers.DepthwiseConv2D(3, padding="same"),
+            keras.layers.AveragePooling2D(2, 2),
+            keras.layers.Conv2D(5, 1),
+        ]
+    )
+    randomise(model)
+    x = images(65, 81)
+    natural = call(model, x)
+    for output_stride in (2, 4):
+        dense = atrous(model, output_stride)
+        step = 8 // output_stride
+        found = call(dense, x)[:, ::step, ::step][:, : natural.shape[1], : natural.shape[2]]
+        np.testing.assert_allclose(found, natural, atol=1e-4)
+        assert [tuple(v.shape) for v in dense.weights] == [tuple(v.shape) for v in model.weights]
+
+
+def halved(*after):
+    """A layer that halves the size in a way of its own, between a convolution and what comes after."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
+    x = keras.ops.average_pool(x, 2, 2)
+    for layer in after:
+        x = layer(x)
+    return randomise(keras.Model(inputs, x))
+
+
+def test_a_layer_that_divides_the_size_in_a_way_of_its_own_keeps_its_stride_or_is_refused():
+    model = halved(
+        keras.layers.Conv2D(4, 3, padding="same"),
+        keras.layers.Conv2D(4, 3, 2, padding="same", name="strided"),
+        keras.layers.Conv2D(4, 3, padding="same", name="behind"),
+    )
+    assert list(taps(model)) == [1, 2, 4]
+    dense = atrous(model, 2)
+    assert dense.get_layer("behind").dilation_rate == (2, 2)
+    x = images(66, 82)  # of which half is 33, 41
+    assert relative_error(call(dense, x), call(model, x), 2) < 1e-5
+    assert atrous(model, 4).get_layer("behind").dilation_rate == (1, 1)
+    with pytest.raises(ValueError, match="it divides the size by 2, and how to take that stride out of a AveragePool"):
+        atrous(model, 1)
+
+
+def test_a_map_that_is_enlarged_has_the_stride_it_was_enlarged_to():
+    model = halved(keras.layers.UpSampling2D(2, name="up"), keras.layers.Conv2D(4, 3, padding="same", name="last"))
+    assert list(taps(model)) == [1, 2]
+    assert taps(model)[1] == "last"
+    inputs = keras.Input((None, None, 3))
+    larger = keras.Model(inputs, keras.layers.UpSampling2D(3, name="up")(inputs))
+    with pytest.raises(ValueError, match=r"'up'.*it enlarges a map of stride 1 by 3"):
+        taps(larger)
+
+
+@pytest.mark.parametrize("kind", ["patches", "resize"])
+def test_what_brings_other_places_together_is_refused_on_a_dense_map_alone(kind):
+    inputs = keras.Input((64, 64, 3))
+    early = keras.layers.Conv2D(4, 3, 2, padding="same", name="early")(inputs)
+    x = keras.layers.Conv2D(4, 3, 2, padding="same", name="late")(early)
+    if kind == "patches":
+        x = keras_deeplab.layers.UnfoldPatches(2, name="joined")(x)
+    else:
+        x = keras_deeplab.layers.ResizeBilinear(name="joined")([x, early])
+    model = keras.Model(inputs, x)
+    assert list(taps(model)) == [1, 2, 4]
+    assert atrous(model, 4).get_layer("late").strides == (2, 2)
+    why = "its patches would be of other neighbours" if kind == "patches" else "brings maps of different strides"
+    with pytest.raises(ValueError, match=f"'joined'.*{why}"):
+        atrous(model, 2)
+
+
+def test_a_pooled_vector_is_no_map_whose_size_counts():
+    inputs = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(inputs)
+    layer = keras.layers.Maximum()
+    layer([pooled, inputs])
+    assert rewrite_module._size_ratio(layer) == 1
+    assert rewrite_module._reach(layer) == "point"

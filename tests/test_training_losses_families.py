@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -411,3 +412,124 @@ def test_jax_has_the_same_values_and_slopes_and_the_same_ramp(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["agree"]
+
+
+PIXELS = {"class_weights": None, "top_k_fraction": 1.0, "hard_example_steps": 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (
+            "SparseCategoricalCrossentropy",
+            {**PIXELS, "label_smoothing": 0.0, "name": "sparse_categorical_crossentropy"},
+        ),
+        ("Focal", {**PIXELS, "gamma": 2.0, "name": "focal"}),
+        (
+            "BoundaryCrossentropy",
+            {**PIXELS, "label_smoothing": 0.0, "weight": 4.0, "radius": 5, "name": "boundary_crossentropy"},
+        ),
+        ("Dice", {"per_image": False, "name": "dice"}),
+        ("Jaccard", {"per_image": False, "name": "jaccard"}),
+        ("LovaszSoftmax", {"per_image": False, "name": "lovasz_softmax"}),
+    ],
+)
+def test_a_loss_without_arguments_is_the_usual_one_and_a_config_holds_plain_values(kind, expected):
+    for base in getattr(losses, kind).__mro__:
+        if hasattr(base, "of_pixels"):
+            assert {"ignore_label": 255, "per_image": False}.items() >= {
+                key: value for key, value in base().get_config().items() if key in ("ignore_label", "per_image")
+            }.items()
+    make = getattr(losses, kind)
+    assert make().get_config() == {"ignore_label": 255, **expected}
+    narrow = {
+        key: np.float32(0.5) if isinstance(value, float) else np.int64(3)
+        for key, value in expected.items()
+        if key not in ("class_weights", "name")
+    }
+    config = make(**narrow, ignore_label=np.int64(7)).get_config()
+    assert config["ignore_label"] == 7
+    assert all(value is None or type(value) in (bool, int, float, str) for value in config.values())
+
+
+def test_distillation_is_half_and_half_at_the_temperature_of_one():
+    loss = losses.Distillation(losses.Dice())
+    config = loss.get_config()
+    assert (config["teacher_weight"], config["temperature"], config["ignore_label"]) == (0.5, 1.0, 255)
+    assert losses.Distillation(losses.Dice(), ignore_label=9).ignore_label == 9
+    assert losses.Distillation(losses.Dice(), teacher_weight=0.0, temperature=0.25).temperature == 0.25
+    assert losses.Distillation(losses.Dice(), teacher_weight=1.0, temperature=3.0).teacher_weight == 1.0
+    for wrong in ({"teacher_weight": -0.1}, {"temperature": 0.0}, {"temperature": np.inf}):
+        with pytest.raises(ValueError, match="teacher_weight must be from 0 to 1 and temperature a finite number"):
+            losses.Distillation(losses.Dice(), **wrong)
+
+
+def test_arguments_at_the_ends_of_their_ranges_are_taken():
+    losses.SparseCategoricalCrossentropy(label_smoothing=0.99, top_k_fraction=1e-6, hard_example_steps=1)
+    losses.SparseCategoricalCrossentropy(class_weights=[0.0, 1.0])
+    losses.BoundaryCrossentropy(weight=0.0, radius=1)
+    for kind, wrong in (
+        ("SparseCategoricalCrossentropy", {"top_k_fraction": 0.0}),
+        ("SparseCategoricalCrossentropy", {"top_k_fraction": 1.01}),
+        ("SparseCategoricalCrossentropy", {"top_k_fraction": 0.5, "hard_example_steps": -1}),
+        ("SparseCategoricalCrossentropy", {"label_smoothing": -0.1}),
+        ("SparseCategoricalCrossentropy", {"class_weights": [1.0, -1.0]}),
+        ("SparseCategoricalCrossentropy", {"class_weights": [1.0, np.nan]}),
+        ("BoundaryCrossentropy", {"weight": np.inf}),
+        ("BoundaryCrossentropy", {"weight": -1.0}),
+        ("Focal", {"gamma": np.inf}),
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            getattr(losses, kind)(**wrong)
+    with pytest.raises(ValueError, match="at least one loss"):
+        losses.WeightedSum([], [])
+    assert losses.WeightedSum([losses.Dice()], [0.0]).weights == [0.0]
+    with pytest.raises(ValueError, match="must be finite"):
+        losses.WeightedSum([losses.Dice()], [np.inf])
+
+
+def test_the_step_of_a_loss_is_none_until_something_counts_and_each_variable_is_followed_once():
+    loss = losses.SparseCategoricalCrossentropy(top_k_fraction=0.5, hard_example_steps=3)
+    assert int(loss.step) == -1
+    assert loss.step.dtype == "int32"
+    assert not loss.step.trainable
+    both = losses.WeightedSum([loss, losses.Dice()], [1.0, 1.0])
+    assert losses.step_variables([loss, both, losses.Focal()]) == [loss.step]
+    metric = losses.LossStep(both)
+    assert metric.steps == [loss.step]
+    assert float(metric.result()) == -1.0
+    metric.reset_state()
+    loss.step.assign(2)
+    assert float(metric.result()) == 2.0
+    assert float(losses.LossStep().result()) == -1.0
+    assert losses.LossStep(name="mine").name == "mine"
+    model = keras.Sequential([keras.Input((1, 1, 2)), keras.layers.Conv2D(2, 1)])
+    model.compile("sgd", loss)
+    model.optimizer.iterations.assign(17)
+    follow = losses.FollowSteps([loss, losses.Dice()])
+    follow.set_model(model)
+    follow.on_train_batch_begin(0)
+    assert int(loss.step) == 17
+    losses.FollowSteps(losses.Dice()).on_train_batch_begin(0)  # of no step, without a model
+    with pytest.raises(ValueError, match=r"give metrics=\[LossStep\(loss\)\] to model\.compile"):
+        follow._check_state()  # of JAX's fit, which would leave the step where it is
+    model.compile("sgd", loss, metrics=[losses.LossStep(loss)])
+    model(np.zeros((1, 1, 1, 2), np.float32))
+    model.evaluate(np.zeros((1, 1, 1, 2), np.float32), np.zeros((1, 1, 1)), verbose=0)
+    follow._check_state()
+
+
+def test_the_configuration_of_a_sum_is_json():
+    config = losses.WeightedSum([losses.Dice(), losses.Focal(gamma=1.0)], [1, np.float32(0.5)]).get_config()
+    again = losses.WeightedSum.from_config(json.loads(json.dumps(config)))
+    assert [type(part).__name__ for part in again.losses] == ["Dice", "Focal"]
+    assert (again.losses[1].gamma, again.weights) == (1.0, [1.0, 0.5])
+
+
+def test_a_border_is_as_near_in_columns_as_in_rows():
+    labels = np.zeros((1, 7, 7), int)
+    labels[0, 3, 3] = 2
+    distance = np.abs(np.arange(7) - 3)
+    greater = np.maximum(distance[:, None], distance)
+    expected = np.maximum(0, 3 + 1 - np.maximum(greater, 1)) / 3
+    np.testing.assert_allclose(border_nearness(labels, labels != 255, 3)[0], expected, atol=1e-6)

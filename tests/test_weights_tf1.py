@@ -19,8 +19,6 @@ from keras_deeplab._helpers import limits
 from keras_deeplab.weights import recognise, tf1
 from keras_deeplab.weights.readers import bundle
 
-pytestmark = pytest.mark.slow
-
 TOLERANCE = 2e-5
 FIXTURES = [
     "deeplabv3_mobilenet_v2_official__os16",
@@ -48,6 +46,7 @@ def trainable_parameters(model):
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIXTURES)
 def test_google_s_code_computes_the_same(synth, shared, name):
     fixture = synth.Fixture(shared / "reference" / f"slim__{name}.npz")
@@ -70,6 +69,7 @@ def test_google_s_code_computes_the_same_with_bounded_activations(synth, shared)
         assert synth.compare(fixture, size, model(fixture.input(size))) < TOLERANCE, size
 
 
+@pytest.mark.slow
 def test_the_official_checkpoint_sees_the_person(shared):
     model = keras_deeplab.load(shared / "weights/deeplabv3_mnv2_pascal_trainval/model.ckpt-30000")
     folder = shared / "data/voc_person"
@@ -349,6 +349,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         keras_deeplab.load(tmp_path / "model.ckpt-9")
 
 
+@pytest.mark.slow
 def test_a_loaded_model_computes_what_the_saved_one_did(trained, arrays, tmp_path):
     prefix = write(arrays, tmp_path / "checkpoint")
     model = keras_deeplab.load(pack(prefix.parent, tmp_path / "a.tar.gz"), output_stride=16)
@@ -356,6 +357,7 @@ def test_a_loaded_model_computes_what_the_saved_one_did(trained, arrays, tmp_pat
     np.testing.assert_allclose(model(image), trained(image), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_arrays_that_do_not_fit_are_all_listed(arrays):
     del arrays["MobilenetV2/expanded_conv_3/expand/weights"], arrays["aspp0/BatchNorm/gamma"]
     arrays["MobilenetV2/Conv_1/weights"] = np.zeros((1, 1, 2, 3), "float32")
@@ -380,6 +382,7 @@ def test_arrays_that_do_not_fit_are_all_listed(arrays):
         assert line in message
 
 
+@pytest.mark.slow
 def test_nothing_is_assigned_unless_everything_fits(trained, arrays):
     model = keras.models.clone_model(trained)
     before = [variable.numpy() for variable in model.weights]
@@ -437,6 +440,7 @@ def test_heads_are_recognised():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "divisible_by"), [(0.5, 1), (0.5, 8), (0.35, 1), (0.35, 8), (1.4, 8), (0.75, 1)])
 def test_the_width_of_mobilenet_v2_is_recognised(alpha, divisible_by):
     from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
@@ -457,6 +461,7 @@ def test_a_width_that_no_network_has_is_refused(filters):
         recognise(arrays)
 
 
+@pytest.mark.slow
 def test_a_plain_head_with_a_decoder_round_trips():
     """`--aspp_with_separable_conv=false --decoder_use_separable_conv=false`: no fixture has it."""
     model = randomise(keras_deeplab.DeepLabV3Plus("mobilenet_v2_dm05", separable=False, low_level_filters=16))
@@ -474,6 +479,7 @@ def test_a_plain_head_with_a_decoder_round_trips():
     np.testing.assert_allclose(loaded(x), model(x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_another_number_of_classes_keeps_everything_but_the_last_layer(trained, arrays):
     with pytest.warns(UserWarning, match=r"has 4 classes and 6 were asked for: the last layer \('logits'\)"):
         model = keras_deeplab.load(arrays, num_classes=6)
