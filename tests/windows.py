@@ -1,7 +1,7 @@
 """Windows' rules for files, held against this process on Linux.
 
-There a file that is open, or mapped into memory, can't be removed, renamed or replaced, nor can a folder that holds one;
-and only what is open for writing can be brought to the disk.
+There a file that is open, or mapped into memory, can't be removed, renamed or replaced, nor can a folder that
+holds one; and only what is open for writing can be brought to the disk.
 """
 
 import contextlib
