@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documentation import PAGES, ROOT, named, small_model, write_folder
 from tiny_backbone import tiny, tiny_backbone  # noqa: F401
 
 from keras_deeplab._helpers.opencv import cv2
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 _REASON, _CODE = r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?", r"^```python\n(?P<code>.*?)^```"
 _BLOCK = re.compile(_REASON + _CODE, re.MULTILINE | re.DOTALL)
 _CALLS = r"keras-deeplab|tools/\w+\.py|python benchmarks/\S+\.py"
@@ -37,7 +35,7 @@ def commands(text):
         yield shlex.split(re.sub(r"[\[\]|]", " ", line).replace("...", ""))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", PAGES, ids=named(PAGES))
 def test_commands_and_their_flags_exist(page):
     from importlib import import_module
 
@@ -83,32 +81,9 @@ RUNS = [page for page in PAGES if any(not found["reason"] for found in _BLOCK.fi
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where a reader is: photographs with masks, files of models."""
-    import keras_deeplab
-
     path = tmp_path_factory.mktemp("reader")
-    random = np.random.default_rng(1)
-    for data_set in ("photographs", "mine", "export"):
-        for part in ("images", "masks"):
-            (path / data_set / part).mkdir(parents=True)
-        (path / data_set / "classes.txt").write_text("background\nleaf\nweed\n")
-        for name in "abcdef":
-            mask = np.repeat(np.repeat(random.integers(0, 3, (6, 7), "uint8"), 8, 0), 8, 1)
-            cv2.imwrite(str(path / data_set / "masks" / f"{name}.png"), mask)
-            cv2.imwrite(str(path / data_set / "images" / f"{name}.png"), np.repeat(mask[..., None], 3, 2) * 100)
-    shutil.copy(path / "mine" / "images" / "a.png", path / "photo.png")
-    cv2.imwrite(str(path / "scene.tif"), random.integers(0, 256, (250, 230, 3), "uint8"))
-    model = _model()
-    (path / "runs" / "mine").mkdir(parents=True)
-    for name in ("model.keras", "best.keras", "old.keras", "runs/mine/best.keras"):
-        model.save(path / name)
-    keras_deeplab.export_saved_model(model, path / "savedmodels" / "mine" / "1")
+    write_folder(path)
     return path
-
-
-def _model(classes=("background", "leaf", "weed")):
-    import keras_deeplab
-
-    return keras_deeplab.DeepLabV3(tiny(), num_classes=len(classes), classes=classes, filters=8, head="image_pooling")
 
 
 def _standins(folder):
@@ -125,7 +100,7 @@ def _standins(folder):
     return {
         "keras": keras,
         "keras_deeplab": keras_deeplab,
-        "model": _model(),
+        "model": small_model(),
         "classifier": tiny(),
         "image": image,
         "array": image,
@@ -152,7 +127,7 @@ def registries():
 @pytest.mark.slow
 @pytest.mark.usefixtures("registries")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", RUNS, ids=[str(page.relative_to(ROOT)) for page in RUNS])
+@pytest.mark.parametrize("page", RUNS, ids=named(RUNS))
 def test_the_python_of_a_page_runs(page, folder, tmp_path, monkeypatch, tiny_backbone):  # noqa: F811
     here = shutil.copytree(folder, tmp_path / "here")
     monkeypatch.chdir(here)

@@ -257,3 +257,13 @@ def test_the_documentation_lists_every_file():
         assert row.result in line
         assert f" {row.size:g} M" in line
         assert row.name == "imagenet" or f"`{row.name}`" in line
+
+
+def test_weights_of_keras_applications_that_cant_be_fetched_are_told(monkeypatch):
+    def fetch(name, origin, **_):
+        raise Exception(f"URL fetch failure on {origin}: None -- [Errno -2] Name or service not known")
+
+    monkeypatch.setattr("keras.src.applications.mobilenet_v2.file_utils.get_file", fetch)
+    told = r"'imagenet' can't be downloaded: URL fetch failure on https://.*mobilenet_v2.*its path"
+    with pytest.raises(ValueError, match=told):
+        keras_deeplab.DeepLabV3("mobilenet_v2", num_classes=3, backbone_weights="imagenet")

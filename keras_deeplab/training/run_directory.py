@@ -79,7 +79,7 @@ class RunDirectory:
             with zipfile.ZipFile(temporary, "a") as archive:
                 archive.writestr(_ARRAYS, buffer.getvalue())
                 archive.writestr(_STATE, json.dumps(state))
-            with open(temporary, "rb") as file:
+            with open(temporary, "r+b") as file:  # Windows brings only what is open for writing to the disk
                 os.fsync(file.fileno())
             if self.last.exists():
                 os.replace(self.last, self.previous)

@@ -167,5 +167,13 @@ def _mobilenet_v2(classifier):
     """`{name: array}` of the MobileNetV2 of keras.applications that is as wide; Keras downloads and caches it."""
     alpha = classifier.get_layer("Conv1").filters / 32
     settings = {"include_top": False, "weights": "imagenet", "input_shape": (224, 224, 3)}
-    network = keras.applications.MobileNetV2(alpha=alpha, **settings)
+    try:
+        network = keras.applications.MobileNetV2(alpha=alpha, **settings)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the network, a proxy or the disk raises, and Keras makes of it
+        raise ValueError(
+            f"backbone_weights='imagenet' can't be downloaded: {error}. Fetch that file by other means and give its "
+            "path instead of 'imagenet'."
+        ) from error
     return {variable.path: variable.numpy() for variable in network.weights}

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from keras_deeplab.inference.runtimes import operators
 from keras_deeplab.inference.runtimes.base import Runtime, check_images, spec_of_file
 from keras_deeplab.metadata import tflite as metadata
 from keras_deeplab.specs import ModelSpec
+
+# Whether files are mapped into memory; Windows lets nobody replace or remove a file that is.
+_MAPPED = sys.platform != "win32"
 
 
 def threads(num_threads=None):
@@ -40,6 +45,8 @@ def interpreter(path, num_threads=None, *, content=None, keep_all=False):
         # Attributes that are loaded on demand, which `from tensorflow.lite import` doesn't find.
         Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
     options = {"num_threads": threads(num_threads)}
+    if content is None and not _MAPPED:
+        content = Path(path).read_bytes()
     options |= {"model_path": str(path)} if content is None else {"model_content": content}
     if keep_all:
         options["experimental_preserve_all_tensors"] = True
