@@ -21,7 +21,7 @@ LAYERS = [
     {"weights"},
     {"models"},
     {"loading", "summary"},
-    {"inference", "quantize"},
+    {"inference", "quantize", "pruning"},
     {"reports"},
     {"export", "demo", "hubs"},
     {"training"},

@@ -34,6 +34,8 @@ COMMANDS: Registry = Registry(
         "segment": "keras_deeplab.cli.segment",
         "export-tflite": "keras_deeplab.cli.export_tflite",
         "export-onnx": "keras_deeplab.cli.export_onnx",
+        "prune": "keras_deeplab.cli.prune",
+        "shrink": "keras_deeplab.cli.shrink",
         "demo": "keras_deeplab.cli.demo",
         "find-learning-rate": "keras_deeplab.cli.find_learning_rate",
         "report": "keras_deeplab.cli.report",

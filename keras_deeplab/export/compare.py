@@ -230,7 +230,7 @@ def latencies(
         num_threads: None for all cores.
         input_size: (height, width) of the images of files that take several sizes or any; None for `TIMED_SIZE`.
     """
-    threads = num_threads or _cores()
+    threads = num_threads or cores()
     pairs = map(_file_and_runtime, files)
     runs = [bare.RUNTIMES[runtime](str(path), threads, input_size or TIMED_SIZE) for path, runtime in pairs]
     times = np.empty((rounds + 2, len(runs)))
@@ -251,7 +251,7 @@ def peak_memory(file: Any, num_threads: int | None = None, input_size: tuple[int
     what there was before, so the file's own pages, the runtime's copies of weights and all buffers count.
     """
     path, runtime = _file_and_runtime(file)
-    arguments = [runtime, str(path), str(num_threads or _cores()), *map(str, input_size or TIMED_SIZE)]
+    arguments = [runtime, str(path), str(num_threads or cores()), *map(str, input_size or TIMED_SIZE)]
     # -P: the folder of the script has an onnx.py, which is not what a runtime wants to import under that name.
     command = [sys.executable, "-P", bare.__file__, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -261,7 +261,7 @@ def peak_memory(file: Any, num_threads: int | None = None, input_size: tuple[int
     return peak if peak >= 0 else None
 
 
-def _cores():
+def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

@@ -5,7 +5,19 @@ from typing import Any
 from keras_deeplab._helpers import limits
 from keras_deeplab.data.settings import CLASS_MAP, CLASS_MAP_HELP
 from keras_deeplab.export.targets import TARGETS
-from keras_deeplab.options import Kind, Names, Options, Size, option, read_size, record, size
+from keras_deeplab.options import (
+    Integers,
+    Kind,
+    Names,
+    Numbers,
+    OptionError,
+    Options,
+    Size,
+    option,
+    read_size,
+    record,
+    size,
+)
 
 
 def _sizes(value: Any) -> Any:
@@ -134,3 +146,77 @@ class ComparisonOptions(Options):
     rounds: int = option(20, "how often each file is timed; the least counts", minimum=1)
     num_threads: int | None = option(None, "threads of the runtimes; by default all cores", flag="--threads", minimum=1)
     runtimes: Names | None = option(None, "runtimes of ONNX files to compare: onnxruntime, openvino")
+
+
+def _size_list(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(value)
+    # (321, 513) is one size; what is kept here is a tuple of such.
+    several = isinstance(value, list) or (isinstance(value, tuple) and any(isinstance(each, tuple) for each in value))
+    return tuple(size(each) for each in (value if several else [value]))
+
+
+SIZE_LIST = Kind(
+    "N or (height, width), or a list of these",
+    _size_list,
+    _read_sizes,
+    "N or HEIGHTxWIDTH, several with commas",
+    "SIZE",
+)
+
+
+@record
+class ShrinkOptions(Options):
+    """What `keras_deeplab.export.shrinking.shrink` tries, and how it measures."""
+
+    TITLE = "search"
+
+    target_latency: float | None = option(None, "milliseconds that an image may take on this machine", above=0)
+    max_miou_drop: float | None = option(
+        None, "mIoU that may be lost against MODEL, e.g. 0.01", metavar="SHARE", maximum=1
+    )
+    sizes: Any = option(help="of the images to try, such as 257,385x513", flag="--input-sizes", kind=SIZE_LIST)
+    precisions: Names = option(("float32", "float16", "int8"), "to try; int8 needs calibration images")
+    multiply_adds: Numbers = option(
+        (1.0, 0.75, 0.5),
+        "to try: shares of the multiply-adds that pruned networks keep; 1 is the network as it is",
+        above=0,
+        maximum=1,
+    )
+    output_strides: Integers | None = option(
+        None, "to try, of models that tell how they are built; by default the model's own", minimum=1
+    )
+    float_tensors: Integers = option(
+        (2, 8),
+        "of an int8 file that loses more than the allowed mIoU: how many tensors to leave in float, tried in turn "
+        "until it doesn't; 0 for none",
+        minimum=0,
+    )
+    shares: Numbers = option((0.25, 0.5, 0.75), "of a group's channels to try without", above=0, below=1)
+    samples: int = option(32, "photographs of the training split that channels are looked at on", minimum=1)
+    sensitivity_limit: int = option(
+        16, "labelled photographs of the training split that each group is tried on", minimum=1
+    )
+    limit: int | None = option(None, "images to score on; by default all of the split", minimum=1)
+    class_map: Any = option(None, CLASS_MAP_HELP, kind=CLASS_MAP)
+    target: str | None = option(
+        None,
+        "what runs the file; it decides what the file returns, and which precisions there are",
+        flag="--for",
+        choices=TARGETS,
+        metavar="TARGET",
+    )
+    calibration: str | None = option(
+        None, "a data set or a folder of photographs for int8; by default DATA's training split", metavar="FOLDER"
+    )
+    calibration_samples: int = option(100, "images to calibrate on", minimum=1)
+    rounds: int = option(20, "how often each file is timed; the least counts", minimum=1)
+    num_threads: int | None = option(None, "threads of the runtime; by default all cores", flag="--threads", minimum=1)
+
+    def checked(self) -> None:
+        if self.target_latency is None and self.max_miou_drop is None:
+            raise OptionError("what is looked for? Give {target_latency}, {max_miou_drop}, or both")
+        for name in ("sizes", "precisions", "multiply_adds", "output_strides"):
+            values = getattr(self, name) or ()
+            if len(set(values)) != len(values):
+                raise OptionError(f"{{{name}}} must have each value once; received {values}")

@@ -7,6 +7,7 @@ from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.models.deeplab_v1 import DeepLabV1
 from keras_deeplab.models.deeplab_v2 import DeepLabV2
 from keras_deeplab.models.deeplab_v3 import DeepLabV3, DeepLabV3Plus
+from keras_deeplab.models.widths import with_widths
 from keras_deeplab.published import MODELS
 from keras_deeplab.registry import Registry
 from keras_deeplab.specs import ModelSpec
@@ -73,6 +74,8 @@ def build(spec: ModelSpec | str, **overrides: Any) -> SegmentationModel:
         strided = {} if backbone.output_strides is None else {"output_stride": arguments["output_stride"]}
         arguments["backbone"] = backbone.build(arguments["input_shape"], **strided, **settings)
     model = BUILDERS[spec.builder](**arguments)
+    if same and spec.widths:
+        model = with_widths(model, spec.widths)
     changes: dict[str, Any] = {"backbone": spec.backbone, "backbone_settings": settings} if settings else {}
     if spec.multi_label:
         changes["multi_label"] = True

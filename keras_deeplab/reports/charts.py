@@ -22,10 +22,19 @@ _MOST = 400  # points of a curve that are drawn
 
 @dataclass(frozen=True)
 class Curve:
-    """A name and (x, y) points in the order of x; where y is None or not finite the curve has a gap."""
+    """A name and (x, y) points in the order of x; where y is None or not finite the curve has a gap.
+
+    Attributes:
+        name: what the points are.
+        points: as above.
+        joined: whether a line goes through them.
+        marks: texts beside the points, one for each; none for none.
+    """
 
     name: str
     points: Sequence[tuple[float, float | None]]
+    joined: bool = True
+    marks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -136,9 +145,14 @@ def shapes(chart: Chart, letter: int = 13) -> list[Any]:
 
 
 def _drawn(curve: Curve, role: str, place: Any, chart: Chart) -> Iterable[Any]:
+    for text, (x, y) in zip(curve.marks, curve.points, strict=False):
+        if y is not None and math.isfinite(y) and (x > 0 or not chart.logarithmic):
+            across, up = place(x, y)
+            yield Words((across, up - 6), [(text, role)], "middle")
     for part in _parts(curve.points, chart.logarithmic):
-        yield Stroke([place(x, y) for x, y in thinned(part, _MOST)], role)
-        if len(part) <= 60:  # more would hide the curve
+        if curve.joined:
+            yield Stroke([place(x, y) for x, y in thinned(part, _MOST)], role)
+        if len(part) <= 60 or not curve.joined:  # more would hide the curve
             yield from (Dot(place(x, y), role, f"{curve.name} {number(x)}: {y:.4g}") for x, y in part)
 
 

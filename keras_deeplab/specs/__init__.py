@@ -225,6 +225,8 @@ class ModelSpec:
             the activation of several is `"sigmoid"`, and never of one class.
         outputs: what it returns, in order: `"logits"`, then perhaps `"auxiliary_logits"`, for training alone.
         head: the paths of the layers behind the backbone that have variables.
+        widths: of a pruned network, how many channels convolutions have that its builder gives another number, by
+            their names.
     """
 
     num_classes: int | None
@@ -244,6 +246,7 @@ class ModelSpec:
     multi_label: bool = False
     outputs: tuple[str, ...] = (LOGITS,)
     head: tuple[str, ...] = ()
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, allowed in (("resize", RESIZES), ("activation", ACTIVATIONS)):
@@ -332,10 +335,12 @@ class ModelSpec:
         return replace(self, output_stride=output_stride, settings=settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it, without a range where there is none, so that earlier versions read most files."""
+        """As JSON holds it, without range or widths where there are none, so that earlier versions read most files."""
         told = asdict(self)
         if self.image_range is None:
             del told["image_range"]
+        if not self.widths:
+            del told["widths"]
         return {"format": FORMAT, **plain(told)}
 
     @classmethod
@@ -380,6 +385,13 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
+def _is_widths(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(width, int) and not isinstance(width, bool) and width > 0
+        for name, width in value.items()
+    )
+
+
 def _is_normalisation(value: Any) -> bool:
     if value is None or isinstance(value, str):
         return True
@@ -399,6 +411,7 @@ _TYPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("classes",), lambda value: isinstance(value, Classes), "a Classes"),
     (("multi_label",), lambda value: isinstance(value, bool), "True or False"),
     (("outputs", "head"), _is_names, "a tuple of names"),
+    (("widths",), _is_widths, "a dict from names of layers to positive integers"),
 )
 
 OUTPUTS = ("labels", "logits", "probabilities")

@@ -3,7 +3,7 @@
 And the same for all published models, beside what their sources report.
 """
 
-from keras_deeplab.summary.costs import Parameters, count_parameters, multiply_adds
+from keras_deeplab.summary.costs import Parameters, count_parameters, layer_multiply_adds, multiply_adds
 from keras_deeplab.summary.fields import Field, field_table, global_layers, receptive_field
 from keras_deeplab.summary.graph import run_through
 from keras_deeplab.summary.networks import open_network
@@ -17,6 +17,7 @@ __all__ = [
     "count_parameters",
     "field_table",
     "global_layers",
+    "layer_multiply_adds",
     "multiply_adds",
     "open_network",
     "receptive_field",

@@ -1,5 +1,6 @@
 """What a model costs: its parameters and the multiply-adds of an image, without running it."""
 
+import collections
 import math
 from typing import NamedTuple
 
@@ -72,17 +73,21 @@ def multiply_adds(model, input_size=(513, 513), space_to_batch=False):
     >>> multiply_adds(model, 64), 32 * 32 * 8 * 3 * 3 * 3
     (221184, 221184)
     """
-    total = 0
+    return sum(layer_multiply_adds(model, input_size, space_to_batch).values())
+
+
+def layer_multiply_adds(model, input_size=(513, 513), space_to_batch=False):
+    """`multiply_adds` of each layer by its path: `{path: int}`, where a layer that is used twice counts twice."""
+    found = collections.Counter()
 
     def step(layer, path, args, kwargs):
-        nonlocal total
         outputs = layer.compute_output_spec(*args, **kwargs)
-        total += _cost(layer, path, args[0] if args else None, outputs, space_to_batch)
+        found[path] += _cost(layer, path, args[0] if args else None, outputs, space_to_batch)
         return outputs
 
     graph = rewrite._graph(model, "multiply_adds")
     run_through(graph, [keras.KerasTensor(_shape(x, input_size), x.dtype) for x in graph.inputs], step)
-    return total
+    return dict(found)
 
 
 def _shape(tensor, size):

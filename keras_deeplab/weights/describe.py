@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 
+from keras_deeplab._helpers.text import shown
 from keras_deeplab.backbones import preprocessing
 from keras_deeplab.specs import Classes, range_text
 from keras_deeplab.weights import applications, own, readers
@@ -140,6 +141,9 @@ def _record(spec, classes=None, own=False):
     if spec.output_stride is not None:
         facts.append(("output stride", f"{spec.output_stride}" + ("" if own else ", or what load() is asked for")))
     facts.append(("channels", spec.channels))
+    if spec.widths:
+        widths = ", ".join(f"{name} {width}" for name, width in spec.widths.items())
+        facts.append(("pruned", f"{len(spec.widths)} convolutions have other widths: {shown(widths, 200)}"))
     if spec.image_range is not None:
         facts.append(("image range", range_text(spec.image_range)))
     # A plain model's record can't tell.
