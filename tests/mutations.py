@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import zlib
 
 EXTREMES = [b"\x00" * 8, b"\xff" * 8, b"\xff" * 7 + b"\x7f", b"\x01" + b"\x00" * 7, b"\x00\x00\x00\x80" * 2]
 
@@ -128,7 +129,26 @@ def changed_text(data, random):
     return text.encode("utf-8", "surrogatepass" if "\ud800" in text else "surrogateescape")
 
 
+def changed_png(data, random):
+    """The bytes of a PNG file with a chunk's content changed, or what the pixels' unpack to, and checksums right."""
+    place, chunks = 8, []
+    while place + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, place)
+        chunks.append((kind, data[place + 8 : place + 8 + size]))
+        place += 12 + size
+    chosen = random.randrange(len(chunks))
+    made = data[:8]
+    for number, (kind, content) in enumerate(chunks):
+        if number == chosen and kind == b"IDAT" and random.randrange(2):
+            content = zlib.compress(changed(zlib.decompress(content), random))
+        elif number == chosen:
+            content = changed(content or b"\0", random)
+        made += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return made
+
+
 BY_ENDING = {
+    ".png": changed_png,
     **dict.fromkeys((".json", ".jsonl"), changed_json),
     **dict.fromkeys((".txt", ".csv", ".xml", ".yaml", ".yml", ".py", ".config", ".md"), changed_text),
 }
@@ -162,7 +182,7 @@ class Files:
         change = BY_ENDING.get(name[name.rfind(".") :], changed) if below else changed
         try:
             return {**self.content, name: change(self.content[name], random)}
-        except ValueError:  # a text that can't be written as such
+        except (ValueError, zlib.error):  # what can't be written or unpacked as such
             return {**self.content, name: changed(self.content[name], random)}
 
 
