@@ -11,6 +11,7 @@ from PIL import Image
 
 import keras_deeplab
 from keras_deeplab import data
+from keras_deeplab._helpers import limits
 from keras_deeplab.data.channels import npy_size, read_npy
 from keras_deeplab.data.mask_files import decode_mask
 from keras_deeplab.inference.crf.settings import read as read_crf
@@ -123,6 +124,14 @@ def test_a_mask_with_numbers_beyond_its_palette(monkeypatch):
     monkeypatch.setattr(Image.Image, "getpalette", lambda *_: [0, 0, 0, 9, 9, 9])
     with pytest.raises(ValueError, match="holds the number 2, and its palette 2 colours"):
         decode_mask(file.getvalue())
+
+
+def test_a_folder_of_very_many_files_is_not_walked_through(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "CHECKPOINT_FILES", 5)
+    for number in range(7):
+        (tmp_path / f"{number}.txt").write_text("")
+    with pytest.raises(ValueError, match=f"{tmp_path.name}' has more than 5 files in its folders"):
+        keras_deeplab.load(tmp_path)
 
 
 STATE = {"step": 2, "seconds": 1.0, "history": [{"step": 2, "loss": 1.0}], "best": None, "scoring": None, "config": {}}
