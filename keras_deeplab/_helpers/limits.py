@@ -63,6 +63,8 @@ GRAPH_FIELDS = 1_000_000
 BUNDLE_ROWS = 1_000_000
 # Values in the tables of a TFLite file; a DeepLab's has some 20,000.
 TFLITE_VALUES = 1_000_000
+# Files of a folder and its subfolders among which a TensorFlow 1 checkpoint is looked for.
+CHECKPOINT_FILES = 10_000
 # Parts of a prefix that all names of a checkpoint share.
 PREFIX_PARTS = 4
 

@@ -1,7 +1,16 @@
 """Plain values, as JSON holds them."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value of a JSON text of others, as `json.loads`; ValueError too where it is nested without end."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def plain(value: Any) -> Any:

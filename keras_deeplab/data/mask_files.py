@@ -126,6 +126,8 @@ def _by_pillow(data: bytes) -> Stored:
             alpha = np.where(values == transparency, 0, 255).astype(np.uint8)
         if not data.startswith(b"GIF"):
             return Stored(values, palette, alpha)
+        if values.max() >= len(palette):
+            raise ValueError(f"is damaged: it holds the number {values.max()}, and its palette {len(palette)} colours")
         values = palette[values]  # whoever writes a GIF orders its colours anew, so its indices mean nothing
     elif mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         values, alpha = values[..., :-1], np.ascontiguousarray(values[..., -1])

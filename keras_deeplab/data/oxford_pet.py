@@ -63,7 +63,7 @@ def read(location: str | os.PathLike, split: str | None = "train", *, num_classe
         origin = OFFICIAL.folder(root, f"annotations/{part}.txt", archive="annotations.tar.gz")
         names = [line.split()[0] for line in listed_names(origin)]  # NAME CLASS SPECIES BREED
         if split in _MADE:
-            names = automatic(names, str(split))
+            names = automatic(names, str(split), origin=origin)
         pairs += pairs_of(root, names, images, masks, ("images", "annotations/trimaps"), origin)
     labels_of = label_reader(num_classes, "auto", None, 3 if num_classes == 2 else None, -1)
     return OFFICIAL.source(path, split, pairs, labels_of, num_classes)

@@ -240,7 +240,9 @@ def _made(
     base = [lists[name] for name in ("train", *_WHOLE) if name in lists]
     held_out = {name for title, names in lists.items() if title not in ("train", *_WHOLE) for name in names}
     names = sorted(set(base[0] if base else known) - held_out)
-    chosen = splits.automatic(names, split, share=0.2 if share is None else share, seed=options.split_seed)
+    chosen = splits.automatic(
+        names, split, share=0.2 if share is None else share, seed=options.split_seed, origin=origin.parent
+    )
     return chosen, f"chosen from {len(names)} by val_share={share or 0.2} and split_seed={options.split_seed}"
 
 

@@ -27,7 +27,9 @@ _MARKS = (
 _NUMBER = re.compile(r"[ _.-]*\d+$")
 
 
-def automatic(names: Sequence[str], split: str, *, share: float = 0.2, seed: int = 0) -> list[str]:
+def automatic(
+    names: Sequence[str], split: str, *, share: float = 0.2, seed: int = 0, origin: object = None
+) -> list[str]:
     """Map the names of all images to those of one part of a split into train and val, sorted.
 
     What comes from one photograph or one series (see `series`) stays together. Where all names make one series, as
@@ -43,6 +45,7 @@ def automatic(names: Sequence[str], split: str, *, share: float = 0.2, seed: int
         split: `"train"`, `"val"`, or `"all"` for every name.
         share: of the images that go to val, between 0 and 1; each side gets one at least.
         seed: int; another gives another split.
+        origin: what has the images, for messages.
 
     Raises:
         ValueError: another split is asked for, the share isn't between 0 and 1, or there are fewer than three images.
@@ -61,9 +64,10 @@ def automatic(names: Sequence[str], split: str, *, share: float = 0.2, seed: int
     if split == "all":
         return sorted(names)
     if len(names) < LEAST:
+        told = "" if origin is None else f"{origin}: "
         raise ValueError(
-            f"{len(names)} image{'s' * (len(names) != 1)} can't be split into train and val, which takes three at "
-            "least: split='all' takes every image, without a validation (val_split='none')"
+            f"{told}{len(names)} image{'s' * (len(names) != 1)} can't be split into train and val, which takes three "
+            "at least: split='all' takes every image, without a validation (val_split='none')"
         )
     held_back = _held_back(_groups(names), len(names), share, seed)
     return sorted(name for name in names if (name in held_back) == (split == "val"))

@@ -1,5 +1,7 @@
 """What all DeepLab builders share: pixels to a dense backbone's maps, and scores to the model that returns them."""
 
+import numbers
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -53,6 +55,27 @@ def document(builder, arguments=""):
     return builder
 
 
+def whole_numbers(name, value, least=1):
+    """A list of `least` or more positive integers, such as dilation rates, to a tuple; ValueError of anything else."""
+    given = tuple(value) if isinstance(value, Iterable) else (None,)
+    if len(given) < least or not all(map(_is_positive, given)):
+        raise ValueError(f"{name} must be a list of positive integers, such as (6, 12, 18); received {value!r}.")
+    return given
+
+
+def check_numbers(dropout, **widths):
+    """Raises ValueError where a dropout's rate or a number of channels is given that is none."""
+    if dropout is not None and (isinstance(dropout, bool) or not isinstance(dropout, numbers.Real)):
+        raise ValueError(f"dropout must be a number in 0..1; received {dropout!r}.")
+    for name, value in widths.items():
+        if value is not None and not _is_positive(value):
+            raise ValueError(f"{name} must be a positive integer; received {value!r}.")
+
+
+def _is_positive(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+
+
 class Encoder(NamedTuple):
     """What `encode` gives: the dense network, its input, the tapped maps, the deepest one, the classifier they are of
     and its row, and how the pixels are normalised."""
@@ -93,7 +116,10 @@ def encode(
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a positive integer; received {num_classes!r}.")
-    if len(input_shape) != 3 or input_shape[2] is None:
+    if output_stride is not None and not _is_positive(output_stride):
+        raise ValueError(f"output_stride must be a positive integer, such as 16; received {output_stride!r}.")
+    several = isinstance(input_shape, (list, tuple)) and len(input_shape) == 3 and input_shape[2] is not None
+    if not several or not all(side is None or _is_positive(side) for side in input_shape):
         raise ValueError(f"input_shape must be (height or None, width or None, channels); received {input_shape!r}.")
     # A classifier that nothing is loaded into is a plan of the network and needs no memory of its own.
     fresh = isinstance(backbone, str) and backbone_weights is None

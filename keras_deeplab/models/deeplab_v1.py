@@ -4,7 +4,7 @@ import keras
 
 from keras_deeplab.heads import large_fov
 from keras_deeplab.layers import ResizeBilinear
-from keras_deeplab.models.common import document, encode, finish
+from keras_deeplab.models.common import check_numbers, document, encode, finish
 
 
 def DeepLabV1(
@@ -37,6 +37,7 @@ def DeepLabV1(
     >>> model.get_layer("fc6").dilation_rate, model.compute_output_shape((1, 65, 97, 3))
     ((12, 12), (1, 65, 97, 3))
     """
+    check_numbers(dropout, filters=filters)
     if multi_scale_features not in (False, True, "dense"):
         raise ValueError(f"multi_scale_features must be False, True or 'dense'; received {multi_scale_features!r}.")
     if multi_scale_features and isinstance(backbone, str) and not backbone.startswith("vgg"):

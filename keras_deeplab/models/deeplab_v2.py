@@ -4,7 +4,7 @@ import keras
 
 from keras_deeplab.heads import large_fov
 from keras_deeplab.layers import ResizeBilinear, ScaleBilinear
-from keras_deeplab.models.common import document, encode, finish
+from keras_deeplab.models.common import check_numbers, document, encode, finish, whole_numbers
 
 # Smaller scales than 1 that the network sees the image at (section 4.1.2, "MSC").
 SCALES = (0.75, 0.5)
@@ -41,6 +41,7 @@ def DeepLabV2(
     >>> model.get_layer("fc6_3").dilation_rate, model.compute_output_shape((1, 65, 97, 3))
     ((8, 8), (1, 65, 97, 3))
     """
+    check_numbers(dropout, filters=filters)
     encoder = encode(
         backbone,
         input_shape=(None, None, input_shape[-1]) if multi_scale else input_shape,
@@ -51,12 +52,12 @@ def DeepLabV2(
         multi_grid=(1,),
     )
     if atrous_rates is None:
-        atrous_rates = [large_fov.scale_rate(rate, output_stride) for rate in large_fov.ATROUS_RATES]
+        rates = [large_fov.scale_rate(rate, output_stride) for rate in large_fov.ATROUS_RATES]
+    else:
+        rates = whole_numbers("atrous_rates", atrous_rates)
     if filters is None and encoder.classifier.name.startswith("vgg"):
         filters = VGG_FILTERS
-    logits = large_fov.summed_pyramid(
-        encoder.features, num_classes, rates=atrous_rates, filters=filters, dropout=dropout
-    )
+    logits = large_fov.summed_pyramid(encoder.features, num_classes, rates=rates, filters=filters, dropout=dropout)
     inputs = encoder.inputs
     if multi_scale:
         inputs, logits = _multi_scale(inputs, logits, input_shape, align_corners)
@@ -74,7 +75,7 @@ def DeepLabV2(
         name=name or f"deeplabv2_{encoder.classifier.name}",
         weights=weights,
         settings={
-            "atrous_rates": tuple(atrous_rates),
+            "atrous_rates": tuple(rates),
             "multi_scale": multi_scale,
             "filters": filters,
             "dropout": dropout,

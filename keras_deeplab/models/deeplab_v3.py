@@ -8,7 +8,7 @@ from keras_deeplab.heads.decoder import decoder
 from keras_deeplab.heads.flavours import FLAVOURS
 from keras_deeplab.heads.lite_raspp import crop_window, lite_raspp, low_level_layer
 from keras_deeplab.layers import ScaleBilinear
-from keras_deeplab.models.common import document, encode, finish
+from keras_deeplab.models.common import check_numbers, document, encode, finish, whole_numbers
 
 FILTERS, LITE_FILTERS = 256, 128
 _HEADS = ("aspp", "image_pooling", "lite_raspp")
@@ -71,6 +71,7 @@ def DeepLabV3(
     >>> model.compute_output_shape((1, 65, 96, 3))
     (1, 65, 96, 7)
     """
+    check_numbers(dropout, filters=filters, auxiliary_filters=auxiliary_filters)
     row = _flavour(flavour, align_corners)
     if head is None:
         known = registered(backbone)
@@ -194,6 +195,7 @@ def DeepLabV3Plus(
     >>> model.compute_output_shape((1, 64, 81, 3))
     (1, 64, 81, 3)
     """
+    check_numbers(dropout, filters=filters, low_level_filters=low_level_filters, auxiliary_filters=auxiliary_filters)
     row = _flavour(flavour, align_corners)
     encoder = encode(
         backbone,
@@ -278,7 +280,7 @@ def _flavour(name, align_corners):
 
 def _rates(given, flavour, output_stride):
     if given is not None:
-        return tuple(given)
+        return whole_numbers("atrous_rates", given, least=0)
     return flavour.atrous_rates or atrous_rates(output_stride)
 
 

@@ -6,7 +6,6 @@ for each class, "validation_iou", "validation_pixels" and "validation_predicted"
 are of the class, and that are predicted to be. None stands for what is undefined.
 """
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_deeplab._helpers.files import read_regular
+from keras_deeplab._helpers.values import from_json
 
 Record = Mapping[str, Any]
 HISTORY, CONFIG = "history.jsonl", "config.json"
@@ -84,12 +84,12 @@ def _records(path: Path) -> tuple[Record, ...]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = from_json(line)
         except ValueError as error:
             if number == len(lines):  # without its end: whoever wrote it was killed
                 break
             raise ValueError(f"{path}, line {number}, is no record of a run: {error}") from None
-        problem = _problem(record, validated[-1:])
+        problem = problem_of(record, validated[-1:])
         if problem:
             raise ValueError(f"{path}, line {number}, is no record of a run: it has {problem}")
         records.append(record)
@@ -98,8 +98,8 @@ def _records(path: Path) -> tuple[Record, ...]:
     return tuple(records)
 
 
-def _problem(record: Any, before: Sequence[Record]) -> str | None:
-    """What a line has that no record has, or None."""
+def problem_of(record: Any, before: Sequence[Record] = ()) -> str | None:
+    """What a line has that no record has, or None; `before` are those that its lists must be as long as."""
     if not isinstance(record, dict) or type(record.get("step")) is not int or not _is_number(record["step"]):
         return 'no whole number "step"'
     for name, value in record.items():
@@ -118,7 +118,7 @@ def _is_number(value: Any) -> bool:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(read_regular(path))
+        value = from_json(read_regular(path))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(value, dict):

@@ -34,7 +34,7 @@ def write_report(run_dir: str | os.PathLike) -> tuple[Path, ...]:
     run = read_run(run_dir)
     if not run.records:
         raise ValueError(f"the history of {run.path} is empty: its first record comes with the first checkpoint")
-    write_whole(run.path / TABLE, table(run).encode())
+    write_whole(run.path / TABLE, table(run).encode("utf-8", "replace"))
     write_whole(run.path / CURVES, png([*_rows(charts(run), 2), *_rows(_few(class_charts(run, plain)), 4)]))
     page(run).write(run.path / PAGE)
     return run.path / PAGE, run.path / CURVES, run.path / TABLE

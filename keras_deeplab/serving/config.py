@@ -127,8 +127,8 @@ def update_models_config(directory):
     """
     directory = Path(directory).expanduser()
     target = directory / MODELS_CONFIG
-    text = target.read_text("utf-8") if target.exists() else ""
     try:
+        text = target.read_text("utf-8") if target.exists() else ""
         names, end = _parse(text)
     except ValueError as error:
         raise ValueError(

@@ -15,6 +15,7 @@ import numpy as np
 import urllib3
 
 from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.values import from_json
 from keras_deeplab.serving.errors import NotServed, Unavailable, reason
 
 _BUSY = (429, 502, 503)
@@ -168,8 +169,8 @@ class RestTransport:
 
     def _judge(self, status, headers, data):
         try:
-            reply = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            reply = from_json(data)
+        except ValueError as error:
             if status == 200:
                 raise OSError(f"{self.address} replied with something else than JSON: {data[:80]!r}") from error
             reply = None

@@ -5,11 +5,12 @@ Plain values that JSON holds, so that whatever reads a file needs neither Keras 
 
 import json
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, cast
 
-from keras_deeplab._helpers.values import plain
+from keras_deeplab._helpers.values import from_json, plain
 
 __all__ = ["IGNORED", "Classes", "FileSpec", "ModelSpec", "default_colors", "label_map"]
 
@@ -71,6 +72,8 @@ class Classes:
                 f"names must be a list of class names, one for each label; received the text {self.names!r}"
             )
         if self.names is not None:
+            if not isinstance(self.names, Iterable):
+                raise ValueError(f"names must be a list of class names, one for each label; received {self.names!r}")
             names = tuple(str(name) for name in self.names)
             object.__setattr__(self, "names", names)
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -80,14 +83,21 @@ class Classes:
                     + (f"{', '.join(map(repr, twice))} more than once" if twice else repr(list(names)))
                 )
         if self.colors is not None:
-            colors = tuple(tuple(int(part) for part in color) for color in self.colors)
+            try:
+                colors = tuple(tuple(operator.index(part) for part in color) for color in self.colors)
+            except TypeError:  # no list, or no whole numbers
+                colors = ((),)
             if any(len(color) != 3 or min(color) < 0 or max(color) > 255 for color in colors):
-                raise ValueError(f"colors must be (red, green, blue) in 0..255 for each class; received {colors[:6]}")
+                raise ValueError(
+                    f"colors must be (red, green, blue) in 0..255 for each class; received {_short(self.colors)}"
+                )
             if self.names is not None and len(colors) < len(self.names):
                 raise ValueError(f"there are {len(colors)} colours for {len(self.names)} classes; give one for each")
             if self.names is not None:
                 colors = colors[: len(self.names)]
             object.__setattr__(self, "colors", colors)
+        if isinstance(self.ignore_label, bool) or not isinstance(self.ignore_label, int):
+            raise ValueError(f"ignore_label must be a whole number; received {_short(self.ignore_label)}")
 
     @classmethod
     def of(cls, classes: "Classes | Sequence[str] | None") -> "Classes":
@@ -478,8 +488,8 @@ class FileSpec:
 def parsed(text: str | bytes, origin: str) -> Any:
     """The values of a JSON text; ValueError, naming `origin`, where it is none."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return from_json(text)
+    except ValueError as error:
         raise ValueError(f"{origin} has a record that is no JSON: {error}") from error
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from keras_deeplab._helpers.values import from_json
+
 _STATE, _ARRAYS = "training/state.json", "training/arrays.npz"
 
 
@@ -85,8 +87,12 @@ class RunDirectory:
                 os.replace(self.last, self.previous)
             os.replace(temporary, self.last)
 
-    def read_checkpoint(self, log):
+    def read_checkpoint(self, log, problem_of=lambda state: None):
         """The newest checkpoint that is whole, as (path, state, arrays), or None where there is none.
+
+        Args:
+            log: called with what is wrong with one that is passed over.
+            problem_of: maps a state to what it has that no state was written with, None for nothing.
 
         Raises:
             ValueError: if there are checkpoints and all are damaged.
@@ -97,6 +103,8 @@ class RunDirectory:
                 continue
             try:
                 state, arrays = _read(path)
+                if (problem := problem_of(state)) is not None:
+                    raise ValueError(f"its {_STATE} has {problem}")
             except Exception as error:  # of damaged bytes zipfile and numpy raise nearly anything
                 problems.append(f"{path} is damaged ({error or type(error).__name__})")
                 continue
@@ -119,7 +127,7 @@ def _read(path):
         missing = sorted({"config.json", "model.weights.h5", _STATE, _ARRAYS} - set(archive.namelist()))
         if missing:
             raise zipfile.BadZipFile(f"it has no {', '.join(missing)}")
-        state = json.loads(archive.read(_STATE))
+        state = from_json(archive.read(_STATE))
         with np.load(io.BytesIO(archive.read(_ARRAYS)), allow_pickle=False) as arrays:
             return state, dict(arrays)
 

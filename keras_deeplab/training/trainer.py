@@ -369,10 +369,10 @@ def _compare(config, state, path):
     # An option that didn't exist when the run began had the value that is its default now.
     absent = {name: plain(entry.default) for name, entry in options(TrainSettings).items() if name in config}
     absent["teacher"] = None
-    saved = absent | state["config"]
+    saved = absent | (state["config"] or {})
     # The values themselves tell what was overridden.
     names = [name for name in {**saved, **config} if name != "overridden" and saved.get(name) != config.get(name)]
-    if "steps" in names and state["step"] == saved["steps"] < config["steps"]:
+    if "steps" in names and state["step"] == saved.get("steps") < config["steps"]:
         names.remove("steps")  # a finished run goes on
     if names:
         lines = [f"  {name}: {saved.get(name)!r} there, {config.get(name)!r} now" for name in names]

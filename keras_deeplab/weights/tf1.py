@@ -6,6 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from keras_deeplab._helpers import limits
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import Dialect, renamed
 from keras_deeplab.weights.plan import Plan
@@ -107,8 +108,15 @@ def _size(prefix):
 
 def _find_prefix(folder, path):
     # V2 is prefix.index and its data; V1 is one file that has the prefix itself as its name.
-    files = (str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    prefixes = sorted({name.removesuffix(".index") for name in files if re.search(r"\.index$|\.ckpt(-\d+)?$", name)})
+    names = []
+    for parent, _, files in os.walk(folder):
+        names += [os.path.relpath(os.path.join(parent, name), folder) for name in files]
+        if len(names) > limits.CHECKPOINT_FILES:  # somebody's home, say: nothing is gained by walking through it
+            raise ValueError(
+                f"{os.fspath(path)!r} has more than {limits.CHECKPOINT_FILES} files in its folders, which no "
+                "checkpoint has: give the path of the folder that it is in."
+            )
+    prefixes = sorted({name.removesuffix(".index") for name in names if re.search(r"\.index$|\.ckpt(-\d+)?$", name)})
     if len(prefixes) == 1:
         return str(folder / prefixes[0])
     if not prefixes:

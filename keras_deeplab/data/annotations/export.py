@@ -130,7 +130,7 @@ def chosen(export: Export, split: str | None, share: float | None, seed: int) ->
         )
     names = [item.name for item in export.parts[whole]]
     share = 0.2 if share is None else share
-    taken = set(automatic(names, split, share=share, seed=seed))
+    taken = set(automatic(names, split, share=share, seed=seed, origin=export.location))
     note = f"chosen from {len(names)} by val_share={share} and split_seed={seed}"
     return [item for item in export.parts[whole] if item.name in taken], [
         f"{export.location} has no part for val: {split!r} are {len(taken)} images, {note}"

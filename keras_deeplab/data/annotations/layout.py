@@ -1,6 +1,5 @@
 """What is where in an export: its parts, the images that its annotations name, JSON files and what tool wrote them."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -8,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from keras_deeplab._helpers.files import open_regular, read_regular, walk
+from keras_deeplab._helpers.values import from_json
 from keras_deeplab.data.images import EXTENSIONS
 from keras_deeplab.data.source import listing
 
@@ -95,8 +95,8 @@ def refuse_missing(problems: list[str], count: int, root: Path, origin: Path) ->
 def read_json(path: Path) -> Any:
     """The contents of a JSON file; ValueError that names it where it is none."""
     try:
-        return json.loads(read_regular(path))
-    except (ValueError, RecursionError) as error:
+        return from_json(read_regular(path))
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON, or a damaged one: {error}") from error
 
 
@@ -143,8 +143,8 @@ def _head(path: Path) -> Any:
     try:
         with open_regular(path) as file:
             head = file.read(_HEAD)
-        return head if len(head) == _HEAD else json.loads(head)
-    except (OSError, ValueError, RecursionError):
+        return head if len(head) == _HEAD else from_json(head)
+    except (OSError, ValueError):
         return None
 
 

@@ -1,8 +1,9 @@
 """What the readers of annotations share: images with shapes to a `Source`, whose labels are painted as it is read."""
 
+import contextlib
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def reader(parse: Callable[..., Export], **own: Any) -> Callable[..., Source]:
         images = ImageOptions(orientation=orientation, image_range=image_range)
         if others.keys() - own.keys():
             raise TypeError(f"read takes no {', '.join(sorted(others.keys() - own.keys()))}")
-        export = parse(root, missing_masks, **{**own, **others})
+        with _damage_told(root):
+            export = parse(root, missing_masks, **{**own, **others})
         items, notes = chosen(export, split, val_share, split_seed)
         record, numbers = _classes(export, classes, background)
         count = len(record.names or ())
@@ -115,13 +117,25 @@ def splitter(parse: Callable[..., Export]) -> Callable[[str | os.PathLike], tupl
 
     def splits(location: str | os.PathLike) -> tuple[str, ...]:
         """The splits that together are all of an export."""
-        parts = parse(Path(location).expanduser(), "background").parts
+        with _damage_told(Path(location).expanduser()):
+            parts = parse(Path(location).expanduser(), "background").parts
         if "" not in parts:
             return tuple(parts)
         few = len(parts[""]) < LEAST
         return ("all",) if few else ("train", "val", *(part for part in parts if part not in ("", "train")))
 
     return splits
+
+
+@contextlib.contextmanager
+def _damage_told(location: Path) -> Iterator[None]:
+    """Within it, values of other types than the format has are a ValueError that names the export."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"the annotations of {location} are damaged, or not of this format ({type(error).__name__}: {error})"
+        ) from error
 
 
 # Classes ----------------------------------------------------------------------------------------------------------
@@ -158,7 +172,10 @@ def _classes(export: Export, classes: Any, background: str) -> tuple[Classes, di
     if any(name in export.colors for name in names):
         defaults = default_colors(len(names))
         shown = tuple(export.colors.get(name, defaults[number]) for number, name in enumerate(names))
-    return Classes(tuple(names), shown), numbers
+    try:
+        return Classes(tuple(names), shown), numbers
+    except ValueError as error:
+        raise ValueError(f"{export.location}: {error}") from error
 
 
 def _plain(name: str) -> str:

@@ -64,11 +64,11 @@ def _parse(location: Path, missing_masks: str) -> Export:
 
 def _classes(file: Path) -> dict[int, str]:
     """The names by the numbers in the masks."""
-    rows = [
-        row
-        for row in csv.reader(read_regular(file).decode("utf-8-sig").splitlines(), skipinitialspace=True)
-        if any(row)
-    ]
+    try:
+        lines = read_regular(file).decode("utf-8-sig").splitlines()
+        rows = [row for row in csv.reader(lines, skipinitialspace=True) if any(row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file} is no table in UTF-8: {error}") from error
     found: dict[int, str] = {}
     for place, row in enumerate(rows):
         if place == 0 and not row[0].strip().isdecimal():  # the header

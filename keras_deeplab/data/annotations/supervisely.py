@@ -111,7 +111,9 @@ def _annotations(dataset: Path, image: Path, labels: list[str]) -> tuple[Path, M
 
 def _tag(item: Item) -> str | None:
     """The part that an image is tagged with."""
-    tags = item.raw.get("tags", ())
+    tags = item.raw.get("tags") or ()
+    if not isinstance(tags, (list, tuple)):
+        raise ValueError(f"{item.origin} has tags that are no list: {tags!r:.80}")
     found = {part_named(str(tag.get("name", ""))) for tag in tags if isinstance(tag, Mapping)} - {None}
     return found.pop() if len(found) == 1 else None
 

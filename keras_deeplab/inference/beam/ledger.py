@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_deeplab._helpers.values import from_json
 from keras_deeplab._version import __version__
 from keras_deeplab.data.masks import write_label_png
 from keras_deeplab.inference.beam import places
@@ -56,7 +57,7 @@ class Ledger:
             places.write(place, json.dumps(settings, indent=1).encode())
             return False
         try:
-            known = json.loads(places.read(place))
+            known = from_json(places.read(place))
         except ValueError as error:
             raise ValueError(f"{place} can't be read ({error}): choose another output folder") from error
         differing = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_deeplab._helpers.files import read_regular
+from keras_deeplab._helpers.values import from_json
 from keras_deeplab.options import Options, option, record
 from keras_deeplab.registry import Registry
 
@@ -117,7 +118,7 @@ def read(path: str) -> Parameters:
     """
     place = Path(path).expanduser()
     try:
-        held = json.loads(read_regular(place))
+        held = from_json(read_regular(place))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {place} of CRF parameters. {_ways()}") from None
     except ValueError as error:  # of the encoding too

@@ -130,7 +130,7 @@ class _Array(Raster):
     def __init__(self, path: Path, channels: int, reading: ImageOptions) -> None:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # NumPy's parser of a damaged header raises nearly anything
             raise ValueError(f"{path} can't be read as an array ({error})") from error
         self._array = array[..., None] if array.ndim == 2 else array
         if self._array.ndim != 3 or 0 in self._array.shape or self._array.shape[-1] != channels:

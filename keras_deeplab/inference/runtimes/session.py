@@ -58,19 +58,22 @@ def _onnxruntime(path, num_threads):
     options.intra_op_num_threads = num_threads
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own classes, which derive from Exception alone
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        notes = session.get_modelmeta().custom_metadata_map.get(onnx_metadata.KEY)
+    except Exception as error:  # its own classes, which derive from Exception alone; UnicodeDecodeError of names
         raise ValueError(f"{path} is not an ONNX file that can be run: {error}") from error
-    inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is needed")
     (source,), (target,) = inputs, outputs
     kinds = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
     shapes = [[side if isinstance(side, int) else None for side in entry.shape] for entry in (source, target)]
-    notes = session.get_modelmeta().custom_metadata_map.get(onnx_metadata.KEY)
-    known = onnx_metadata.spec_from(notes) if notes else None
+    known = onnx_metadata.spec_from(notes, str(path)) if notes else None
 
     def infer(fed):
-        return session.run(None, {source.name: fed})[0]
+        try:
+            return session.run(None, {source.name: fed})[0]
+        except Exception as error:
+            raise ValueError(f"{path} can't be run on an image of shape {fed.shape}: {error}") from error
 
     return tuple(shapes[0]), kinds.get(source.type), shapes[1], infer, known
 
@@ -98,4 +101,11 @@ def _openvino(path, num_threads):
     else:
         known = onnx_metadata.read_spec(path)
     dtype = compiled.inputs[0].element_type.to_dtype().type
-    return tuple(shapes[0]), dtype, shapes[1], lambda fed: request.infer([fed])[0].copy(), known
+
+    def infer(fed):
+        try:
+            return request.infer([fed])[0].copy()
+        except RuntimeError as error:
+            raise ValueError(f"{path} can't be run on an image of shape {fed.shape}: {error}") from error
+
+    return tuple(shapes[0]), dtype, shapes[1], infer, known

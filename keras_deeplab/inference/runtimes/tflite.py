@@ -56,9 +56,10 @@ def interpreter(path, num_threads=None, *, content=None, keep_all=False):
         warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
         try:
             loaded = Interpreter(**options)
-        except ValueError as error:
+            found = operators_of(loaded)
+        except ValueError as error:  # of names that are no UTF-8 too
             raise ValueError(f"{path or 'this'} is not a TFLite file that can be read: {error}") from error
-    if any(operator["op_name"] == "edgetpu-custom-op" for operator in operators_of(loaded)):
+    if any(operator["op_name"] == "edgetpu-custom-op" for operator in found):
         raise ValueError(
             f"{path or 'this'} is compiled for the Edge TPU and runs there alone: take the file that it was compiled "
             "from, whose name is mostly the same without _edgetpu"

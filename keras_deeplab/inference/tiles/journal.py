@@ -12,6 +12,7 @@ import filelock
 import numpy as np
 
 from keras_deeplab._helpers.files import replacing, write_whole
+from keras_deeplab._helpers.values import from_json
 
 
 class Journal:
@@ -63,7 +64,7 @@ class Journal:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            known = json.loads((self._folder / "journal.json").read_text("utf-8"))
+            known = from_json((self._folder / "journal.json").read_bytes())
             there = (self._folder / "labels").stat().st_size
             if known["facts"] == self._facts and there >= known["rows"] * self._width * self._dtype.itemsize:
                 return known
@@ -95,7 +96,7 @@ class Journal:
         try:
             with np.load(self._folder / "sums.npz", allow_pickle=False) as file:
                 return [file[f"arr_{index}"] for index in range(len(file.files))]
-        except (OSError, ValueError, KeyError):
+        except Exception:  # of damaged bytes zipfile and NumPy raise nearly anything
             return None
 
     def keep(self, sums: Sequence[np.ndarray]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_deeplab.reports.history import recorded
+from keras_deeplab.reports.history import problem_of, recorded
 from keras_deeplab.training.averages import averaged
 from keras_deeplab.training.batch_norm import as_built
 from keras_deeplab.training.callbacks.epochs import Epochs
@@ -89,7 +89,7 @@ class TrainingRun(Epochs):
             ValueError: there are checkpoints and all are damaged, or it is one of another model.
         """
         self.set_model(model)
-        found = self.run.read_checkpoint(self.log)
+        found = self.run.read_checkpoint(self.log, _problem)
         if found is None:
             self.run.write_config(self.state["config"])
             self.run.write_history([])
@@ -219,3 +219,24 @@ def other_variables(model: keras.Model) -> dict[str, list[keras.Variable]]:
 
 def _finite(variable: keras.Variable) -> bool:
     return bool(keras.ops.all(keras.ops.isfinite(variable)))
+
+
+def _problem(state: Any) -> str | None:
+    """What a checkpoint's state has that none was written with, or None."""
+    if not isinstance(state, dict):
+        return "no object"
+    step, history = state.get("step"), state.get("history")
+    if type(step) is not int or step < 0 or not isinstance(history, list) or (step > 0) > bool(history):
+        return "no step with a history"
+    problem = next((found for record in history if (found := problem_of(record))), None)
+    if problem is not None:
+        return f"a history with {problem}"
+    best, seconds = state.get("best"), state.get("seconds")
+    if best is not None and not (isinstance(best, dict) and {"step", "mean_iou"} <= best.keys()):
+        return f"{best!r:.40} for the best"
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return f"{seconds!r:.40} seconds"
+    config, missing = state.get("config"), {"config", "scoring"} - state.keys()
+    if missing or not (config is None or isinstance(config, dict)):
+        return f"no {' and no '.join(sorted(missing))}" if missing else f"{config!r:.40} for the settings"
+    return None
