@@ -4,6 +4,8 @@ A cell's name is "part/side/way": `train/ours/tensorflow`. Peers get pixels as t
 channels first; ours takes uint8 and normalises in the file. All give labels (or take a step of training).
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,3 +172,67 @@ CELLS["infer/torch/openvino"] = _onnx("torch.onnx", "openvino")
 CELLS["int8/ours/litert"] = _ours("litert", "_int8.tflite")
 CELLS["int8/ours/openvino"] = _ours("openvino", "_int8.tflite")
 CELLS["int8/torch/onnxruntime"] = _onnx("torch_int8.onnx", "onnxruntime")
+
+
+# Files of photographs to files of labels ------------------------------------------------------------------------------
+
+
+def _segment(name: str) -> Callable:
+    """A file of ours as `keras-deeplab predict` uses it."""
+
+    def make(backbone, size, batch, classes, stride, threads, folder):
+        import keras_deeplab
+        from keras_deeplab.inference.files import segment_files
+
+        predictor = keras_deeplab.predictor(str(Path(folder) / name))
+        photographs = sorted(map(str, (Path(folder) / "photographs").glob("*.jpg")))
+
+        def run():
+            quiet = {"progress": False, "log": lambda line: None}
+            written, failed = segment_files(predictor, photographs, Path(folder) / "ours", outputs=("labels",), **quiet)
+            assert len(written) == len(photographs), failed
+
+        return run
+
+    return make
+
+
+CELLS["folder/ours/keras"] = _segment("ours.keras")
+CELLS["folder/ours/tflite"] = _segment("ours.tflite")
+
+
+@cell("folder/torch/vainf")
+def _(backbone, size, batch, classes, stride, threads, folder):
+    """As the loop of VainF's predict.py: Pillow, one image after the other, the network in eager mode."""
+    from peers import peer
+    from PIL import Image
+
+    torch = peer("torch")
+    torch.set_num_threads(threads)
+    network = torch_network(backbone, classes, stride)
+    target = Path(folder) / "theirs"
+    target.mkdir(exist_ok=True)
+
+    def run():
+        with torch.no_grad():
+            for path in sorted((Path(folder) / "photographs").glob("*.jpg")):
+                pixels = normalised(np.asarray(Image.open(path).convert("RGB"))[None])
+                labels = network(torch.from_numpy(pixels)).max(1)[1].cpu().numpy()[0]
+                Image.fromarray(labels.astype("uint8")).save(target / f"{path.stem}.png")
+
+    return run
+
+
+# A process from its start ---------------------------------------------------------------------------------------------
+
+
+def _process(code: str) -> Callable:
+    def make(backbone, size, batch, classes, stride, threads, folder):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+    return make
+
+
+CELLS["startup/keras/keras"] = _process("import keras")
+CELLS["startup/ours/keras_deeplab"] = _process("import keras_deeplab")
+CELLS["startup/ours/keras_and_a_builder"] = _process("import keras, keras_deeplab; keras_deeplab.DeepLabV3Plus")

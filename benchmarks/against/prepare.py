@@ -34,6 +34,16 @@ def main() -> None:
         if told["peers"]:
             _write_peers(torch_network(*arguments), folder, size, quantised=part == "int8")
             lines.append(_labels(model, folder, size, part))
+    if part == "folder":
+        import cv2
+
+        import keras_deeplab
+
+        keras_deeplab.export_tflite(model, folder / "ours.tflite", input_size=size)
+        (folder / "photographs").mkdir()
+        for index, image in enumerate(images(16, size)):
+            cv2.imwrite(str(folder / "photographs" / f"{index}.jpg"), image[..., ::-1])
+        lines.append("16 JPEG files, label maps as PNG files")
     print("; ".join(lines))
 
 
