@@ -265,6 +265,7 @@ def test_published_parameters():
         "4/65/3,2/2",
         "4/67/3,3/1",
     ]
+    assert PARAMETERS["densecrf"].text() == "10/60/20,3/3"
     assert all(row.source and row.iterations == 10 and row.normalisation == "after" for row in PARAMETERS.values())
 
 
@@ -501,10 +502,10 @@ def test_a_black_image_of_floats_is_taken():
     np.testing.assert_array_equal(dense_crf(black, probabilities), dense_crf(black.astype(np.uint8), probabilities))
 
 
-@pytest.mark.parametrize("dimensions", [2, 3, 5])
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_each_corner_has_a_number_of_its_own_however_far_the_points_lie(dimensions):
-    features = np.random.default_rng(dimensions).uniform(-40, 90, (400, dimensions)).astype("float32")
-    features[:, 0] *= 3
+    places = np.linspace(-40, 90, {2: 40, 3: 12}[dimensions])
+    features = np.stack(np.meshgrid(*[places] * dimensions), -1).reshape(-1, dimensions).astype("float32")
     keys, _, steps = lattice_module._simplices(features)
     nearest, rank, _ = lattice_module._chunk(features)
     corners = []

@@ -34,6 +34,7 @@ ROWS = (
         ("stage0.0.conv", None),
         ("stage1.0.convolution", None),
         ("stage1x0.conv", None),
+        ("stage1.0xconv", None),
         ("twice7.twice8", None),
         ("middle.any", None),
         ("skips.3", None),
@@ -93,6 +94,8 @@ def test_what_a_script_wrapped_is_unwrapped():
     assert unwrap({"model": {"net": inner}}) == {"a.weight": 1, "b.weight": 2}
     assert unwrap({"conv/conv/kernel:0": 1, "bn/gamma:0": 2}) == {"conv/kernel": 1, "bn/gamma": 2}
     assert unwrap({"conv/conv/kernel": 1}) == {"conv/conv/kernel": 1}
+    both = {"state_dict": {"conv.weight": 1}, "ema": {"module.conv.weight": 2}}  # which is meant, nothing tells
+    assert unwrap(both) == {"state_dict.conv.weight": 1, "ema.conv.weight": 2}
 
 
 # Axes -------------------------------------------------------------------------------------------------------------
@@ -230,7 +233,7 @@ def test_arrays_are_all_used_once_or_nothing_is_changed():
     model = keras.Model(inputs, keras.layers.Conv2D(2, 1, name="last")(keras.layers.Conv2D(3, 1, name="first")(inputs)))
     arrays = {v.path: np.full(v.shape, 1.5, "float32") for v in model.weights}
     before = [v.numpy() for v in model.weights]
-    assign(model, arrays, "it", dry=True)
+    assert assign(model, arrays, "it", dry=True) is model
     for value, variable in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     wrong = arrays | {"last/kernel": np.ones((1, 1, 3, 9)), "last/bias": np.array([1, np.inf]), "more": np.ones(3)}
@@ -302,6 +305,12 @@ def test_blue_stays_first_where_the_network_has_it_so(preprocessing, flipped):
     untouched = arrays[variable.path]
     filling.stem_for(None, "it", preprocessing)(arrays, variable)
     assert arrays[variable.path] is untouched
+
+
+@pytest.mark.parametrize(("channels", "order"), [(1, [0]), (2, [0, 1]), (3, [2, 1, 0]), (5, [2, 1, 0, 3, 4])])
+def test_the_first_three_channels_are_turned_round_where_there_are_so_many(channels, order):
+    kernel = np.arange(4 * channels * 6).reshape(2, 2, channels, 6)
+    np.testing.assert_array_equal(filling._blue_first(kernel), kernel[:, :, order])
 
 
 # Sources ----------------------------------------------------------------------------------------------------------
