@@ -1,5 +1,6 @@
 """What is written is written by Windows' rules too, which a test holds against this process: see `windows.py`."""
 
+import os
 import sys
 
 import cv2
@@ -37,6 +38,8 @@ def model():
 def test_the_rules_are_held(folder):
     with open("held", "wb"), pytest.raises(PermissionError):
         (folder / "held").unlink()
+    with open("held", "rb") as file, pytest.raises(OSError, match="Bad file descriptor"):
+        os.fsync(file.fileno())
     (folder / "held").write_bytes(bytes(8192))
     mapped = np.memmap("held", np.uint8, "r")
     with pytest.raises(PermissionError):
