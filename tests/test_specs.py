@@ -18,6 +18,7 @@ SPEC = ModelSpec(
     3,
     channels=4,
     image_range=(0.0, 4095.0),
+    widths={"conv": 4},
     builder="DeepLabV3Plus",
     backbone="mobilenet_v2",
     flavour="vainf",
