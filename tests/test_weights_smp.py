@@ -128,7 +128,8 @@ def test_arrays_of_two_networks_are_asked_about(arrays, tmp_path):
     path = folder(tmp_path / "bare", arrays)
     text = " ".join(describe(path).split())
     assert "undecided" in text
-    assert f"'{SAME}' or '{SYMMETRIC}'" in text
+    assert f"backbone='{SAME}' or backbone='{SYMMETRIC}'" in text
+    assert "atrous_rates=(12, 24, 36), include_preprocessing='torch', which nothing tells" in text
     with pytest.raises(ValueError, match=r"received backbone='resnet18'"):
         keras_deeplab.load(path, backbone="resnet18")
     out = tmp_path / "out.keras"
