@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_deeplab import layers
 from keras_deeplab.metrics import MeanIoU
 from keras_deeplab.specs import RESIZES
+from keras_deeplab.specs.model import SegmentationModel
 from keras_deeplab.training import coarse
 from keras_deeplab.training.losses import AtLabelSize, Dice, SparseCategoricalCrossentropy, WeightedSum
 
@@ -90,23 +91,41 @@ def test_the_metric_counts_labels_of_the_resized_logits(classes):
         assert MeanIoU.from_config(found.get_config()).resize == "half_pixel_centers"
 
 
-def test_a_step_of_the_twin_is_that_of_the_model():
-    keras.utils.set_random_seed(0)
+def network():
     images = keras.Input((None, None, 3))
     scores = keras.layers.Conv2D(9, 3, 4, padding="same")(images)
-    model = keras.Model(images, layers.ResizeBilinear()([scores, images]))
-    start = model.get_weights()
+    return SegmentationModel(images, layers.ResizeBilinear()([scores, images]))
+
+
+def test_a_step_from_coarse_logits_is_that_behind_the_resize(tmp_path):
     pixels, labels = keras.random.normal((2, 16, 12, 3), seed=1), case(9, ((2, 4, 3), (16, 12)))[0]
     after = []
-    for twin in (coarse.Coarse(model.inputs[0], model.outputs[0]), keras.Model(model.inputs, model.outputs)):
-        model.set_weights(start)
+    for is_coarse in (True, False):
+        keras.utils.set_random_seed(0)
+        model = network()
+        start = model.get_weights()
+        if is_coarse:
+            assert coarse.end_before_resize(model) == ["align_corners"]
+            assert tuple(model(pixels, training=True).shape) == (2, 4, 3, 9)
         loss = AtLabelSize(SparseCategoricalCrossentropy(), "align_corners")
-        twin.compile(keras.optimizers.SGD(0.1), loss, metrics=[MeanIoU(9, resize="align_corners")])
-        assert [variable.path for variable in twin.variables] == [variable.path for variable in model.variables]
-        twin.fit(pixels, labels, epochs=2, verbose=0)
-        after.append([*model.get_weights(), twin.evaluate(pixels, labels, verbose=0)])
-        assert tuple(twin(pixels).shape) == (2, 16, 12, 9)
-    assert tuple(coarse.Coarse(model.inputs[0], model.outputs[0])(pixels, training=True).shape) == (2, 4, 3, 9)
+        model.compile(keras.optimizers.SGD(0.1), loss, metrics=[MeanIoU(9, resize="align_corners")])
+        model.fit(pixels, labels, epochs=2, verbose=0)
+        after.append([*model.get_weights(), model.evaluate(pixels, labels, verbose=0)])
+        assert not np.allclose(after[-1][0], start[0])
+        assert tuple(model(pixels).shape) == (2, 16, 12, 9)
+        # A file of it is one of the plain model, with the loss that it was compiled with.
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        assert type(again) is SegmentationModel
+        assert tuple(again(pixels, training=True).shape) == (2, 16, 12, 9)
+        again.fit(pixels, labels, verbose=0)
     for ours, theirs in zip(*after, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert not np.allclose(after[0][0], start[0])
+
+
+def test_outputs_that_are_not_resized_stay():
+    images = keras.Input((None, None, 3))
+    first, second = (keras.layers.Conv2D(9, 3, 2, padding="same")(images) for _ in range(2))
+    model = SegmentationModel(images, [layers.ResizeBilinear(align_corners=False)([first, images]), second])
+    assert coarse.end_before_resize(model) == ["half_pixel_centers", None]
+    assert [tuple(each.shape) for each in model(keras.ops.zeros((1, 8, 8, 3)), training=True)] == [(1, 4, 4, 9)] * 2

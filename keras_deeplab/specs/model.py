@@ -1,6 +1,6 @@
 """A Keras model with its record: the class that every builder returns, and the record of any other model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -30,6 +30,13 @@ class SegmentationModel(keras.Model):
     """
 
     spec: ModelSpec | None = None
+    # From images to outputs, in place of the whole network in a step of training: `keras_deeplab.training.coarse`.
+    called_for_training: Callable[[Any], Any] | None = None
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if training and self.called_for_training is not None:
+            return self.called_for_training(inputs)
+        return super().call(inputs, training=training, mask=mask)
 
     def get_config(self) -> dict[str, Any]:
         config = _NEEDS | super().get_config()

@@ -187,15 +187,15 @@ def _compiled(model, source, settings, teacher):
     batch_norm.prepare(model, settings)
     loss = make_loss(settings.loss, source.ignore_label)
     with model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else nullcontext():
-        outputs, conventions = model.outputs if len(model.outputs) > 1 else model.outputs[0], coarse.resizes(model)
-        # A teacher is compared with at images' size.
-        losses, resize = [loss] * len(conventions), None
+        outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
+        twin = (SegmentationModel if teacher is None else Distilled)(model.inputs[0], outputs, name=model.name)
+        losses, resize = [loss] * len(model.outputs), None
         if teacher is None:
-            twin: SegmentationModel = coarse.Coarse(model.inputs[0], outputs, name=model.name)
+            conventions = coarse.end_before_resize(twin)
             losses = [loss if each is None else AtLabelSize(loss, each) for each in conventions]
             resize = conventions[0]
         else:
-            twin = Distilled(model.inputs[0], outputs, name=model.name)
+            # A teacher is compared with at images' size.
             _check_teacher(teacher, source)
             own = settings.teaching
             twin.taught(teacher, own.weight, own.temperature, source.ignore_label)
