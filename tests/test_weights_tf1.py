@@ -192,6 +192,7 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path):
         keras_deeplab.load(archive)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 def test_an_archive_that_becomes_far_larger_than_it_is_is_refused(mode, tmp_path):
     """Whether the bulk is in a checkpoint's own file or in one that is passed over, and before it is unpacked."""
