@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=4.0, help="of timed calls in a process")
+    parser.add_argument("--without", default="", help="names of cells to leave out, such as train/torch/compiled")
     parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -85,6 +86,7 @@ def _measured(part: str, setting: dict, arguments: argparse.Namespace) -> dict:
     print(part, setting, flush=True)
     growth = part == "growth"
     names = ["infer/ours/litert", "int8/ours/litert"] if growth else [n for n in CELLS if n.startswith(f"{part}/")]
+    names = [name for name in names if name not in arguments.without.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         told = "" if part == "startup" else _prepared("int8" if growth else part, setting, folder, peers=not growth)
         loads = [os.getloadavg()[0]]
