@@ -405,3 +405,15 @@ def test_outputs_have_the_names_that_servers_show(exported):
     }
     for name in ("logits", "probabilities"):
         assert signatures[name].structured_outputs[name].shape[-1] == NUM_CLASSES
+
+
+def test_a_full_disk_is_told_as_an_error_of_the_system(tmp_path, monkeypatch):
+    """TensorFlow's writers raise errors of their own kind, which the command line doesn't tell in words."""
+
+    def full(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "requests; No space left on device")
+
+    monkeypatch.setattr(saved_model, "write_warmup_requests", full)
+    with pytest.raises(OSError, match="can't be written: requests; No space left on device"):
+        export_saved_model(small_model(), tmp_path / "1", warmup_size=33)
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from data_sets import mask, numbers, photograph
 
 from keras_deeplab import data
 from keras_deeplab._helpers import limits
-from keras_deeplab._helpers.files import read_regular, walk
+from keras_deeplab._helpers.files import read_regular, unverified, walk
 from keras_deeplab.data.doctor.files import files_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and named pipes are POSIX's")
@@ -75,3 +75,12 @@ def test_only_a_file_is_read(tmp_path):
     for name, what in (("pipe", "a named pipe"), ("link", "a named pipe"), ("zero", "a device"), (".", "a folder")):
         with pytest.raises(ValueError, match=rf"is {what}.*, and a regular file is expected"):
             read_regular(tmp_path / name)
+
+
+def test_each_process_has_its_own_unverified_file(tmp_path, monkeypatch):
+    """Two exports to one path took each other's file."""
+    names = []
+    for process in (4, 5):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        names.append(unverified(tmp_path / "a.tflite", ".tflite").name)
+    assert names == [".4.a.unverified.tflite", ".5.a.unverified.tflite"]

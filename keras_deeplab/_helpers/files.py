@@ -75,6 +75,11 @@ def write_whole(path, data):
         temporary.write_bytes(data)
 
 
+def unverified(path, suffix):
+    """A hidden name beside `path` for a file that is looked at before it is put there: each process has its own."""
+    return path.with_name(f".{os.getpid()}.{path.stem}.unverified{suffix}")
+
+
 def in_a_folder(path):
     """`path` as a `Path`, if its folder is there."""
     path = Path(path)

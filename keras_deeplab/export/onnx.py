@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_deeplab._helpers.files import replacing
+from keras_deeplab._helpers.files import replacing, unverified
 from keras_deeplab.data.source import Source
 from keras_deeplab.export import arguments, compare, graph, trial
 from keras_deeplab.inference.runtimes.session import SessionRuntime
@@ -254,7 +254,7 @@ def export_compared(
     path = Path(path).expanduser()
     if not runtimes or not set(runtimes) <= {"onnxruntime", "openvino"}:
         raise ValueError(f"runtimes must be some of onnxruntime, openvino; received {', '.join(runtimes)!r}")
-    candidate = path.with_name(f".{path.stem}.unverified.onnx")
+    candidate = unverified(path, ".onnx")
     try:
         file = export_onnx(model, candidate, **options)
         rows = compare.measured(

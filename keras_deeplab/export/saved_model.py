@@ -1,5 +1,6 @@
 """A Keras model to a SavedModel folder that TensorFlow Serving, or TensorFlow alone, runs."""
 
+import contextlib
 import math
 import os
 import shutil
@@ -121,11 +122,13 @@ def export_saved_model(
     workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         fresh = workplace / "new"
-        tf.saved_model.save(tf.Module(), str(fresh), signatures, _SAVE_OPTIONS)
+        with _disk_errors():
+            tf.saved_model.save(tf.Module(), str(fresh), signatures, _SAVE_OPTIONS)
         _metadata.write(fresh, record)
         if warmup_size is not None:
             requests = _warmup_requests(signatures, spec.channels, *warmup_size)
-            write_warmup_requests(fresh, path.absolute().parent.name, requests)
+            with _disk_errors():
+                write_warmup_requests(fresh, path.absolute().parent.name, requests)
         if batch_requests is not None:
             (fresh / "batching_params.pbtxt").write_text(_BATCHING.format(size=batch_requests), "utf-8")
         _try(fresh, model, spec, max_pixels)
@@ -135,6 +138,15 @@ def export_saved_model(
             (workplace / "old").rename(path)
         shutil.rmtree(workplace)
     return path
+
+
+@contextlib.contextmanager
+def _disk_errors():
+    """A disk that is full or closed to TensorFlow's writers, as the OSError that Python's own raise."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+        raise OSError(f"the SavedModel can't be written: {error.message}") from error
 
 
 def _try(folder, model, spec, max_pixels):

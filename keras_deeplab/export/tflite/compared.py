@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_deeplab._helpers.files import unverified
 from keras_deeplab.data.source import Source
 from keras_deeplab.export import compare
 from keras_deeplab.export.onnx import export_onnx
@@ -61,7 +62,7 @@ def export_verified(
         ValueError: as in `export_tflite` and `verify`; no file is left then.
     """
     path = Path(path).expanduser()
-    candidate = path.with_name(f".{path.stem}.unverified.tflite")
+    candidate = unverified(path, ".tflite")
     try:
         written = export_tflite(model, candidate, **options)
         options = {"limit": limit, "max_miou_drop": max_miou_drop, "class_map": class_map, "progress": progress}
@@ -128,8 +129,8 @@ def export_precisions(
             raise ValueError(f"runtimes must be some of onnxruntime, openvino; received {runtime!r}")
     several = len(precisions) > 1
     targets = [path.with_name(f"{path.stem}-{name}{path.suffix}") if several else path for name in precisions]
-    candidates = [target.with_name(f".{target.stem}.unverified.tflite") for target in targets]
-    onnx_file = path.with_name(f".{path.stem}.unverified.onnx")
+    candidates = [unverified(target, ".tflite") for target in targets]
+    onnx_file = unverified(path, ".onnx")
     try:
         files = [
             export_tflite(
