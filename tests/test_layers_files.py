@@ -69,6 +69,7 @@ def test_saved_model_file_reloads_in_a_process_that_imports_the_layers(tmp_path)
 
 
 REGISTERED = {
+    "BatchNormalization": {"momentum": 0.5},
     "Clip": {"low": 0.0, "high": 6.0},
     "DilatedAveragePooling2D": {"pool_size": 3},
     "DilatedConv2D": {"filters": 2, "kernel_size": 3},

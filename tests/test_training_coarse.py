@@ -104,11 +104,12 @@ def test_a_step_from_coarse_logits_is_that_behind_the_resize(tmp_path):
         keras.utils.set_random_seed(0)
         model = network()
         start = model.get_weights()
-        if is_coarse:
-            assert coarse.end_before_resize(model) == ["align_corners"]
-            assert tuple(model(pixels, training=True).shape) == (2, 4, 3, 9)
         loss = AtLabelSize(SparseCategoricalCrossentropy(), "align_corners")
         model.compile(keras.optimizers.SGD(0.1), loss, metrics=[MeanIoU(9, resize="align_corners")])
+        if is_coarse:
+            assert coarse.resizes(model) == ["align_corners"]
+            coarse.end_before_resize(model)
+            assert tuple(model(pixels, training=True).shape) == (2, 4, 3, 9)
         model.fit(pixels, labels, epochs=2, verbose=0)
         after.append([*model.get_weights(), model.evaluate(pixels, labels, verbose=0)])
         assert not np.allclose(after[-1][0], start[0])
@@ -119,6 +120,10 @@ def test_a_step_from_coarse_logits_is_that_behind_the_resize(tmp_path):
         assert type(again) is SegmentationModel
         assert tuple(again(pixels, training=True).shape) == (2, 16, 12, 9)
         again.fit(pixels, labels, verbose=0)
+        # Whoever compiles it anew may have a loss that wants logits at the labels' size.
+        model.compile("sgd", SparseCategoricalCrossentropy())
+        assert tuple(model(pixels, training=True).shape) == (2, 16, 12, 9)
+        model.fit(pixels, labels, verbose=0)
     for ours, theirs in zip(*after, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -127,5 +132,7 @@ def test_outputs_that_are_not_resized_stay():
     images = keras.Input((None, None, 3))
     first, second = (keras.layers.Conv2D(9, 3, 2, padding="same")(images) for _ in range(2))
     model = SegmentationModel(images, [layers.ResizeBilinear(align_corners=False)([first, images]), second])
-    assert coarse.end_before_resize(model) == ["half_pixel_centers", None]
+    assert coarse.resizes(model) == ["half_pixel_centers", None]
+    model.compile("sgd", [SparseCategoricalCrossentropy(), SparseCategoricalCrossentropy()])
+    coarse.end_before_resize(model)
     assert [tuple(each.shape) for each in model(keras.ops.zeros((1, 8, 8, 3)), training=True)] == [(1, 4, 4, 9)] * 2

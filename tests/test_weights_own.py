@@ -287,7 +287,7 @@ def test_the_code_is_no_straw_man(files, tmp_path):
         (class_of("Unheard", "somewhere", "mine>Unheard"), "Could not locate class 'Unheard'"),
         (b"[]", "its configuration is no network's"),
         (b"{", "can't be read as a network of Keras"),
-        (b'{"config": {"layers": [1]}}', "its configuration is no network's"),
+        (b'{"config": {"layers": [1]}}', "its configuration is that of a dict, not of a network"),
         (b"[" * 100_000, "can't be read as a network of Keras"),
         (
             b'{"class_name": "Dense", "module": "keras.layers", "config": {"units": 1}}',

@@ -161,13 +161,13 @@ def test_blocks_of_channels_come_in_our_order():
 
 
 def test_what_arrays_leave_open_is_asked_and_what_a_description_says_may_be_overruled():
-    plan = Plan("mine", SPEC, (), TORCH, undecided={"backbone": ("resnet18", "resnet34")})
+    plan = Plan("mine", SPEC, (), TORCH, undecided=({"backbone": "resnet18"}, {"backbone": "resnet34"}))
     with pytest.raises(ValueError, match=r"fit 2 networks.*backbone='resnet18' or backbone='resnet34'.*--backbone"):
         plan.decided({}, "the file")
     with pytest.raises(ValueError, match="received backbone='resnet50'"):
         plan.decided({"backbone": "resnet50"}, "the file")
     found = plan.decided({"backbone": "resnet34"}, "the file")
-    assert (found.spec.backbone, found.undecided) == ("resnet34", {})
+    assert (found.spec.backbone, found.undecided) == ("resnet34", ())
     told = Plan("mine", SPEC, (), TORCH, told={"backbone": ("resnet18", "resnet34")})
     assert told.decided({}, "the file").spec.backbone == "resnet18"
     assert told.decided({"backbone": "resnet34"}, "the file").spec.backbone == "resnet34"

@@ -32,14 +32,15 @@ def _(backbone, size, batch, classes, stride, threads, folder):
     import keras
     import tensorflow as tf
 
-    from keras_deeplab.training.coarse import end_before_resize
+    from keras_deeplab.training.coarse import end_before_resize, resizes
     from keras_deeplab.training.losses import AtLabelSize, SparseCategoricalCrossentropy
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     model = keras.models.load_model(Path(folder) / "ours.keras")
     # As `train` has it, without the metric, which the peers don't compute either.
-    loss = AtLabelSize(SparseCategoricalCrossentropy(), end_before_resize(model)[0])
+    loss = AtLabelSize(SparseCategoricalCrossentropy(), resizes(model)[0])
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=False)
+    end_before_resize(model)
     pixels = tf.constant(images(batch, size))
     labels = tf.constant(np.random.default_rng(2).integers(0, classes, (batch, size, size), "uint8"))
     model.make_train_function()

@@ -30,12 +30,14 @@ class SegmentationModel(keras.Model):
     """
 
     spec: ModelSpec | None = None
-    # From images to outputs, in place of the whole network in a step of training: `keras_deeplab.training.coarse`.
+    # What a step of training calls in place of the network, or a function that gives None where that is to be called:
+    # `keras_deeplab.training.coarse`.
     called_for_training: Callable[[Any], Any] | None = None
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if training and self.called_for_training is not None:
-            return self.called_for_training(inputs)
+        found = self.called_for_training(inputs) if training and self.called_for_training is not None else None
+        if found is not None:
+            return found
         return super().call(inputs, training=training, mask=mask)
 
     def get_config(self) -> dict[str, Any]:

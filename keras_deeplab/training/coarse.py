@@ -6,18 +6,20 @@ from keras_deeplab.layers import before_resize
 from keras_deeplab.specs.model import SegmentationModel
 
 
-def end_before_resize(model: SegmentationModel) -> list[str | None]:
-    """Has a model return its logits before their resize when it is called for training, and at all other times after.
+def resizes(model: keras.Model) -> list[str | None]:
+    """The convention in which each output of a model is resized to its images' size, None where it isn't."""
+    return [before_resize(output, model.inputs[0])[1] for output in model.outputs]
 
-    So the loss (`losses.AtLabelSize`) resizes as it sees fit, and scores of images' size needn't exist for a whole
-    batch. It lasts as long as this object: files and copies of it are of the plain model.
 
-    Returns:
-        The convention in which each output is resized to the images' size, None where it isn't.
+def end_before_resize(model: SegmentationModel) -> None:
+    """Has a compiled model return its logits before their resize when it is called for training.
+
+    Its loss, `losses.AtLabelSize`, resizes as it sees fit, so that scores of images' size needn't exist for a whole
+    batch. At all other times the model returns what it did. It lasts until it is compiled with another loss; files and
+    copies of it are of the plain model.
     """
-    found = [before_resize(output, model.inputs[0]) for output in model.outputs]
-    tensors = [tensor for tensor, _ in found]
+    tensors = [before_resize(output, model.inputs[0])[0] for output in model.outputs]
     short = keras.Model(model.inputs[0], tensors if len(tensors) > 1 else tensors[0])
-    # In a function, so that its layers aren't counted twice.
-    model.called_for_training = lambda images: short(images, training=True)
-    return [convention for _, convention in found]
+    loss = model.loss
+    # In a function, so that the layers aren't counted twice.
+    model.called_for_training = lambda images: short(images, training=True) if model.loss is loss else None

@@ -191,7 +191,7 @@ def _compiled(model, source, settings, teacher):
         twin = (SegmentationModel if teacher is None else Distilled)(model.inputs[0], outputs, name=model.name)
         losses, resize = [loss] * len(model.outputs), None
         if teacher is None:
-            conventions = coarse.end_before_resize(twin)
+            conventions = coarse.resizes(twin)
             losses = [loss if each is None else AtLabelSize(loss, each) for each in conventions]
             resize = conventions[0]
         else:
@@ -213,6 +213,8 @@ def _compiled(model, source, settings, teacher):
             jit_compile=settings.jit_compile or keras.backend.backend() == "jax",
             auto_scale_loss=False,
         )
+        if teacher is None:
+            coarse.end_before_resize(twin)
     return twin
 
 
