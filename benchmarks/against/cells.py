@@ -157,7 +157,9 @@ def _onnx(name: str, runtime: str) -> Callable:
 
         core = openvino.Core()
         model = core.compile_model(
-            core.read_model(path), "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+            core.read_model(path),
+            "CPU",
+            {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"},
         )
         return lambda: model(pixels)[0]
 
