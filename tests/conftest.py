@@ -1,5 +1,6 @@
 """What the tests share: the reference material beside the checkout, and quiet TensorFlow."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,17 @@ import pytest
 # A script that imports PyTorch, which not every environment has: doctests aren't looked for in it.
 collect_ignore = ["reference/make.py"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled():
+    """What a module leaves behind, caches of TensorFlow and Keras, is walked through by no later garbage collection.
+
+    A process that has run many modules holds millions of such objects, and would spend a tenth of its time on them.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

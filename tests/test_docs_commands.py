@@ -53,6 +53,7 @@ _SMALLER = {
     r"--backbone \S+": "--backbone tiny",
     r"--backbone-weights \S+": "",
     r"--input-size \d+": "--input-size 65",
+    r"--input-sizes \S+": "--input-sizes 65,97",
     r"--max-miou-drop \S+": "--max-miou-drop 1",
     r"--w1 \S+": "--w1 5,7",
     r"--precision all": "--precision float32,float16",

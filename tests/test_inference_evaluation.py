@@ -7,8 +7,9 @@ import pytest
 from keras_deeplab import data
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.source import indexed
-from keras_deeplab.inference.evaluation import evaluate
+from keras_deeplab.inference.evaluation import evaluate, matrix_of
 from keras_deeplab.metrics import ConfusionMatrix
+from keras_deeplab.specs import Classes, ModelSpec
 
 SIZES = [(12, 10), (12, 10), (9, 14), (7, 7)]
 
@@ -119,3 +120,10 @@ def test_the_module_is_called_like_its_function(source):
 
     assert keras_deeplab.evaluate(by_red, source, progress=False).mean_iou == 1.0
     assert data.__name__ == "keras_deeplab.data"
+
+
+def test_a_record_with_names_and_no_number_of_channels_is_scored():
+    spec = ModelSpec(None, classes=Classes(("sky", "road")))
+    matrix, table = matrix_of(spec, Classes(("road", "sky")), 2, "names", "the data")
+    assert matrix.classes == ("sky", "road")
+    assert table[:2].tolist() == [1, 0]

@@ -250,3 +250,41 @@ def test_counts_of_the_official_mobilenet():
     with_aspp = keras_deeplab.DeepLabV3("mobilenet_v2", atrous_rates=(6, 12, 18))
     assert sum(int(np.prod(v.shape)) for v in with_aspp.trainable_variables) == 4_523_541
     assert len({v.path for v in model.variables}) == len(model.variables)
+
+
+def test_a_plan_that_is_there_already_changes_neither_values_nor_dtypes_nor_the_row(monkeypatch):
+    from tiny_backbone import tiny
+
+    from keras_deeplab.backbones import BACKBONES, Backbone
+    from keras_deeplab.models import common
+
+    monkeypatch.setattr(common, "_PLANS", {})
+    monkeypatch.setitem(BACKBONES, "planned", Backbone(tiny, "stage2_relu", "tf", v3_head="image_pooling"))
+
+    def built(channels=3):
+        return keras_deeplab.DeepLabV3Plus("planned", num_classes=2, filters=8, input_shape=(None, None, channels))
+
+    networks = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        networks.append(built())
+    assert len(common._PLANS) == 1
+    for first, second in zip(*(network.get_weights() for network in networks), strict=True):
+        np.testing.assert_array_equal(first, second)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = built()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in half.layers if layer.name.startswith("stage")} == {"float16"}
+    for channels in range(4, 9):
+        built(channels)
+    assert len(common._PLANS) == common._MOST_PLANS
+
+    def other(input_shape=(None, None, 3)):
+        network = tiny(input_shape)
+        return keras.Model(network.input, keras.layers.ReLU(name="last")(network.output), name="tiny")
+
+    built()
+    monkeypatch.setitem(BACKBONES, "planned", Backbone(other, "stage2_relu", "tf", v3_head="image_pooling"))
+    assert "last" in {layer.name for layer in built().layers}

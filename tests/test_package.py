@@ -138,6 +138,37 @@ def test_models_know_no_data():
         assert "data" not in {part for part, _ in imported_parts(path)}
 
 
+def public_functions(node, prefix=""):
+    """(name, definition) of the public functions and methods in a module or a class, `__init__` and `__call__` too."""
+    for each in node.body:
+        if isinstance(each, ast.ClassDef) and not each.name.startswith("_"):
+            yield from public_functions(each, f"{prefix}{each.name}.")
+        elif isinstance(each, ast.FunctionDef) and (
+            not each.name.startswith("_") or (prefix and each.name in ("__init__", "__call__"))
+        ):
+            yield prefix + each.name, each
+
+
+def untyped(function, is_method):
+    """The arguments of a function that have no type, and "return" where its result has none."""
+    given = function.args
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    bound = is_method and not any(getattr(each, "id", "") == "staticmethod" for each in function.decorator_list)
+    found = [each.arg for each in arguments[bound:] if each is not None and each.annotation is None]
+    return found + ["return"] * (function.returns is None)
+
+
+def test_everything_public_has_types():
+    files = sorted(Path(keras_deeplab.__file__).parent.rglob("*.py"))
+    functions = [
+        (path.name, name, untyped(function, "." in name))
+        for path in files
+        for name, function in public_functions(ast.parse(path.read_text("utf-8")))
+    ]
+    assert len(functions) > 1000
+    assert [each for each in functions if each[2]] == []
+
+
 def test_importing_the_package_imports_nothing_heavy():
     code = (
         "import sys, keras_deeplab, keras_deeplab.cli\n"

@@ -7,6 +7,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from keras_deeplab._helpers import limits
 
@@ -24,7 +25,7 @@ class TooManyBytes(ValueError):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write at, beside `path` and of its kind, that takes its place when the block ends without an error.
 
     Raises:
@@ -41,7 +42,7 @@ def replacing(path):
 
 
 @contextlib.contextmanager
-def new_folder(path):
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder to write into, beside `path`, that becomes it when the block ends without an error.
 
     Raises:
@@ -69,18 +70,19 @@ def _umask():
     return mask
 
 
-def write_whole(path, data):
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes bytes to a file; what was there before stays until all of them are written."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
-def unverified(path, suffix):
+def unverified(path: str | os.PathLike[str], suffix: str) -> Path:
     """A hidden name beside `path` for a file that is looked at before it is put there: each process has its own."""
+    path = Path(path)
     return path.with_name(f".{os.getpid()}.{path.stem}.unverified{suffix}")
 
 
-def in_a_folder(path):
+def in_a_folder(path: str | os.PathLike[str]) -> Path:
     """`path` as a `Path`, if its folder is there."""
     path = Path(path)
     if not path.parent.is_dir():
@@ -88,7 +90,7 @@ def in_a_folder(path):
     return path
 
 
-def read_regular(path, most=None):
+def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """The bytes of a regular file, perhaps by a link. Nothing else is opened: a pipe would wait for its other end.
 
     Args:
@@ -106,7 +108,7 @@ def read_regular(path, most=None):
         return file.read()
 
 
-def open_regular(path):
+def open_regular(path: str | os.PathLike[str]) -> Any:
     """A regular file, open for reading bytes; raises as `read_regular`."""
     refuse_other(path, os.stat(path).st_mode)
     # What was a file a moment ago may be a pipe now, which would be waited for.
@@ -119,14 +121,14 @@ def open_regular(path):
         raise
 
 
-def refuse_other(path, mode):
+def refuse_other(path: Any, mode: int) -> None:
     """Raises ValueError where a mode of `os.stat` isn't that of a regular file."""
     if not stat.S_ISREG(mode):
         what = next((name for test, name in _KINDS if test(mode)), "something else")
         raise ValueError(f"{path} is {what}, and a regular file is expected")
 
 
-def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
     """As `os.walk` of a folder, in order, through links too: (its path, names of folders, names of files) of each.
 
     A link that leads back to a folder above itself is passed over. Names may be taken out of the list of folders.
@@ -137,7 +139,7 @@ def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]
     above: dict[str, tuple[tuple[int, int], ...]] = {}
     seen: set[tuple[int, int]] = set()
     repeated = 0
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(os.fspath(folder), followlinks=True):
         own = _identity(parent)
         repeated += own in seen
         if repeated > limits.REPEATED_FOLDERS:

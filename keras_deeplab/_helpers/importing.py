@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 
-def around_import(name: str, context: Callable[[], contextlib.AbstractContextManager]):
+def around_import(name: str, context: Callable[[], contextlib.AbstractContextManager]) -> None:
     """Has the code of package `name`, which isn't loaded yet, run within `context()` when it is first imported."""
     sys.meta_path.insert(0, _Finder(name, context))
 

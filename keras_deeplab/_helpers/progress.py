@@ -28,7 +28,7 @@ class Progress:
         start: int = 0,
         stream: TextIO | None = None,
         log_every: float = 10.0,
-    ):
+    ) -> None:
         stream = sys.stderr if stream is None else stream
         terminal = bool(getattr(stream, "isatty", lambda: False)())
         self.enabled, self.every = enabled, 0.1 if terminal else log_every
@@ -61,7 +61,7 @@ class Progress:
         """Whether enough time has passed for `update` to show something; values that cost can wait for it."""
         return self.enabled and time.time() - self._bar.last_print_t >= self.every
 
-    def update(self, done: int, text: str = ""):
+    def update(self, done: int, text: str = "") -> None:
         """Shows that `done` steps of all are done, at most every so often."""
         if self.due():
             self._bar.set_postfix_str(text, refresh=False)
@@ -70,7 +70,7 @@ class Progress:
                 share = (done - self._start) / max(1, self._bar.total - self._start)
                 self.every = pause(self._log_every, time.time() - self._bar.start_t, share)
 
-    def clear(self):
+    def clear(self) -> None:
         """Removes the line, so that something else can be printed."""
         self._bar.clear()
 

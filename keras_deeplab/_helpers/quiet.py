@@ -24,7 +24,7 @@ _NOISE = re.compile(
 )
 
 
-def quiet_tensorflow():
+def quiet_tensorflow() -> None:
     """Has TensorFlow say nothing but errors of its own when it is imported, now or later, by this process.
 
     For the command line, before anything imports TensorFlow; it imports nothing itself. A part of the noise is printed

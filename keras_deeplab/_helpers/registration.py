@@ -14,7 +14,7 @@ from keras_deeplab._helpers.importing import around_import
 _MODULES = ("layers", "metrics", "specs.model", "training.losses", "training.schedules")
 
 
-def register_with_keras():
+def register_with_keras() -> None:
     """Imports the modules that hold registered classes: now if Keras is loaded, else once it is."""
     if "keras" in sys.modules:
         _register()

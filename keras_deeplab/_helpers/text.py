@@ -1,6 +1,7 @@
 """Names and shares as people read them: what a terminal can show, aligned, and percentages."""
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def shown(name: str, longest: int = 32) -> str:
@@ -40,7 +41,7 @@ def percent(share: float) -> str:
     return f"{round(100 * share)} %" if share >= 0.095 else f"{float(f'{100 * share:.2g}'):.15g} %"
 
 
-def text_table(header, rows, markdown=False):
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
     """Rows of strings below a header, as aligned text or as a Markdown table."""
     rows = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,5 +1,7 @@
 """Models whose variables have shapes and no memory: to count with, in a tenth of the time that a fresh model takes."""
 
+from typing import Any
+
 import keras
 
 from keras_deeplab._helpers.private import global_state
@@ -20,17 +22,17 @@ class unallocated(keras.StatelessScope):
     9000000
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(initialize_variables=False)
 
     def __enter__(self):
         self.waiting = list(global_state.get_global_attribute("uninitialized_variables", []))
         return super().__enter__()
 
-    def get_current_value(self, variable):
+    def get_current_value(self, variable: Any) -> Any:
         return keras.ops.zeros(variable.shape, variable.dtype)
 
-    def add_update(self, update):
+    def add_update(self, update: Any) -> None:
         pass
 
     def __exit__(self, *exception):

@@ -5,6 +5,8 @@ the Caffe networks have it in the 1x1 convolution before, and a pooling that rou
 1e-5 in both, and they have the same variables.
 """
 
+from typing import Any
+
 import keras
 
 from keras_deeplab import blocks
@@ -196,7 +198,7 @@ def _resnet(layers, unit, input_shape, cascade_blocks, name, caffe=False):
     return stacked(layers, unit, input_shape, cascade_blocks, name, lambda x: stem(x, ceil_pooling=caffe), settings)
 
 
-def stacked(layers, unit, input_shape, cascade_blocks, name, begin, settings):
+def stacked(layers: Any, unit: Any, input_shape: Any, cascade_blocks: int, name: str, begin: Any, settings: Any) -> Any:
     """The network of a depth in `TABLE`.
 
     Args:

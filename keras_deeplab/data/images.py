@@ -4,6 +4,7 @@ import functools
 import io
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -114,7 +115,7 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
     return size
 
 
-def opened(data):
+def opened(data: Any) -> Any:
     """The image of Pillow for a file's bytes, of which the header is read and nothing else; KeyError for other files.
 
     Not by `Image.open`, which warns of large photographs and refuses very large ones.

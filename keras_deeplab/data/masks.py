@@ -13,7 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def write_label_png(path: str | os.PathLike, labels: np.ndarray, palette: np.nda
     write_whole(path, label_png(labels, palette))
 
 
-def label_png(labels, palette=None):
+def label_png(labels: np.ndarray, palette: Any = None) -> bytes:
     """Map labels (H, W) to the bytes of a paletted 8-bit PNG file whose stored numbers are the labels.
 
     Args:

@@ -1,8 +1,11 @@
 """A TFLite file to the folder of a static page that runs it in the browser, with everything that the page needs."""
 
 import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +51,16 @@ class BrowserModel:
     ignored: int | None = None
 
 
-def write_page(model, output, *, classes=None, palette=None, input_range=(0.0, 255.0), runtime=None, log=print):
+def write_page(
+    model: Any,
+    output: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    palette: Any = None,
+    input_range: Any = (0.0, 255.0),
+    runtime: Any = None,
+    log: Callable[[str], Any] = print,
+) -> Any:
     """A TFLite file to a folder with a page that segments photographs with it, all of it in the browser.
 
     `demo.json` is written last; it holds what the page shows: the model's name, the classes' names, the palette. Files
@@ -87,7 +99,7 @@ def write_page(model, output, *, classes=None, palette=None, input_range=(0.0, 2
     return output
 
 
-def check_model(path):
+def check_model(path: str | os.PathLike[str]) -> Any:
     """The path of a TFLite file to the `BrowserModel` it holds, if the page can run it.
 
     Raises:
@@ -145,7 +157,7 @@ def check_model(path):
             model.num_labels if model and model.num_labels else target.shape[3],
             names,
             palette,
-            threshold={"logits": 0.0, "probabilities": 0.5}[record.output] if alone else None,
+            threshold={"logits": 0.0, "probabilities": 0.5}[record.output] if alone and record else None,
             resize=ALIGN_CORNERS if model is None else model.resize,
             ignored=ignored,
         )

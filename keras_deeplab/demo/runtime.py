@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from keras_deeplab._helpers import limits
 
@@ -64,18 +66,18 @@ _BY_HAND = (
 )
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """The folder that `fetch` fills: `$XDG_CACHE_HOME` or `~/.cache`, then `keras_deeplab/litertjs-VERSION`."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "keras_deeplab" / f"litertjs-{VERSION}"
 
 
-def cached():
+def cached() -> Any:
     """Whether the runtime is in `cache_folder`, so that `fetch` needs no network."""
     return all((cache_folder() / "node_modules" / path).is_file() for path, _ in FILES.values())
 
 
-def fetch(log=print):
+def fetch(log: Callable[[str], Any] = print) -> Any:
     """The folder `node_modules` with LiteRT's npm packages, from the cache, or fetched into it with `npm ci`.
 
     Args:
@@ -124,7 +126,7 @@ def fetch(log=print):
     return modules
 
 
-def page_files(modules):
+def page_files(modules: Any) -> Any:
     """A folder `node_modules` to `{name in a page's runtime/: bytes}`, each file's checksum verified.
 
     Raises:
@@ -156,7 +158,7 @@ def _verified(modules):
     return contents
 
 
-def main():
+def main() -> Any:
     """Fetches the runtime and prints where it is; returns the exit status."""
     try:
         modules = fetch()

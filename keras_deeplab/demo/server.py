@@ -1,7 +1,10 @@
 """A web server for one folder, for looking at the page on this machine: `http.server` with what WebAssembly needs."""
 
 import http.server
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Windows takes its types from the registry, where programs put wrong ones; browsers refuse scripts of another type.
 _TYPES = {
@@ -28,7 +31,9 @@ HEADERS = {
 }
 
 
-def make_server(folder, host="127.0.0.1", port=8000, isolated=True):
+def make_server(
+    folder: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 8000, isolated: bool = True
+) -> Any:
     """The folder of a page to a server that is bound but not yet serving: call `serve_forever`, then `server_close`.
 
     Args:
@@ -43,7 +48,7 @@ def make_server(folder, host="127.0.0.1", port=8000, isolated=True):
     Raises:
         OSError: the address can't be bound; the message says what would do.
     """
-    root = folder.resolve()
+    root = Path(folder).resolve()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         extensions_map = _TYPES
@@ -111,7 +116,9 @@ def _names_this_server(header, host):
     return name.lower().strip("[]") in _LOOPBACK
 
 
-def serve(folder, host="127.0.0.1", port=8000, log=print):
+def serve(
+    folder: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 8000, log: Callable[[str], Any] = print
+) -> Any:
     """Serves the folder of a page until Ctrl+C.
 
     Args:

@@ -4,6 +4,7 @@
 they lost.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -76,7 +77,7 @@ def export_model(model: Any, path: str | Path, format: str | None = None, **opti
     return Path(getattr(written, "path", written))
 
 
-def read_spec(path: str | Path) -> FileSpec | None:
+def read_spec(path: str | os.PathLike[str]) -> FileSpec | None:
     """The path of an exported file or folder of any format to its record, None where it has none.
 
     Raises:

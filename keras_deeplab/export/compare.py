@@ -261,8 +261,8 @@ def peak_memory(file: Any, num_threads: int | None = None, input_size: tuple[int
     return peak if peak >= 0 else None
 
 
-def cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # The table --------------------------------------------------------------------------------------------------

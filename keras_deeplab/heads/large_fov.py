@@ -50,7 +50,13 @@ def scale_rate(rate: int, output_stride: int) -> int:
 
 
 def fully_connected(
-    x: keras.KerasTensor, *, kernel_size: int, dilation_rate: int, filters: int, dropout: float = 0.5, suffix: str = ""
+    x: keras.KerasTensor,
+    *,
+    kernel_size: int,
+    dilation_rate: int,
+    filters: int,
+    dropout: float | None = 0.5,
+    suffix: str = "",
 ) -> keras.KerasTensor:
     """Features (B, h, w, C) to (B, h, w, filters): fc6 as a dilated convolution, fc7 as a 1x1 one, both with ReLU.
 
@@ -87,7 +93,7 @@ def large_fov(
     variant: str | None,
     output_stride: int,
     filters: int | None = None,
-    dropout: float = 0.5,
+    dropout: float | None = 0.5,
 ) -> keras.KerasTensor:
     """DeepLab v1's head: features (B, h, w, C) to float32 scores (B, h, w, num_classes).
 
@@ -122,7 +128,7 @@ def multi_scale_scores(
     name: str,
     strides: int,
     align_corners: bool = True,
-    dropout: float = 0.5,
+    dropout: float | None = 0.5,
 ) -> keras.KerasTensor:
     """One of DeepLab v1's multi-scale branches: an early map (B, H, W, any) to scores like `logits`.
 
@@ -151,7 +157,12 @@ def multi_scale_scores(
 
 
 def summed_pyramid(
-    x: keras.KerasTensor, num_classes: int, *, rates: Sequence[int], filters: int | None = None, dropout: float = 0.5
+    x: keras.KerasTensor,
+    num_classes: int,
+    *,
+    rates: Sequence[int],
+    filters: int | None = None,
+    dropout: float | None = 0.5,
 ) -> keras.KerasTensor:
     """DeepLab v2's pyramid: features (B, h, w, C) to float32 scores (B, h, w, num_classes), the sum of its branches'.
 
@@ -177,8 +188,15 @@ def summed_pyramid(
 
 
 def convert_fully_connected(
-    fc6_kernel, fc6_bias, fc7_kernel, fc7_bias, variant="large_fov", layout="keras", filters=None, seed=0
-):
+    fc6_kernel: np.ndarray,
+    fc6_bias: np.ndarray,
+    fc7_kernel: np.ndarray,
+    fc7_bias: np.ndarray,
+    variant: str = "large_fov",
+    layout: str = "keras",
+    filters: int | None = None,
+    seed: int | None = 0,
+) -> Any:
     """VGG's fully connected layers, of a classifier, to the fc6 and fc7 convolutions that DeepLab v1 starts from.
 
     Of fc6's 7x7 positions the kernel of the variant takes every second (4x4) or every third (3x3), so that a rate of

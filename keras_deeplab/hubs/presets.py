@@ -124,7 +124,7 @@ def upload(
     package = handles.hub()
     model = load(folder)
     if card is not None or not (folder / README).is_file():
-        content = cards.text(model.spec, card or Card(), model.name, model.count_params(), handle)
+        content = cards.text(spec_of(model), card or Card(), model.name, model.count_params(), handle)
         write_whole(folder / README, content.encode())
     api = package.HfApi(token=token, library_name="keras_deeplab", library_version=__version__)
     try:

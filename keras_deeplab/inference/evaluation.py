@@ -175,4 +175,7 @@ def matrix_of(
         return ConfusionMatrix(num_classes, classes.ignore_label, labels), None
     table = np.full(256, spec.classes.ignore_label, np.uint8)
     table[: len(found)] = found
-    return ConfusionMatrix(spec.num_labels, spec.classes.ignore_label, labels), table
+    # A record may have names and no number of channels.
+    labels = labels or spec.classes.names or ()
+    num_labels = len(labels) if spec.num_labels is None else spec.num_labels
+    return ConfusionMatrix(num_labels, spec.classes.ignore_label, labels), table

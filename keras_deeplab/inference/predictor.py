@@ -60,7 +60,7 @@ class Predictor:
         strategy: Strategy | None = None,
         threshold: float = 0.5,
         settings: InferenceOptions | None = None,
-    ):
+    ) -> None:
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold must be a probability between 0 and 1, both excluded; received {threshold!r}")
         self.runtime = runtime

@@ -1,6 +1,7 @@
 """The record inside an ONNX file: the entry "keras_deeplab" of its metadata_props, JSON."""
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -35,7 +36,7 @@ def spec_from(text: str | bytes | None, origin: str = "the ONNX file") -> FileSp
     return FileSpec.from_dict(values, origin)
 
 
-def read_spec(path: str | Path) -> FileSpec | None:
+def read_spec(path: str | os.PathLike[str]) -> FileSpec | None:
     """The path of an ONNX file to its record, None where it has none; the network in it is skipped, not read.
 
     For runtimes that don't hand metadata on, such as OpenVINO.

@@ -1,5 +1,6 @@
 """The record beside a SavedModel: `assets.extra/keras_deeplab.json`, and the classes' names for other readers."""
 
+import os
 from pathlib import Path
 
 from keras_deeplab._helpers import limits
@@ -17,7 +18,7 @@ def write(folder: Path, spec: FileSpec) -> None:
         (extra / CLASSES).write_text("".join(f"{name}\n" for name in spec.model.classes.names), "utf-8")
 
 
-def read_spec(folder: str | Path) -> FileSpec | None:
+def read_spec(folder: str | os.PathLike[str]) -> FileSpec | None:
     """The SavedModel `folder` to its record, None where it has none.
 
     Raises:

@@ -10,6 +10,7 @@ export.json is the record that this package reads; labels.txt and palette.txt sa
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ _OUTPUTS = {
 }
 
 
-def read_spec(path: str | Path) -> FileSpec | None:
+def read_spec(path: str | os.PathLike[str]) -> FileSpec | None:
     """The path of a TFLite file to its record, None where it has none.
 
     What versions before the record wrote (export.json with other keys, labels.txt, palette.txt) becomes a record too.
@@ -125,7 +126,7 @@ def read_spec(path: str | Path) -> FileSpec | None:
     return earlier_spec(values, *_names_and_colors(texts, path), str(path))
 
 
-def read_classes(path: str | Path) -> Classes | None:
+def read_classes(path: str | os.PathLike[str]) -> Classes | None:
     """The path of any TFLite file to the classes of its record or, in other programs' files, of the file of labels.
 
     That is the one which the metadata name for its last output, or else labels.txt. None where it has none, or names
@@ -148,7 +149,7 @@ def read_classes(path: str | Path) -> Classes | None:
     return Classes(tuple(names), shown)
 
 
-def _named_labels(path: str | Path) -> str | None:
+def _named_labels(path: str | os.PathLike[str]) -> str | None:
     """The name of the file that the metadata tell to hold the labels of a TFLite file's last output, or None."""
     try:
         data = Path(path).read_bytes()
@@ -170,7 +171,7 @@ def _named_labels(path: str | Path) -> str | None:
     return None
 
 
-def _texts(path: str | Path, wanted: Sequence[str] = (LABELS, PALETTE, EXPORT)) -> dict[str, str]:
+def _texts(path: str | os.PathLike[str], wanted: Sequence[str] = (LABELS, PALETTE, EXPORT)) -> dict[str, str]:
     """The files of these names in a TFLite file's archive."""
     try:
         archive = zipfile.ZipFile(path)
@@ -190,7 +191,7 @@ def _texts(path: str | Path, wanted: Sequence[str] = (LABELS, PALETTE, EXPORT)) 
         raise ValueError(f"the metadata of {path} can't be read: {error}") from error
 
 
-def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
+def _text(archive: zipfile.ZipFile, name: str, path: str | os.PathLike[str]) -> str:
     with archive.open(name) as entry:
         # Not what the directory says of it: a few kilobytes may unpack to gigabytes.
         content = entry.read(limits.RECORD_BYTES + 1)
@@ -202,7 +203,9 @@ def _text(archive: zipfile.ZipFile, name: str, path: str | Path) -> str:
     return content.decode()
 
 
-def _names_and_colors(texts: dict[str, str], path: str | Path) -> tuple[list[str] | None, list[list[int]] | None]:
+def _names_and_colors(
+    texts: dict[str, str], path: str | os.PathLike[str]
+) -> tuple[list[str] | None, list[list[int]] | None]:
     """labels.txt and palette.txt, each None where there is none."""
     names = None
     if LABELS in texts:
@@ -220,7 +223,7 @@ def _names_and_colors(texts: dict[str, str], path: str | Path) -> tuple[list[str
     return names, colors
 
 
-def describe(path: str | Path) -> str | None:
+def describe(path: str | os.PathLike[str]) -> str | None:
     """The path of a TFLite file to a text of what its metadata says, or to None where it has none."""
     spec = read_spec(path)
     classes = read_classes(path) if spec is None else spec.model.classes

@@ -1,5 +1,8 @@
 """Pixels by label and prediction, and the scores that follow: intersection over union above all."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_deeplab.metrics.label_maps import mean, plain, ratio, scored
@@ -26,7 +29,7 @@ class ConfusionMatrix:
     ([0.5, 0.5], 0.5)
     """
 
-    def __init__(self, num_classes, ignore_label=255, classes=None):
+    def __init__(self, num_classes: int, ignore_label: int = 255, classes: Sequence[str] | None = None) -> None:
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, received {num_classes}")
         self.num_classes = int(num_classes)
@@ -35,9 +38,9 @@ class ConfusionMatrix:
         if self.classes is not None and len(self.classes) != self.num_classes:
             raise ValueError(f"received {len(self.classes)} class names for {self.num_classes} classes")
         self.matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
-        self.protocol = None
+        self.protocol: str | None = None
 
-    def update(self, labels, predictions):
+    def update(self, labels: Any, predictions: Any) -> None:
         """Counts integer labels and predictions of one shape; which shape doesn't matter.
 
         Raises:
@@ -52,7 +55,7 @@ class ConfusionMatrix:
         counts = np.bincount(flat, minlength=self.num_classes**2)
         self.matrix += counts.reshape(self.num_classes, self.num_classes)
 
-    def _of_bytes(self, labels, predictions):
+    def _of_bytes(self, labels: Any, predictions: Any) -> Any:
         """The counts of uint8 maps, in a half of the time; None where there is something to refuse."""
         kinds = {getattr(each, "dtype", None) for each in (labels, predictions)}
         if kinds != {np.dtype(np.uint8)} or labels.shape != predictions.shape or self.num_classes > 256:
@@ -68,7 +71,7 @@ class ConfusionMatrix:
             counts[self.ignore_label] = 0
         return None if counts[known:].any() else counts[:known, :known]
 
-    def __add__(self, other):
+    def __add__(self, other: object) -> "ConfusionMatrix":
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
         if (self.num_classes, self.ignore_label) != (other.num_classes, other.ignore_label):
@@ -78,44 +81,44 @@ class ConfusionMatrix:
             )
         total = ConfusionMatrix(self.num_classes, self.ignore_label, self.classes)
         total.matrix = self.matrix + other.matrix
-        told = dict.fromkeys(each.protocol for each in (self, other) if each.protocol is not None)
-        total.protocol = " | ".join(told) or None
+        told = [each.protocol for each in (self, other) if each.protocol is not None]
+        total.protocol = " | ".join(dict.fromkeys(told)) or None
         return total
 
     @property
-    def num_pixels(self):
+    def num_pixels(self) -> int:
         """How many pixels were scored."""
         return int(self.matrix.sum())
 
     @property
-    def iou(self):
+    def iou(self) -> np.ndarray:
         """Intersection over union of each class, float64 (num_classes,); NaN for a class that never occurs."""
         intersection = np.diagonal(self.matrix)
         union = self.matrix.sum(0) + self.matrix.sum(1) - intersection
         return ratio(intersection, union)
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> np.ndarray:
         """Share of each class's pixels that are predicted right, float64 (num_classes,); NaN without pixels."""
         return ratio(np.diagonal(self.matrix), self.matrix.sum(1))
 
     @property
-    def mean_iou(self):
+    def mean_iou(self) -> float:
         """Mean of `iou` over the classes that occur in labels or predictions; NaN when no pixel was scored."""
         return mean(self.iou)
 
     @property
-    def mean_accuracy(self):
+    def mean_accuracy(self) -> float:
         """Mean of `accuracy` over the classes that have pixels; NaN when no pixel was scored."""
         return mean(self.accuracy)
 
     @property
-    def pixel_accuracy(self):
+    def pixel_accuracy(self) -> float:
         """Share of the scored pixels that are predicted right; NaN when no pixel was scored."""
         return float(ratio(np.trace(self.matrix), self.matrix.sum()))
 
     @property
-    def frequency_weighted_iou(self):
+    def frequency_weighted_iou(self) -> float:
         """Mean of `iou` weighted with each class's share of the labels; NaN when no pixel was scored."""
         pixels = self.matrix.sum(1)
         occurs = pixels > 0
@@ -123,7 +126,7 @@ class ConfusionMatrix:
             return float("nan")
         return float(np.sum(pixels[occurs] * self.iou[occurs]) / pixels.sum())
 
-    def table(self, classes=None):
+    def table(self, classes: Sequence[str] | None = None) -> str:
         """The scores as lines of text: a line for each class, then the totals.
 
         Args:
@@ -154,7 +157,7 @@ class ConfusionMatrix:
             lines.append(f"protocol: {self.protocol}")
         return "\n".join(lines)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The scores and the matrix as plain numbers and lists, for JSON; None stands for NaN."""
         return {
             "num_classes": self.num_classes,

@@ -1,5 +1,7 @@
 """Intersection over union as a Keras metric, for training."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -29,7 +31,14 @@ class MeanIoU(keras.metrics.Metric):
             that are finer; None for logits at the labels' size alone.
     """
 
-    def __init__(self, num_classes, ignore_label=255, name="mean_iou", dtype="float32", resize=None):
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_label: int = 255,
+        name: str = "mean_iou",
+        dtype: Any = "float32",
+        resize: str | None = None,
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
         if num_classes < 2:
             raise ValueError(f"MeanIoU needs at least 2 classes, received {num_classes}; one logit tells two apart")
@@ -41,7 +50,7 @@ class MeanIoU(keras.metrics.Metric):
         self._low = self.add_variable(shape, "zeros", dtype="float32", name="low")
         self._high = self.add_variable(shape, "zeros", dtype="float32", name="high")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Counts labels (B, H, W) or (B, H, W, 1) against the greatest of logits (B, H, W, C).
 
         Raises:
@@ -75,7 +84,7 @@ class MeanIoU(keras.metrics.Metric):
         self._high.assign_add(ops.cast(low // _WORD, "float32"))
         self._low.assign(ops.cast(low % _WORD, "float32"))
 
-    def result(self):
+    def result(self) -> Any:
         """The mean intersection over union of the counts so far, a float32 scalar."""
         counts = ops.cast(self._high.value, "float32") * float(_WORD) + ops.cast(self._low.value, "float32")
         matrix = ops.reshape(counts[:-1], (self.num_classes, self.num_classes))
@@ -89,20 +98,20 @@ class MeanIoU(keras.metrics.Metric):
         return ops.where(known, mean, ops.full_like(mean, float("nan")))
 
     @property
-    def matrix(self):
+    def matrix(self) -> np.ndarray:
         """The counts by (label, prediction), int64 (num_classes, num_classes), exact."""
         high = self._high.numpy().astype(np.int64)
         low = self._low.numpy().astype(np.int64)
         return (high * _WORD + low)[:-1].reshape(self.num_classes, self.num_classes)
 
     @property
-    def confusion(self):
+    def confusion(self) -> ConfusionMatrix:
         """The counts so far as a `ConfusionMatrix`."""
         found = ConfusionMatrix(self.num_classes, self.ignore_label)
         found.matrix = self.matrix
         return found
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "num_classes": self.num_classes,
             "ignore_label": self.ignore_label,

@@ -1,9 +1,9 @@
 """What all DeepLab builders share: pixels to a dense backbone's maps, and scores to the model that returns them."""
 
 import numbers
-from collections.abc import Iterable
-from contextlib import nullcontext
-from typing import NamedTuple
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 
@@ -15,6 +15,7 @@ from keras_deeplab.specs import AUXILIARY, LOGITS, Classes, ModelSpec
 from keras_deeplab.specs.model import SegmentationModel
 from keras_deeplab.weights.filling import load_backbone, load_weights
 
+_Builder = TypeVar("_Builder", bound=Callable[..., SegmentationModel])
 # The arguments of every builder, for their docstrings; `{}` takes the builder's own.
 ARGUMENTS = """
 
@@ -49,13 +50,15 @@ ARGUMENTS = """
 """
 
 
-def document(builder, arguments=""):
+def document(builder: _Builder, arguments: str = "") -> _Builder:
     """Puts the arguments that all builders share, and its own, into a builder's docstring."""
-    builder.__doc__ = builder.__doc__.replace("\n\n    Example:", ARGUMENTS.format(arguments) + "\n    Example:")
+    builder.__doc__ = (builder.__doc__ or "").replace(
+        "\n\n    Example:", ARGUMENTS.format(arguments) + "\n    Example:"
+    )
     return builder
 
 
-def whole_numbers(name, value, least=1):
+def whole_numbers(name: str, value: Any, least: int = 1) -> tuple[int, ...]:
     """A list of `least` or more positive integers, such as dilation rates, to a tuple; ValueError of anything else."""
     given = tuple(value) if isinstance(value, Iterable) else (None,)
     if len(given) < least or not all(map(_is_positive, given)):
@@ -63,7 +66,7 @@ def whole_numbers(name, value, least=1):
     return given
 
 
-def check_numbers(dropout, **widths):
+def check_numbers(dropout: Any, **widths: Any) -> None:
     """Raises ValueError where a dropout's rate or a number of channels is given that is none."""
     if dropout is not None and (isinstance(dropout, bool) or not isinstance(dropout, numbers.Real)):
         raise ValueError(f"dropout must be a number in 0..1; received {dropout!r}.")
@@ -90,18 +93,18 @@ class Encoder(NamedTuple):
 
 
 def encode(
-    backbone,
+    backbone: Any,
     *,
-    input_shape,
-    num_classes,
-    output_stride,
-    include_preprocessing,
-    backbone_weights=None,
-    taps=(),
-    multi_grid=None,
-    strided_rate=None,
-    cascade_blocks=None,
-):
+    input_shape: tuple[int | None, int | None, int],
+    num_classes: int,
+    output_stride: int | None,
+    include_preprocessing: bool | str,
+    backbone_weights: Any = None,
+    taps: Iterable[Any] = (),
+    multi_grid: Sequence[int] | None = None,
+    strided_rate: str | None = None,
+    cascade_blocks: int | None = None,
+) -> Encoder:
     """Builds the dense backbone on a new input of pixels.
 
     Args:
@@ -123,8 +126,9 @@ def encode(
         raise ValueError(f"input_shape must be (height or None, width or None, channels); received {input_shape!r}.")
     # A classifier that nothing is loaded into is a plan of the network and needs no memory of its own.
     fresh = isinstance(backbone, str) and backbone_weights is None
-    with unallocated() if fresh else nullcontext():
-        classifier, row = resolve(backbone, input_shape, output_stride, cascade_blocks=cascade_blocks or None)
+    make = _planned if fresh else resolve
+    height, width, channels = input_shape
+    classifier, row = make(backbone, (height, width, channels), output_stride, cascade_blocks=cascade_blocks or None)
     if classifier.inputs[0].shape[-1] != input_shape[2]:
         raise ValueError(
             f"The backbone {classifier.name!r} takes {classifier.inputs[0].shape[-1]} channels and input_shape "
@@ -172,25 +176,51 @@ def encode(
     return Encoder(encoder, inputs, tapped, features, classifier, row, mode)
 
 
+_PLANS: dict[tuple[Any, ...], tuple[keras.Model, Backbone]] = {}
+_MOST_PLANS = 4  # some megabytes each, of Python's objects
+
+
+def _planned(backbone, input_shape, output_stride, **options):
+    """`resolve` of a registry key to a classifier without values, which is made once for all networks on it.
+
+    The initialisers draw seeds as they are made. These are given back, so that a network's values hang on the seed
+    that was set before and not on whether its plan was there already.
+    """
+    settings = (keras.config.dtype_policy().name, keras.config.image_data_format())
+    key = (backbone, input_shape, output_stride, *options.items(), *settings)
+    # Held to, its row is the very one, even where another was registered by that name.
+    if key not in _PLANS or _PLANS[key][1] is not BACKBONES[backbone]:
+        drawn = random.getstate()
+        try:
+            with unallocated():
+                plan = resolve(backbone, input_shape, output_stride, **options)
+        finally:
+            random.setstate(drawn)
+        while len(_PLANS) >= _MOST_PLANS:
+            _PLANS.pop(next(iter(_PLANS)), None)
+        _PLANS[key] = plan
+    return _PLANS[key]
+
+
 def finish(
-    encoder,
-    logits,
+    encoder: Encoder,
+    logits: Any,
     *,
-    builder,
-    backbone,
-    output_stride,
-    align_corners,
-    half_pixel_centers=None,
-    upsample_logits,
-    classifier_activation,
-    classes,
-    name,
-    weights,
-    settings,
-    flavour=None,
-    inputs=None,
-    scale=None,
-):
+    builder: str,
+    backbone: str | keras.Model,
+    output_stride: int | None,
+    align_corners: bool,
+    half_pixel_centers: bool | None = None,
+    upsample_logits: bool,
+    classifier_activation: str | None,
+    classes: Any,
+    name: str,
+    weights: Any,
+    settings: dict[str, Any],
+    flavour: str | None = None,
+    inputs: Any = None,
+    scale: Any = None,
+) -> SegmentationModel:
     """Logits at the head's stride to the model that returns them as asked for, with its record and its weights.
 
     Args:

@@ -1,30 +1,35 @@
 """DeepLab v1."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 
 from keras_deeplab.heads import large_fov
 from keras_deeplab.layers import ResizeBilinear
 from keras_deeplab.models.common import check_numbers, document, encode, finish
+from keras_deeplab.specs import Classes
+from keras_deeplab.specs.model import SegmentationModel
 
 
 def DeepLabV1(
-    backbone="vgg16_caffe",
-    weights=None,
-    input_shape=(None, None, 3),
-    num_classes=21,
-    output_stride=8,
-    variant="large_fov",
-    multi_scale_features=False,
-    filters=None,
-    dropout=0.5,
-    align_corners=True,
-    backbone_weights=None,
-    include_preprocessing=True,
-    upsample_logits=True,
-    classifier_activation=None,
-    classes=None,
-    name=None,
-):
+    backbone: str | keras.Model = "vgg16_caffe",
+    weights: str | os.PathLike[str] | None = None,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    num_classes: int = 21,
+    output_stride: int = 8,
+    variant: str = "large_fov",
+    multi_scale_features: bool = False,
+    filters: int | None = None,
+    dropout: float | None = 0.5,
+    align_corners: bool = True,
+    backbone_weights: str | os.PathLike[str] | None = None,
+    include_preprocessing: bool | str = True,
+    upsample_logits: bool = True,
+    classifier_activation: str | None = None,
+    classes: Sequence[str] | Classes | None = None,
+    name: str | None = None,
+) -> SegmentationModel:
     """DeepLab v1: images to class logits by a dense VGG, whose fully connected layers became convolutions.
 
     Source: "Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs" (arXiv 1412.7062),

@@ -1,10 +1,15 @@
 """DeepLab v2."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 
 from keras_deeplab.heads import large_fov
 from keras_deeplab.layers import ResizeBilinear, ScaleBilinear
 from keras_deeplab.models.common import check_numbers, document, encode, finish, whole_numbers
+from keras_deeplab.specs import Classes
+from keras_deeplab.specs.model import SegmentationModel
 
 # Smaller scales than 1 that the network sees the image at (section 4.1.2, "MSC").
 SCALES = (0.75, 0.5)
@@ -12,23 +17,23 @@ VGG_FILTERS = 1024
 
 
 def DeepLabV2(
-    backbone="resnet101_caffe",
-    weights=None,
-    input_shape=(None, None, 3),
-    num_classes=21,
-    output_stride=8,
-    atrous_rates=None,
-    multi_scale=False,
-    filters=None,
-    dropout=0.5,
-    align_corners=True,
-    backbone_weights=None,
-    include_preprocessing=True,
-    upsample_logits=True,
-    classifier_activation=None,
-    classes=None,
-    name=None,
-):
+    backbone: str | keras.Model = "resnet101_caffe",
+    weights: str | os.PathLike[str] | None = None,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    num_classes: int = 21,
+    output_stride: int = 8,
+    atrous_rates: Sequence[int] | None = None,
+    multi_scale: bool = False,
+    filters: int | None = None,
+    dropout: float | None = 0.5,
+    align_corners: bool = True,
+    backbone_weights: str | os.PathLike[str] | None = None,
+    include_preprocessing: bool | str = True,
+    upsample_logits: bool = True,
+    classifier_activation: str | None = None,
+    classes: Sequence[str] | Classes | None = None,
+    name: str | None = None,
+) -> SegmentationModel:
     """DeepLab v2: images to class logits by atrous spatial pyramid pooling whose branches each score and are summed.
 
     Source: "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected
@@ -52,7 +57,7 @@ def DeepLabV2(
         multi_grid=(1,),
     )
     if atrous_rates is None:
-        rates = [large_fov.scale_rate(rate, output_stride) for rate in large_fov.ATROUS_RATES]
+        rates = tuple(large_fov.scale_rate(rate, output_stride) for rate in large_fov.ATROUS_RATES)
     else:
         rates = whole_numbers("atrous_rates", atrous_rates)
     if filters is None and encoder.classifier.name.startswith("vgg"):

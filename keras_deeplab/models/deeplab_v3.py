@@ -1,6 +1,10 @@
 """DeepLab v3 and v3+."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
+
+import keras  # ADDED
 
 from keras_deeplab.backbones import registered
 from keras_deeplab.heads.aspp import aspp, atrous_rates, auxiliary, classifier, head_conv
@@ -9,6 +13,8 @@ from keras_deeplab.heads.flavours import FLAVOURS
 from keras_deeplab.heads.lite_raspp import crop_window, lite_raspp, low_level_layer
 from keras_deeplab.layers import ScaleBilinear
 from keras_deeplab.models.common import check_numbers, document, encode, finish, whole_numbers
+from keras_deeplab.specs import Classes
+from keras_deeplab.specs.model import SegmentationModel
 
 FILTERS, LITE_FILTERS = 256, 128
 _HEADS = ("aspp", "image_pooling", "lite_raspp")
@@ -33,32 +39,32 @@ _PYRAMID = """\
 
 
 def DeepLabV3(
-    backbone="mobilenet_v2",
-    weights=None,
-    input_shape=(None, None, 3),
-    num_classes=21,
-    output_stride=16,
-    multi_grid=None,
-    atrous_rates=None,
-    separable=False,
-    pyramid_separable=None,
-    image_pooling=True,
-    pooling_window=None,
-    filters=None,
-    dropout=None,
-    flavour="tf",
-    align_corners=None,
-    head=None,
-    cascade_blocks=0,
-    auxiliary_head=False,
-    auxiliary_filters=None,
-    backbone_weights=None,
-    include_preprocessing=True,
-    upsample_logits=True,
-    classifier_activation=None,
-    classes=None,
-    name=None,
-):
+    backbone: str | keras.Model = "mobilenet_v2",
+    weights: str | os.PathLike[str] | None = None,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    num_classes: int = 21,
+    output_stride: int = 16,
+    multi_grid: Sequence[int] | None = None,
+    atrous_rates: Sequence[int] | None = None,
+    separable: bool = False,
+    pyramid_separable: bool | None = None,
+    image_pooling: bool | None = True,
+    pooling_window: int | tuple[int, int] | None = None,
+    filters: int | None = None,
+    dropout: float | None = None,
+    flavour: str = "tf",
+    align_corners: bool | None = None,
+    head: str | None = None,
+    cascade_blocks: int = 0,
+    auxiliary_head: bool = False,
+    auxiliary_filters: int | None = None,
+    backbone_weights: str | os.PathLike[str] | None = None,
+    include_preprocessing: bool | str = True,
+    upsample_logits: bool = True,
+    classifier_activation: str | None = None,
+    classes: Sequence[str] | Classes | None = None,
+    name: str | None = None,
+) -> SegmentationModel:
     """DeepLab v3: images to class logits by atrous spatial pyramid pooling, or by the cascade.
 
     Source: "Rethinking Atrous Convolution for Semantic Image Segmentation" (arXiv 1706.05587), figure 5, and figure 3
@@ -155,32 +161,32 @@ def DeepLabV3(
 
 
 def DeepLabV3Plus(
-    backbone="mobilenet_v2",
-    weights=None,
-    input_shape=(None, None, 3),
-    num_classes=21,
-    output_stride=16,
-    multi_grid=None,
-    atrous_rates=None,
-    separable=None,
-    pyramid_separable=None,
-    image_pooling=True,
-    pooling_window=None,
-    filters=FILTERS,
-    dropout=None,
-    flavour="tf",
-    align_corners=None,
-    low_level=None,
-    low_level_filters=48,
-    auxiliary_head=False,
-    auxiliary_filters=None,
-    backbone_weights=None,
-    include_preprocessing=True,
-    upsample_logits=True,
-    classifier_activation=None,
-    classes=None,
-    name=None,
-):
+    backbone: str | keras.Model = "mobilenet_v2",
+    weights: str | os.PathLike[str] | None = None,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    num_classes: int = 21,
+    output_stride: int = 16,
+    multi_grid: Sequence[int] | None = None,
+    atrous_rates: Sequence[int] | None = None,
+    separable: bool | None = None,
+    pyramid_separable: bool | None = None,
+    image_pooling: bool | None = True,
+    pooling_window: int | tuple[int, int] | None = None,
+    filters: int = FILTERS,
+    dropout: float | None = None,
+    flavour: str = "tf",
+    align_corners: bool | None = None,
+    low_level: str | None = None,
+    low_level_filters: int = 48,
+    auxiliary_head: bool = False,
+    auxiliary_filters: int | None = None,
+    backbone_weights: str | os.PathLike[str] | None = None,
+    include_preprocessing: bool | str = True,
+    upsample_logits: bool = True,
+    classifier_activation: str | None = None,
+    classes: Sequence[str] | Classes | None = None,
+    name: str | None = None,
+) -> SegmentationModel:
     """DeepLab v3+: images to class logits by the pyramid of v3 and a decoder that sharpens it with a finer map.
 
     Source: "Encoder-Decoder with Atrous Separable Convolution" (arXiv 1802.02611), figure 2. The decoder's finer map

@@ -116,7 +116,8 @@ class Costs:
         """What is left of the multiply-adds where so many channels of groups are left, of those of the whole."""
         found = self.pruning.channels
         total = 0.0
-        for name, cost in self.layers.items():
+        for name, whole in self.layers.items():
+            cost = float(whole)
             parts = found.inputs.get(name)
             if not cost or parts is None:
                 total += cost

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Count:
     remark: str = ""
 
     @property
-    def value(self):
+    def value(self) -> int:
         """The figure as a number.
 
         >>> Count("multiply-adds", "54.17B", "model_zoo.md").value
@@ -47,18 +48,20 @@ class Count:
         """
         return round(float(self.published[:-1]) * {"M": 1e6, "B": 1e9, "G": 1e9}[self.published[-1]])
 
-    def sizes(self):
+    def sizes(self) -> list[tuple[int, int]]:
         """The size of every image that is evaluated; a side of k + 1 pixels has scale * k + 1 of them.
 
         >>> Count("multiply-adds", "2.75B", "model_zoo.md", scales=(0.5, 1.0)).sizes()
         [(257, 257), (513, 513)]
         """
+        height, width = self.input_size
         sizes = [
-            tuple(round((side - side % 2) * scale) + side % 2 for side in self.input_size) for scale in self.scales
+            (round((height - height % 2) * scale) + height % 2, round((width - width % 2) * scale) + width % 2)
+            for scale in self.scales
         ]
         return sizes * (2 if self.flip else 1)
 
-    def conditions(self):
+    def conditions(self) -> str:
         """What the figure belongs to, in words.
 
         >>> Count("multiply-adds", "177B", "", {"output_stride": 8}).conditions()
@@ -79,13 +82,13 @@ MS8 = {"scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), "flip": True, **OS8}
 CITYSCAPES_MS8 = {"scales": (0.75, 1.0, 1.25), "flip": True, "input_size": (1025, 2049), **OS8}
 
 
-def parameter_count(figure, source, **conditions):
+def parameter_count(figure: str, source: str, **conditions: Any) -> Count:
     return Count("parameters", figure, source, **conditions)
 
 
-def multiply_add_count(figure, source, **conditions):
+def multiply_add_count(figure: str, source: str, **conditions: Any) -> Count:
     return Count("multiply-adds", figure, source, **conditions)
 
 
-def tf1_count(figure, source, **conditions):
+def tf1_count(figure: str, source: str, **conditions: Any) -> Count:
     return Count("multiply-adds", figure, source, space_to_batch=True, **conditions)

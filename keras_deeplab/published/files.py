@@ -1,6 +1,7 @@
 """Files of published weights: where they are, and what is known of them."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from keras_deeplab.specs import Classes, class_names
 
@@ -49,7 +50,7 @@ class Weights:
         return self.address.rpartition("/")[2]
 
 
-def google_file(name, file, size, result, backbone=None):
+def google_file(name: str, file: Any, size: Any, result: Any, backbone: str | None = None) -> Any:
     """A file of research/deeplab/g3doc/model_zoo.md, which publishes no checksums; of a classifier with a `backbone`.
 
     Its result is at output stride 16 and one scale, unless told.
@@ -59,14 +60,14 @@ def google_file(name, file, size, result, backbone=None):
     return Weights(name, address, size, None, result, "Apache 2.0", classes, backbones=(backbone,) if backbone else ())
 
 
-def pytorch_file(name, file, size, result, *backbones):
+def pytorch_file(name: str, file: Any, size: Any, result: Any, *backbones: Any) -> Any:
     """A file of torchvision, whose name ends with the first digits of its SHA-256; of a classifier with `backbones`."""
     address, checksum = f"https://download.pytorch.org/models/{file}.pth", f"sha256:{file.rpartition('-')[2]}"
     classes = Classes() if backbones else CLASSES[name]
     return Weights(name, address, size, checksum, result, "BSD 3-Clause, training data's", classes, backbones=backbones)
 
 
-def keras_file(file, size, checksum, result, backbone):
+def keras_file(file: Any, size: Any, checksum: str, result: Any, backbone: str) -> Any:
     """A file of keras/src/applications/vgg16.py and vgg19.py; Oxford's Caffe weights."""
     address = f"https://storage.googleapis.com/tensorflow/keras-applications/{file}"
     return Weights(IMAGENET, address, size, f"md5:{checksum}", result, "CC BY 4.0", backbones=(backbone,))

@@ -36,7 +36,7 @@ class PublishedModel:
 Row = tuple[Any, ...]
 
 
-def models(prefix, source, table, **settings):
+def models(prefix: str, source: str, table: Any, **settings: Any) -> Any:
     """Rows of (name, builder, backbone, output stride, settings, scores, counts, weights or none) of one source."""
     for name, builder, backbone, output_stride, own, scores, counts, *weights in table:
         arguments = {"num_classes": 21, "output_stride": output_stride, **settings, **own}

@@ -4,7 +4,9 @@ import os
 import random
 import time
 import urllib.parse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,17 +53,17 @@ class Client:
 
     def __init__(
         self,
-        server,
-        model,
+        server: str,
+        model: str,
         *,
-        version=None,
-        timeout=limits.CALL_SECONDS,
-        retries=4,
-        backoff=0.1,
-        max_batch=8,
-        max_message_bytes=limits.MESSAGE_BYTES,
-        headers=None,
-    ):
+        version: int | None = None,
+        timeout: float = limits.CALL_SECONDS,
+        retries: int = 4,
+        backoff: float = 0.1,
+        max_batch: int = 8,
+        max_message_bytes: int = limits.MESSAGE_BYTES,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         positive = {"timeout": timeout, "max_batch": max_batch, "max_message_bytes": max_message_bytes}
         for name, value in positive.items():
             if not value > 0:
@@ -80,7 +82,7 @@ class Client:
         self.max_message_bytes = max_message_bytes
         self._transport = _transport(self.server, max_message_bytes, headers)
         self._image_shape = None
-        self._spec = _UNASKED
+        self._spec: Any = _UNASKED
 
     def __enter__(self):
         return self
@@ -88,11 +90,11 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connections."""
         self._transport.close()
 
-    def segment(self, image):
+    def segment(self, image: Any) -> np.ndarray:
         """An image to its labels, (H, W) uint8, or int32 where there are more than 256 classes.
 
         Args:
@@ -110,7 +112,7 @@ class Client:
         """
         return self.segment_batch([image])[0]
 
-    def segment_batch(self, images, return_exceptions=False):
+    def segment_batch(self, images: Sequence[Any], return_exceptions: bool = False) -> list[Any]:
         """Images to the list of their labels, with up to `max_batch` of them in a request.
 
         Args:
@@ -125,7 +127,8 @@ class Client:
         Raises:
             As `segment`.
         """
-        results, groups = [None] * len(images), {}
+        results: list[Any] = [None] * len(images)
+        groups: dict[Any, list[tuple[int, Any]]] = {}
         for index, image in enumerate(images):
             try:
                 key, value = self._prepare(image)
@@ -143,7 +146,7 @@ class Client:
                     results[index] = result
         return results
 
-    def predict(self, inputs, signature="serving_default"):
+    def predict(self, inputs: Mapping[str, Any] | Any, signature: str = "serving_default") -> dict[str, np.ndarray]:
         """Any signature of the model: a dict of arrays to the dict of its outputs' arrays.
 
         Args:
@@ -162,7 +165,7 @@ class Client:
             lambda seconds: self._transport.predict(self.model, self.version, signature, arrays, seconds)
         )
 
-    def output(self, name, inputs, signature="serving_default"):
+    def output(self, name: str, inputs: Any, signature: str = "serving_default") -> Any:
         """One output of any signature, an array: that of `predict` which is called so, or the only one.
 
         Raises:
@@ -175,7 +178,7 @@ class Client:
             )
         return outputs.get(name, outputs.get(""))
 
-    def status(self):
+    def status(self) -> list[dict[str, Any]]:
         """The model's versions on the server: a list of {"version": int, "state": "AVAILABLE", ..., "message": str}.
 
         Raises:
@@ -183,7 +186,7 @@ class Client:
         """
         return self._retrying(lambda seconds: self._transport.status(self.model, self.version, seconds))
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """The model's signatures: {signature: {"inputs": {name: (dtype, shape)}, "outputs": ...}}; -1 is any length.
 
         Raises:

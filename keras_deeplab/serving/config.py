@@ -1,5 +1,6 @@
 """The files that TensorFlow Serving reads beside the models: which models there are, batching, monitoring, Docker."""
 
+import os
 import re
 from pathlib import Path
 
@@ -84,7 +85,7 @@ FILES = {"compose.yaml": _COMPOSE, "batching.config": _BATCHING, "monitoring.con
 _TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>:;,\[\]]|[^\s{}<>:;,\[\]#"']+|["']""")
 
 
-def write_config(directory):
+def write_config(directory: str | os.PathLike[str]) -> list[str]:
     """The folder of the models' folders to the files that TensorFlow Serving reads there.
 
     Writes compose.yaml, batching.config and monitoring.config where they are missing, and adds to models.config, see
@@ -112,7 +113,7 @@ def write_config(directory):
     return written
 
 
-def update_models_config(directory):
+def update_models_config(directory: str | os.PathLike[str]) -> list[str]:
     """Adds the models in `directory` that its models.config doesn't name yet; a running server loads them.
 
     A model is a folder that holds a SavedModel in a folder with a number for its name. What the file says stays

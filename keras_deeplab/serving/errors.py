@@ -18,12 +18,12 @@ class NotServed(ValueError):
 class Unavailable(ConnectionError):
     """The server can't be reached or is too busy. `retry_after`: seconds it asks to wait, or None."""
 
-    def __init__(self, message, retry_after=None):
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-def reason(text):
+def reason(text: str) -> str:
     """A server's error message to the part that a caller understands.
 
     >>> reason("assertion failed: [image_bytes[1] is empty: it has 0 bytes]\\\\n\\\\t [[{{node Assert/Assert}}]]")

@@ -1,5 +1,8 @@
 """TensorFlow Serving's gRPC interface, by Google's own stubs from the package tensorflow-serving-api."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from keras_deeplab.serving.errors import NotServed, Unavailable, reason
@@ -19,7 +22,7 @@ class GrpcTransport:
 
     tensors = True
 
-    def __init__(self, address, max_message_bytes, headers=None):
+    def __init__(self, address: str, max_message_bytes: int, headers: Mapping[str, str] | None = None) -> None:
         try:
             import grpc
             from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -48,7 +51,9 @@ class GrpcTransport:
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, model, version, signature, inputs, timeout):
+    def predict(
+        self, model: str, version: int | None, signature: str, inputs: Any, timeout: float
+    ) -> dict[str, np.ndarray]:
         """Inputs, a dict of arrays, to the outputs, a dict of arrays. Strings are object arrays of bytes."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
@@ -61,11 +66,11 @@ class GrpcTransport:
         reply = self._call(self._predictions.Predict, request, timeout)
         return {name: tf.make_ndarray(tensor) for name, tensor in reply.outputs.items()}
 
-    def request_bytes(self, payload):
+    def request_bytes(self, payload: int) -> int:
         """The number of bytes that a file or tensor of `payload` bytes takes in a request."""
         return payload + 20
 
-    def status(self, model, version, timeout):
+    def status(self, model: str, version: int | None, timeout: float) -> list[dict[str, Any]]:
         """The versions of a model: a list of dicts with version, state and message."""
         from tensorflow_serving.apis import get_model_status_pb2
 
@@ -81,7 +86,7 @@ class GrpcTransport:
             for entry in reply.model_version_status
         ]
 
-    def metadata(self, model, version, timeout):
+    def metadata(self, model: str, version: int | None, timeout: float) -> dict[str, Any]:
         """The signatures of a model: {signature: {"inputs": {name: (dtype, shape)}, "outputs": ...}}."""
         import tensorflow as tf
         from tensorflow_serving.apis import get_model_metadata_pb2
@@ -106,7 +111,7 @@ class GrpcTransport:
             if one.inputs and one.outputs
         }
 
-    def close(self):
+    def close(self) -> None:
         """Closes the channel, for good."""
         self._channel.close()
 

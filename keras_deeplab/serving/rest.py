@@ -10,6 +10,8 @@ import ssl
 import threading
 import time
 import urllib.parse
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import urllib3
@@ -35,14 +37,16 @@ class RestTransport:
 
     tensors = False  # JSON has no bytes but in base64, so that images go as files
 
-    def __init__(self, address, max_message_bytes, headers=None):
+    def __init__(self, address: str, max_message_bytes: int, headers: Mapping[str, str] | None = None) -> None:
         self.address = address
         self._parts = urllib.parse.urlsplit(address)
         self._max_message_bytes = max_message_bytes
         self._headers = dict(headers or {})
         self._pool = self._new_pool()
 
-    def predict(self, model, version, signature, inputs, timeout):
+    def predict(
+        self, model: str, version: int | None, signature: str, inputs: Any, timeout: float
+    ) -> dict[str, np.ndarray]:
         """Inputs, a dict of arrays with a first dimension in common, to the outputs, a dict of arrays.
 
         Strings are object arrays of bytes. Numbers come back as JSON has them, int64 or float64.
@@ -63,11 +67,11 @@ class RestTransport:
                 f"{self.address} sent predictions that are no arrays: {type(error).__name__} {str(error)[:200]}"
             ) from error
 
-    def request_bytes(self, payload):
+    def request_bytes(self, payload: int) -> int:
         """The number of bytes that a file of `payload` bytes takes in a request."""
         return payload * 4 // 3 + 20
 
-    def status(self, model, version, timeout):
+    def status(self, model: str, version: int | None, timeout: float) -> list[dict[str, Any]]:
         """The versions of a model: a list of dicts with version, state and message."""
         reply = self._request("GET", _path(model, version), None, timeout)
         if isinstance(reply, dict) and "ready" in reply:  # KServe
@@ -85,7 +89,7 @@ class RestTransport:
             shown = reprlib.repr(reply)
             raise OSError(f"{self.address} replied {shown}, which is no status of TensorFlow Serving") from error
 
-    def metadata(self, model, version, timeout):
+    def metadata(self, model: str, version: int | None, timeout: float) -> dict[str, Any]:
         """The signatures of a model: {signature: {"inputs": {name: (dtype, shape)}, "outputs": ...}}."""
         reply = self._request("GET", f"{_path(model, version)}/metadata", None, timeout)
         try:
@@ -98,7 +102,7 @@ class RestTransport:
         except _MALFORMED as error:
             raise OSError(f"{self.address} sent no metadata of TensorFlow Serving") from error
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connections; the next call opens one again."""
         pool, self._pool = self._pool, self._new_pool()
         pool.close()

@@ -58,13 +58,15 @@ class SegmentationModel(keras.Model):
             model.spec = spec
         return model
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
         """As Keras's, where one label map is what every output is compared with."""
         if isinstance(y_pred, (list, tuple)) and not isinstance(y, (list, tuple, dict)):
             y = type(y_pred)([y] * len(y_pred))
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """As Keras's, of the main output alone where one label map is given for all."""
         if not isinstance(y, (list, tuple, dict)):
             y_pred = main_output(y_pred)

@@ -2,6 +2,7 @@
 
 import collections
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -29,7 +30,7 @@ class Parameters(NamedTuple):
     total: int
 
 
-def count_parameters(model):
+def count_parameters(model: keras.Model) -> Parameters:
     """The number of a model's parameters: `(trainable, total)`; batch norm's statistics are in the total alone.
 
     >>> import keras
@@ -43,7 +44,9 @@ def count_parameters(model):
     return Parameters(trainable, total)
 
 
-def multiply_adds(model, input_size=(513, 513), space_to_batch=False):
+def multiply_adds(
+    model: keras.Model, input_size: int | Sequence[int] = (513, 513), space_to_batch: bool = False
+) -> int:
     """The multiply-adds of a model's convolutions and dense layers for one image of a given size.
 
     A convolution costs, for each number that it puts out, one for each weight that this number is made of: kernel
@@ -76,9 +79,11 @@ def multiply_adds(model, input_size=(513, 513), space_to_batch=False):
     return sum(layer_multiply_adds(model, input_size, space_to_batch).values())
 
 
-def layer_multiply_adds(model, input_size=(513, 513), space_to_batch=False):
+def layer_multiply_adds(
+    model: keras.Model, input_size: int | Sequence[int] = (513, 513), space_to_batch: bool = False
+) -> dict[str, int]:
     """`multiply_adds` of each layer by its path: `{path: int}`, where a layer that is used twice counts twice."""
-    found = collections.Counter()
+    found: collections.Counter[str] = collections.Counter()
 
     def step(layer, path, args, kwargs):
         outputs = layer.compute_output_spec(*args, **kwargs)

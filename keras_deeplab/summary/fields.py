@@ -1,8 +1,10 @@
 """What the positions of a model's maps see of the image, without running it."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import keras
 
@@ -71,7 +73,7 @@ class _View:
     image: bool = False
 
 
-def receptive_field(model):
+def receptive_field(model: keras.Model) -> list[Field]:
     """Maps a functional model to the receptive field of each of its layers, in the order of computation.
 
     A convolution or pooling of k taps at dilation rate r, on a map whose positions are s input pixels apart, widens
@@ -110,7 +112,7 @@ def receptive_field(model):
     return rows
 
 
-def global_layers(model):
+def global_layers(model: keras.Model) -> dict[str, Any]:
     """The layers of a functional model that look at the whole image, {path: layer}, without those behind them.
 
     Raises:
@@ -130,7 +132,7 @@ def global_layers(model):
     return found
 
 
-def field_table(rows, markdown=False):
+def field_table(rows: Iterable[Field], markdown: bool = False) -> str:
     """The rows of `receptive_field` as text."""
     header = ("layer", "kind", "kernel", "stride", "rate", "output stride", "receptive field", "centre")
     lines = []

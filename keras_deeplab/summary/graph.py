@@ -1,12 +1,15 @@
 """A graph run through on values of any kind: views of pixels, shapes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from keras_deeplab import rewrite
 from keras_deeplab._helpers.private import run_through_graph
 
 
-def run_through(model, inputs, step, prefix=""):
+def run_through(model: keras.Model, inputs: Any, step: Callable[..., Any], prefix: str = "") -> Any:
     """Runs a graph on values of any kind: `step(layer, path, args, kwargs)` for every call of every layer in it.
 
     Nested models are run through, and a layer that is called twice is met twice.

@@ -1,5 +1,7 @@
 """Networks by name, as shapes without values, to count in."""
 
+from typing import Any
+
 from keras_deeplab import rewrite
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES, resolve
@@ -8,7 +10,7 @@ from keras_deeplab.published import MODELS
 from keras_deeplab.weights import opened, own
 
 
-def open_network(name, output_stride=None):
+def open_network(name: Any, output_stride: int | None = None) -> Any:
     """A backbone's key, a published model's name or a `.keras` file to a model, for `receptive_field` and counts.
 
     Backbones and published models come without values. `output_stride` is for them; None leaves a backbone at its
@@ -44,7 +46,7 @@ def open_network(name, output_stride=None):
         )
 
 
-def skeleton(model, **overrides):
+def skeleton(model: Any, **overrides: Any) -> Any:
     """A published model with shapes and no values."""
     with unallocated():
         return build(model.spec, name=model.name, **overrides)

@@ -1,6 +1,7 @@
 """The published models beside what the code counts, as rows and as text."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab._helpers.text import text_table
@@ -18,7 +19,7 @@ class Summary:
     multiply_adds: int
 
 
-def summarise(pattern="", progress=False):
+def summarise(pattern: str = "", progress: bool = False) -> list[Any]:
     """Counts the published models whose name or backbone holds `pattern`: a list of `Summary` rows.
 
     No variable is allocated and nothing is run; all of them together take a minute or two.
@@ -40,7 +41,7 @@ def summarise(pattern="", progress=False):
     return rows
 
 
-def summary_table(pattern="", markdown=False, progress=False):
+def summary_table(pattern: str = "", markdown: bool = False, progress: bool = False) -> str:
     """The published models whose name or backbone holds `pattern`, as text.
 
     Each with its backbone, output stride, parameters (trainable ones, in millions), multiply-adds of its convolutions
@@ -70,7 +71,7 @@ def summary_table(pattern="", markdown=False, progress=False):
     return text_table(header, lines, markdown)
 
 
-def comparison_table(pattern="", markdown=False, progress=False):
+def comparison_table(pattern: str = "", markdown: bool = False, progress: bool = False) -> str:
     """Every published number of parameters or multiply-adds, beside what the code counts under its conditions.
 
     Args:

@@ -1,5 +1,7 @@
 """A model that learns from a teacher beside the labels."""
 
+from typing import Any
+
 import keras
 
 from keras_deeplab.specs.model import SegmentationModel, main_output
@@ -21,7 +23,9 @@ class Distilled(SegmentationModel):
         )
         self._weight = weight
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
         """As Keras's, with the teacher's part."""
         hard = super().compute_loss(x, y, y_pred, sample_weight, training)
         return (1.0 - self._weight) * hard + self._weight * self._divergence(x, y, main_output(y_pred))

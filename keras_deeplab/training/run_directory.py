@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -32,7 +34,7 @@ class RunDirectory:
     Each is written under another name and renamed, so a kill or a full disk leaves the old file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser()
         self.last, self.previous, self.best = (self.path / f"{name}.keras" for name in ("last", "previous", "best"))
         self.history, self.config = self.path / "history.jsonl", self.path / "config.json"
@@ -41,7 +43,7 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """A context in which no other process trains into this folder; the system ends it with the process."""
         try:
             lock = filelock.FileLock(self.path / ".lock").acquire(timeout=0)
@@ -52,7 +54,7 @@ class RunDirectory:
         with lock:
             yield
 
-    def clear(self):
+    def clear(self) -> None:
         """Removes the files of the run, and no others."""
         for file in (self.last, self.previous, self.best, self.history, self.config):
             file.unlink(missing_ok=True)
@@ -61,18 +63,18 @@ class RunDirectory:
         for name in ("pictures", "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def write_config(self, config):
+    def write_config(self, config: Mapping[str, Any]) -> None:
         _replace(self.config, (json.dumps(config, indent=2) + "\n").encode())
 
-    def write_history(self, records):
+    def write_history(self, records: Iterable[Mapping[str, Any]]) -> None:
         _replace(self.history, "".join(json.dumps(record) + "\n" for record in records).encode())
 
-    def save_best(self, model):
+    def save_best(self, model: Any) -> None:
         with _temporary(self.best) as temporary:
             model.save(temporary)
             os.replace(temporary, self.best)
 
-    def save_checkpoint(self, model, state, arrays):
+    def save_checkpoint(self, model: Any, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Makes `last.keras` of the model, a JSON-able state and a dict of arrays; the old one becomes previous."""
         with _temporary(self.last) as temporary:
             model.save(temporary)
@@ -87,7 +89,9 @@ class RunDirectory:
                 os.replace(self.last, self.previous)
             os.replace(temporary, self.last)
 
-    def read_checkpoint(self, log, problem_of=lambda state: None):
+    def read_checkpoint(
+        self, log: Callable[[str], Any], problem_of: Callable[[Any], str | None] = lambda state: None
+    ) -> tuple[Path, Any, dict[str, np.ndarray]] | None:
         """The newest checkpoint that is whole, as (path, state, arrays), or None where there is none.
 
         Args:

@@ -1,6 +1,7 @@
 """Learning-rate schedules: step number (an integer from 0 on) to learning rate (float32), with a linear warm-up."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -89,18 +90,18 @@ class Poly(_Fall):
 
     def __init__(
         self,
-        initial_learning_rate,
-        decay_steps,
-        power=0.9,
-        end_learning_rate=0.0,
-        warmup_steps=0,
-        warmup_factor=0.0,
-        name="poly",
-    ):
+        initial_learning_rate: float,
+        decay_steps: int,
+        power: float = 0.9,
+        end_learning_rate: float = 0.0,
+        warmup_steps: int = 0,
+        warmup_factor: float = 0.0,
+        name: str = "poly",
+    ) -> None:
         super().__init__(initial_learning_rate, decay_steps, end_learning_rate, warmup_steps, warmup_factor, name)
         self.power = float(power)
 
-    def left(self, passed):
+    def left(self, passed: Any) -> Any:
         return ops.power(1.0 - passed, self.power)
 
 
@@ -120,16 +121,16 @@ class Cosine(_Fall):
 
     def __init__(
         self,
-        initial_learning_rate,
-        decay_steps,
-        end_learning_rate=0.0,
-        warmup_steps=0,
-        warmup_factor=0.0,
-        name="cosine",
-    ):
+        initial_learning_rate: float,
+        decay_steps: int,
+        end_learning_rate: float = 0.0,
+        warmup_steps: int = 0,
+        warmup_factor: float = 0.0,
+        name: str = "cosine",
+    ) -> None:
         super().__init__(initial_learning_rate, decay_steps, end_learning_rate, warmup_steps, warmup_factor, name)
 
-    def left(self, passed):
+    def left(self, passed: Any) -> Any:
         return 0.5 * (1.0 + ops.cos(math.pi * passed))
 
 
@@ -150,14 +151,20 @@ class Step(_Schedule):
     SETTINGS = ("decay_every", "decay_factor")
 
     def __init__(
-        self, initial_learning_rate, decay_every, decay_factor=0.1, warmup_steps=0, warmup_factor=0.0, name="step"
-    ):
+        self,
+        initial_learning_rate: float,
+        decay_every: int,
+        decay_factor: float = 0.1,
+        warmup_steps: int = 0,
+        warmup_factor: float = 0.0,
+        name: str = "step",
+    ) -> None:
         super().__init__(initial_learning_rate, warmup_steps, warmup_factor, name)
         if decay_every <= 0:
             raise ValueError(f"decay_every must be positive, received {decay_every}")
         self.decay_every, self.decay_factor = int(decay_every), float(decay_factor)
 
-    def decayed(self, step):
+    def decayed(self, step: Any) -> Any:
         # From whole numbers: a float32 quotient may fall short of the whole number that it is.
         times = ops.floor_divide(ops.cast(step, "int32"), self.decay_every)
         return self.initial_learning_rate * ops.power(self.decay_factor, ops.cast(times, "float32"))
@@ -172,8 +179,10 @@ class Constant(_Schedule):
     ['0.00625', '0.00750', '0.01000', '0.01000']
     """
 
-    def __init__(self, initial_learning_rate, warmup_steps=0, warmup_factor=0.0, name="constant"):
+    def __init__(
+        self, initial_learning_rate: float, warmup_steps: int = 0, warmup_factor: float = 0.0, name: str = "constant"
+    ) -> None:
         super().__init__(initial_learning_rate, warmup_steps, warmup_factor, name)
 
-    def decayed(self, step):
+    def decayed(self, step: Any) -> Any:
         return self.initial_learning_rate * ops.ones_like(step)

@@ -5,6 +5,8 @@ keras.applications' sees BGR and torchvision's normalised RGB, which is absorbed
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -61,7 +63,7 @@ _DRN = _torch([("conv1", "bn1", "conv1"), *jfzhang95.DRN_D], top=rf"{_TORCH_TOP}
 
 # backbone -> ways to read it: table of names, dialect, arrays that are left out, and the normalisation of its input
 # where that isn't the backbone's own
-WAYS = Registry(
+WAYS: Registry[Any] = Registry(
     "backbone with ImageNet weights",
     {
         **{f"resnet{depth}": _torch(torchvision.RESNET) for depth in (18, 34, 50, 101, 152)},
@@ -83,7 +85,7 @@ WAYS = Registry(
 )
 
 
-def load_backbone(classifier, weights, name, read, stem):
+def load_backbone(classifier: keras.Model, weights: Any, name: str, read: Callable[..., Any], stem: Any) -> Any:
     """Fills a registered backbone with ImageNet weights and returns it.
 
     Args:

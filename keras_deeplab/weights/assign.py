@@ -1,9 +1,15 @@
 """Arrays into a model's variables: all of them, each exactly once, or an error that lists what doesn't fit."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import keras  # ADDED
 import numpy as np
 
 
-def assign(model, arrays, label, fresh_layers=(), names=None, dry=False):
+def assign(
+    model: keras.Model, arrays: Any, label: str, fresh_layers: Iterable[str] = (), names: Any = None, dry: bool = False
+) -> Any:
     """Fills `model` from `{variable path: array}` and returns it; nothing is changed unless everything fits.
 
     Args:

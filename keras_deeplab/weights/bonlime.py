@@ -3,6 +3,9 @@
 The names are those of Keras's variables, with or without a `:0` behind them, the layer's name once or twice in front.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import KERAS, renamed
 from keras_deeplab.weights.plan import Plan
@@ -27,7 +30,7 @@ _MOBILENET_V2 = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't bonlime's."""
     logits = [name for name in ("custom_logits_semantic", "logits_semantic") if f"{name}/kernel" in shapes]
     if not logits:
@@ -51,4 +54,4 @@ def recognise(shapes, label, configs):
         atrous_rates=(6, 12, 18) if "aspp1_depthwise/kernel" in paths else (),
         **settings,
     )
-    return Plan("bonlime", spec, table, KERAS, constants={"custom": logits[0].removesuffix("logits_semantic")})
+    return Plan("bonlime", spec, tuple(table), KERAS, constants={"custom": logits[0].removesuffix("logits_semantic")})

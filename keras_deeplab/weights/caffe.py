@@ -4,6 +4,8 @@ The layer before the scores is named after the data, `fc8_voc12`, and `fc8_voc12
 """
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from keras_deeplab.backbones import vgg
 from keras_deeplab.heads import large_fov
@@ -28,7 +30,7 @@ _V2 = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't the Caffe release's.
 
     Names don't tell rates. Those of fc6 go with its kernel, but of 4x4 two networks were published, at the rates 4 and
@@ -66,7 +68,7 @@ def recognise(shapes, label, configs):
     return Plan("caffe", spec, table, TORCH, constants={"data": next(iter(tags), "")}, undecided=undecided)
 
 
-def vgg_name(paths, label, suffix=""):
+def vgg_name(paths: Iterable[str], label: str, suffix: str = "") -> Any:
     """The registry key of the VGG that `{variable path: shape}` belongs to, from its counts of convolutions."""
     counts = tuple(sum(bool(re.fullmatch(rf"conv{stage}_\d+/kernel", path)) for path in paths) for stage in range(1, 6))
     for depth, convolutions in vgg.TABLE.items():

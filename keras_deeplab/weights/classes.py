@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from keras_deeplab.specs import Classes
 
@@ -48,7 +49,7 @@ def settle(
     return num_classes, known.checked(_labels(num_classes)), None
 
 
-def _labels(channels: int | None) -> int | None:
+def _labels(channels: Any) -> Any:
     return 2 if channels == 1 else channels
 
 

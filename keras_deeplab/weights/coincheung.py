@@ -1,5 +1,8 @@
 """Checkpoints of CoinCheung/Deeplab-Large-FOV (lib/model.py): DeepLab v1 on VGG16 with torchvision's names."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from keras_deeplab.networks import V1, network
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.plan import Plan
@@ -16,7 +19,7 @@ _HEAD = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't CoinCheung's."""
     if len(shapes.get("classifier.1.weight", ())) != 4 or "features.28.weight" not in shapes:
         return None
@@ -32,6 +35,6 @@ def recognise(shapes, label, configs):
     return Plan("coincheung", spec, table, TORCH)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables."""
     return rows(vgg_table(16), "features.") + rows(_HEAD), TORCH, {}

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,9 @@ _KINDS = {
 }
 
 
-def describe(path, source="auto", names=False, prefix=None, refusal=None):
+def describe(
+    path: Any, source: str = "auto", names: bool = False, prefix: str | None = None, refusal: Any = None
+) -> str:
     """A file of weights to a text: its kind, the network that `load` would make of it, how many arrays it has.
 
     Args:
@@ -58,7 +61,14 @@ def describe(path, source="auto", names=False, prefix=None, refusal=None):
         return text(own.Stored(os.fspath(path), "tflite", readers.read(path)[1]), source, names, str(error))
 
 
-def text(stored, source="auto", names=False, refused=None, prefix=None, refusal=None):
+def text(
+    stored: Any,
+    source: str = "auto",
+    names: bool = False,
+    refused: Any = None,
+    prefix: str | None = None,
+    refusal: Any = None,
+) -> str:
     """What `opened` gave to the text of `describe`; `refused` is why it gave nothing."""
     arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
     if refused is not None:

@@ -8,7 +8,9 @@ Source: projects/DeepLab/deeplab/{semantic_seg,resnet}.py; detectron2/layers/asp
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import TORCH, renamed, rows
@@ -52,7 +54,7 @@ _DECODER = _layers(
 _SCOPES = {True: "sem_seg_head.decoder.res5.project_conv.", False: "sem_seg_head.aspp."}
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't Detectron2's DeepLab.
 
     Raises:
@@ -70,7 +72,9 @@ def recognise(shapes, label, configs):
     table = _table(plus, deep)
     paths = renamed(shapes, table, DIALECT)
     classes, settings, blocks = torch_head(paths, low_level_first=True)
-    found = next((values for values in configs.values() if isinstance(mapping(values).get("MODEL"), dict)), {})
+    found: dict[str, Any] = next(
+        (values for values in configs.values() if isinstance(mapping(values).get("MODEL"), dict)), {}
+    )
     config, inputs = mapping(found.get("MODEL")), mapping(found.get("INPUT"))
     output_stride, told = _told(config, inputs, label)
     name = resnet_name(paths, label, "_deeplab" if deep else "")
@@ -116,7 +120,7 @@ def _assumed(config, inputs):
     return tuple(name for name, known in told.items() if not known)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     return _table("feature_projection0/kernel" in paths, "conv1_1/kernel" in paths), DIALECT, {}
 

@@ -1,7 +1,11 @@
 """Arrays into networks that are there: a whole model's, a backbone's, and those of an image with other channels."""
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import keras  # ADDED
 import numpy as np
 
 from keras_deeplab._helpers.warning import warn
@@ -16,7 +20,7 @@ from keras_deeplab.weights.opening import opened, read, resolve
 from keras_deeplab.weights.sources import match
 
 
-def load_weights(model, weights) -> ModelSpec:
+def load_weights(model: Any, weights: str | os.PathLike[str]) -> ModelSpec:
     """Fills a model of this package from `weights`: a path, or the name of published weights. Strict, like `load`.
 
     Args:
@@ -43,7 +47,7 @@ def load_weights(model, weights) -> ModelSpec:
     return replace(model.spec, classes=known, image_range=None if spec is None else spec.image_range)
 
 
-def load_backbone(classifier, weights, name):
+def load_backbone(classifier: keras.Model, weights: Any, name: Any) -> Any:
     """Fills a registered backbone from ImageNet weights: `"imagenet"` (downloaded) or the path of a file of them."""
     if not isinstance(name, str):
         raise ValueError(
@@ -78,10 +82,10 @@ def _zero(kernel, channels):
 
 
 # (kernel (h, w, stored channels, filters), channels) -> kernel (h, w, channels, filters)
-STEMS = Registry("stem", mean=_mean, sum=_sum, repeat=_repeat, zero=_zero)
+STEMS: Registry[Callable[..., np.ndarray]] = Registry("stem", mean=_mean, sum=_sum, repeat=_repeat, zero=_zero)
 
 
-def stem_for(mode, label, preprocessing):
+def stem_for(mode: Any, label: str, preprocessing: Any) -> Any:
     """A `stem` for `Plan.fill` that adapts the kernel to the model's channels.
 
     Args:

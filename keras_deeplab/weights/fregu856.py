@@ -3,6 +3,9 @@
 Which stages it has made itself tells its output stride: `layer5` alone is 16, `layer4` beside it 8.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from keras_deeplab.networks import V3, network
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.plan import Plan, torch_head
@@ -37,7 +40,7 @@ _ASPP = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't fregu856's.
 
     Raises:
@@ -53,7 +56,7 @@ def recognise(shapes, label, configs):
     return Plan("fregu856", network(V3, resnet_name(paths, label), **settings), table, TORCH, blocks=blocks)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given the model's layers."""
     # At output stride 8 two stages have names of their own, which are the last rows' then, not the first ones'.
     unit = layers.get("layer3_1_conv1")

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keras_deeplab.weights.places import HUB_FILES, checkpoints_among
 
@@ -34,7 +35,7 @@ def parse(handle: str) -> tuple[str, str | None]:
     return found["repo"], found["revision"]
 
 
-def hub():
+def hub() -> Any:
     """The package huggingface_hub.
 
     Raises:

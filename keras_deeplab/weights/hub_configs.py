@@ -1,7 +1,9 @@
 """The JSON files that hubs put beside weights: their settings, each checked, and what processors do to pixels."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from keras_deeplab.backbones import preprocessing
 
@@ -12,31 +14,31 @@ class Settings:
     Every method raises a ValueError that names the file and the setting where the value isn't one that is built here.
     """
 
-    def __init__(self, values, file):
+    def __init__(self, values: Mapping[str, Any], file: str) -> None:
         self._values, self._file = values, file
 
-    def value(self, name, default):
+    def value(self, name: str, default: Any) -> Any:
         """What stands there, or the default."""
         return self._values.get(name, default)
 
-    def refused(self, name, expected):
+    def refused(self, name: str, expected: str) -> ValueError:
         """The error of a setting that isn't as `expected` says."""
         return ValueError(f"its {self._file} says {name}={self._values.get(name)!r}; what can be built: {expected}")
 
-    def switch(self, name, default):
+    def switch(self, name: str, default: Any) -> bool:
         value = self.value(name, default)
         if not isinstance(value, bool):
             raise self.refused(name, "true or false")
         return value
 
-    def number(self, name, default, least=0.0, most=math.inf):
+    def number(self, name: str, default: Any, least: Any = 0.0, most: Any = math.inf) -> Any:
         """A finite number larger than `least` and at most `most`."""
         value = self.value(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least < value <= most:
             raise self.refused(name, f"a number above {least:g}" + (f" up to {most:g}" if most < math.inf else ""))
         return value
 
-    def whole(self, name, default, least=1, most=1 << 20):
+    def whole(self, name: str, default: Any, least: Any = 1, most: Any = 1 << 20) -> Any:
         value = self.value(name, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -44,21 +46,21 @@ class Settings:
             raise self.refused(name, f"a whole number from {least} to {most}")
         return value
 
-    def wholes(self, name, default, count, least=1, most=1 << 20):
+    def wholes(self, name: str, default: Any, count: Any, least: Any = 1, most: Any = 1 << 20) -> Any:
         value = self.value(name, default)
         fits = isinstance(value, list | tuple) and len(value) == count
         if not fits or any(type(each) is not int or not least <= each <= most for each in value):
             raise self.refused(name, f"{count} whole numbers from {least} to {most}")
         return tuple(value)
 
-    def text(self, name, default, known):
+    def text(self, name: str, default: Any, known: Any) -> Any:
         """One of the texts in `known`, to what stands beside it there."""
         value = self.value(name, default)
         if not isinstance(value, str) or value not in known:
             raise self.refused(name, ", ".join(map(repr, known)))
         return known[value]
 
-    def fixed(self, **values):
+    def fixed(self, **values: Any) -> None:
         """Raises where a setting has another value than the only one that is built."""
         for name, only in values.items():
             if self.value(name, only) != only:
@@ -78,7 +80,7 @@ ACTIVATIONS = {
 }
 
 
-def theirs(activation):
+def theirs(activation: Any) -> Any:
     """The name in transformers of an activation of Keras."""
     return next(name for name, ours in ACTIVATIONS.items() if ours == activation)
 
@@ -103,7 +105,7 @@ class Processor:
     resample: int
 
 
-def mode_of_processor(settings, processor):
+def mode_of_processor(settings: Any, processor: Any) -> Any:
     """How a `preprocessor_config.json` normalises pixels in 0..255, as `preprocessing.normalise` takes it."""
     written = settings.value("image_processor_type", settings.value("feature_extractor_type", processor.name))
     name = str(written).removesuffix("Fast").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
@@ -137,7 +139,7 @@ def _three(settings, name, least):
     return numbers
 
 
-def processor_of_mode(mode, processor):
+def processor_of_mode(mode: Any, processor: Any) -> Any:
     """A mode of normalisation to the `preprocessor_config.json` of a processor that does it.
 
     Raises:

@@ -4,6 +4,8 @@ Its MobileNetV2 keeps every tensor under two names, since its two halves are sli
 """
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from keras_deeplab.backbones import drn
 from keras_deeplab.networks import V3_PLUS, network
@@ -48,7 +50,7 @@ _HEAD = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't jfzhang95's.
 
     Raises:
@@ -63,7 +65,7 @@ def recognise(shapes, label, configs):
     return Plan("jfzhang95", spec, table, TORCH, constants={"half": "features"}, blocks=blocks)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     if "block20_rep_1_conv1/kernel" in paths:
         table = _XCEPTION
@@ -74,7 +76,7 @@ def export_rows(paths, layers):
     return rows(table, "backbone.") + rows(_HEAD), TORCH, {"half": "features"}
 
 
-def other_names(name):
+def other_names(name: str) -> Any:
     """The other names that the source keeps a tensor under.
 
     >>> other_names("backbone.features.4.conv.0.weight")
@@ -102,7 +104,7 @@ def _backbone(shapes, label):
     return table, {"backbone": name, "multi_grid": (1, 2, 4)}
 
 
-def drn_d_name(paths, label):
+def drn_d_name(paths: Iterable[str], label: str) -> Any:
     """The registry key of the DRN-D that `{variable path: shape}` belongs to, from its counts of units."""
     bottlenecks = "layer3_0_conv3/kernel" in paths
     units = [sum(bool(re.fullmatch(rf"layer{n}_\d+(_conv1)?/kernel", path)) for path in paths) for n in range(1, 9)]

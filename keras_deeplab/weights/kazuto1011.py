@@ -3,6 +3,9 @@
 A model that was made for several scales (libs/models/msc.py) has `base.` before its names.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from keras_deeplab._helpers.warning import warn
 from keras_deeplab.networks import V1, V2, V3, V3_PLUS, network
 from keras_deeplab.weights.names import TORCH, renamed, rows
@@ -50,7 +53,7 @@ _V3_PLUS = [
     ("fc2.conv3", None, "logits"),
 ]
 # an array that only this one has -> its table, builder, output stride, settings
-_MODELS = {
+_MODELS: dict[str, tuple[Any, str, int, dict[str, Any]]] = {
     "fc.weight": (_V1, V1, 8, {"variant": None, "align_corners": False}),
     "aspp.c0.weight": (_V2, V2, 8, {"align_corners": False}),
     "fc2.weight": (_V3, V3, 16, {"flavour": "kazuto1011"}),
@@ -58,7 +61,7 @@ _MODELS = {
 }
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't kazuto1011's.
 
     Raises:
@@ -94,10 +97,10 @@ def recognise(shapes, label, configs):
     return Plan("kazuto1011", spec, table, TORCH, blocks=blocks)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths and the model's layers."""
     if "feature_projection0/kernel" in paths:
-        head = _V3_PLUS
+        head: Any = _V3_PLUS
     elif "aspp0/kernel" in paths:
         head = _V3
     else:

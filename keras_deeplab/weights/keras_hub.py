@@ -8,7 +8,9 @@ Source: keras_hub, models/deeplab_v3/ and models/resnet/.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from keras_deeplab.backbones import preprocessing
 from keras_deeplab.backbones.resnet_keras_hub import BLOCK_TYPES
@@ -41,7 +43,7 @@ _OPTIONAL = r"post_bn/.*|optimizer/.*"
 _RATES, _MODES = ((6, 12, 18), (12, 24, 36)), (False, "torch", "tf")
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a model's arrays to its `Plan`; None where it isn't keras-hub's DeepLab.
 
     Raises:
@@ -53,7 +55,7 @@ def recognise(shapes, label, configs):
     table = (*_ROWS, *rows([("segmentation_head_conv", "segmentation_head_norm", _BEHIND[plus])]))
     paths = renamed(shapes, table, KERAS_3)
     task, backbone = _configs(configs)
-    undecided = ()
+    undecided: tuple[dict[str, Any], ...] = ()
     if backbone is None:
         if not plus:
             raise ValueError(

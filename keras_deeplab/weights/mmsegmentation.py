@@ -11,6 +11,8 @@ Source: mmseg/models/backbones/{resnet,mobilenet_v2}.py, decode_heads/{aspp_head
 
 import math
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_deeplab.backbones.preprocessing import MEAN, STD, checked
 from keras_deeplab.networks import V3, V3_PLUS, network
@@ -89,7 +91,7 @@ _V3_PLUS = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't MMSegmentation's DeepLab.
 
     Raises:
@@ -131,7 +133,7 @@ def recognise(shapes, label, configs):
     )
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     if "Conv1/kernel" in paths:
         table = _MOBILENET_V2

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -15,7 +16,7 @@ BACKBONE = "backbone"  # the family of weights without a DeepLab's head
 NAMES = tuple(dict.fromkeys(row.name for row in PUBLISHED))
 
 
-def find(name, family=None, backbone=None):
+def find(name: str, family: str | None = None, backbone: Any = None) -> Any:
     """The first `keras_deeplab.published.Weights` of a name, or None.
 
     Args:
@@ -34,7 +35,7 @@ def find(name, family=None, backbone=None):
     return None
 
 
-def fetch(name, family=None, backbone=None, address=None):
+def fetch(name: str, family: str | None = None, backbone: Any = None, address: Any = None) -> Any:
     """The path of a file of published weights, downloaded into Keras's cache unless it is there, and checked.
 
     Args:

@@ -14,6 +14,7 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from keras_deeplab.weights.readers.torch import alike, without_wrappers
 _FIELD = re.compile(r"\{([a-z]+)([+-]\d+)?(?::([^}]+))?\}")
 
 
-def rename(name, rows, back=False, **constants):
+def rename(name: str, rows: Any, back: bool = False, **constants: Any) -> str | None:
     """A name of the left column to that of the right one, or None where no row fits; `back` the other way.
 
     Args:
@@ -81,7 +82,7 @@ def _kind(kind, shift):
     return kind
 
 
-def rows(table, theirs="", ours=""):
+def rows(table: Any, theirs: Any = "", ours: Any = "") -> Any:
     """A table of (their convolution, their batch norm or None, our layer) to pairs of names.
 
     Args:
@@ -160,7 +161,7 @@ KERAS_3 = Dialect(
 )
 
 
-def translate(arrays, rows, dialect):
+def translate(arrays: Any, rows: Any, dialect: Any) -> Any:
     """`{their name: array}` to `({variable path: array}, {variable path: their name})`, axes as they are.
 
     Names that follow no row stay as they are, names that belong to the training are left out.
@@ -168,7 +169,8 @@ def translate(arrays, rows, dialect):
     Raises:
         ValueError: two names stand for one variable and their arrays differ.
     """
-    translated, origins = {}, {}
+    translated: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     for name, array in arrays.items():
         if re.fullmatch(dialect.ignored, name):
             continue
@@ -195,14 +197,14 @@ def _path(name, rows, dialect):
     return None
 
 
-def renamed(shapes, rows, dialect):
+def renamed(shapes: Any, rows: Any, dialect: Any) -> Any:
     """`{their name: shape}` to `{variable path: shape}`, axes as they are; without the names that follow no row."""
     paths = {_path(name, rows, dialect): shape for name, shape in shapes.items()}
     paths.pop(None, None)
     return paths
 
 
-def their_name(path, rows, dialect, **constants):
+def their_name(path: str, rows: Any, dialect: Any, **constants: Any) -> Any:
     """The name that a variable of this path has in a checkpoint; None where no row fits."""
     for theirs, ours, ending in dialect.leaves:
         layer = path.removesuffix(ours)
@@ -221,7 +223,7 @@ def _ends(layer, ending):
 _WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "net")
 
 
-def unwrap(mapping):
+def unwrap(mapping: Any) -> Any:
     """The names and arrays inside of what a training script saved, the names as the model's own code gives them.
 
     Without the `module.` of a model that was trained on several devices and the `_orig_mod.` of a compiled one, and in

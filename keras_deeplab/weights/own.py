@@ -7,8 +7,10 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,7 +44,7 @@ class Stored:
 
     path: str
     kind: str
-    arrays: dict
+    arrays: Mapping[str, Any]
     network: str | None = None
     weights: Path | None = None
     classes: Classes = field(default_factory=Classes)
@@ -50,7 +52,7 @@ class Stored:
 
 
 @contextlib.contextmanager
-def opened(path, kind):
+def opened(path: str | os.PathLike[str], kind: str) -> Iterator[Stored]:
     """A file of Keras to what it holds, for as long as the block lasts.
 
     Everything in the HDF5 file has been read by then, in a process of its own: what Keras reads afterwards is known to
@@ -80,7 +82,7 @@ def opened(path, kind):
         yield Stored(os.fspath(path), kind, arrays, network, weights)
 
 
-def network_beside(configs):
+def network_beside(configs: Mapping[str, Any]) -> str | None:
     """The text of the network that Keras wrote beside its weights as `config.json`; None where it isn't one of ours.
 
     Args:
@@ -102,7 +104,7 @@ def _unpack(path, folder):
         return archive.read("config.json").decode(), Path(archive.extract(member, folder))
 
 
-def record(stored):
+def record(stored: Stored) -> Any:
     """The record in a file's network, as it stands there; None where it has none, as in files of earlier versions.
 
     Raises:
@@ -113,7 +115,7 @@ def record(stored):
         return None if spec is None else ModelSpec.from_dict(spec, "its configuration")
 
 
-def load(stored, num_classes=None, classes=None):
+def load(stored: Stored, num_classes: int | None = None, classes: Any = None) -> Any:
     """A file that holds a network to a `SegmentationModel` with its weights.
 
     Its record is the file's, or where it has none what the layers tell.
@@ -134,7 +136,7 @@ def load(stored, num_classes=None, classes=None):
     with reading(stored.path, "a network of Keras"):
         model = with_spec(network(stored))
         _check_record(model)
-    spec = model.spec
+    spec = spec_of(model)
     number, known, why = settle(stored.path, spec.num_classes, spec.classes, num_classes, classes)
     if why is None:
         return with_spec(model, classes=known), None
@@ -169,7 +171,7 @@ def _check_record(model):
         raise ValueError(f"the record of {model.name!r} is not its own: {'; '.join(wrong)}")
 
 
-def network(stored):
+def network(stored: Stored) -> Any:
     """The network with its weights. Before any memory is taken the file is known to hold as much as it needs."""
     with unallocated():
         twin = _built(_config(stored.network))
@@ -179,7 +181,7 @@ def network(stored):
     return model
 
 
-def fill(model, stored):
+def fill(model: keras.Model, stored: Stored) -> None:
     """Puts the weights in a file of Keras into the model that they belong to, and returns it."""
     if stored.kind == "keras":
         other = load(stored)[0]
@@ -190,7 +192,7 @@ def fill(model, stored):
     return model
 
 
-def check_fits(model, stored):
+def check_fits(model: keras.Model, stored: Stored) -> Any:
     """Raises ValueError unless the file has as many arrays and values as the model, all of them finite."""
     arrays = {name: array for name, array in stored.arrays.items() if "seed_generator" not in name}
     counts = len(arrays), sum(array.size for array in arrays.values())
@@ -260,15 +262,15 @@ def _layers(config):
     return layers
 
 
-def output_stride(stored):
+def output_stride(stored: Stored) -> Any:
     """The stride of the map that the head of a file's network sees, by its layers."""
     with reading(stored.path, "a network of Keras"):
         return stride_of_head(_layers(_config(stored.network)))
 
 
-def stride_of_head(layers):
+def stride_of_head(layers: Any) -> Any:
     """The stride of the map that a DeepLab's head sees, from the configurations of its layers."""
-    strides = {}
+    strides: dict[str, Any] = {}
     for layer in layers:
         name, kind = layer["config"]["name"], layer["class_name"]
         inputs = [strides[before] for before in _inputs(layer["inbound_nodes"])]

@@ -9,6 +9,8 @@ configs/deeplabv3p.
 """
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_deeplab.backbones.preprocessing import checked
 from keras_deeplab.networks import V3, V3_PLUS, network
@@ -68,7 +70,7 @@ _V3_PLUS = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't PaddleSeg's DeepLab.
 
     Raises:
@@ -113,7 +115,7 @@ def recognise(shapes, label, configs):
     )
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     return rows(_BACKBONE) + rows(_V3_PLUS if "feature_projection0/kernel" in paths else _V3), DIALECT, {}
 

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def _python(text: str) -> Any:
         return {}
 
 
-_DESCRIPTIONS = {".json": json.loads, ".yaml": _yaml, ".yml": _yaml, ".py": _python}
+_DESCRIPTIONS: dict[str, Callable[[str], Any]] = {".json": json.loads, ".yaml": _yaml, ".yml": _yaml, ".py": _python}
 
 
 def _in_folder(folder: Path, label: str) -> Place:
@@ -126,8 +126,8 @@ def _in_folder(folder: Path, label: str) -> Place:
     names = checkpoints_among(path.name for path in folder.iterdir() if path.is_file())
     files = [folder / name for name in names]
     if len(files) > 1:
-        names = ", ".join(path.name for path in files[:8])
-        raise ValueError(f"{label!r} holds several checkpoints: {names}. Give the path of one.")
+        several = ", ".join(path.name for path in files[:8])
+        raise ValueError(f"{label!r} holds several checkpoints: {several}. Give the path of one.")
     if files and files[0].suffix != ".index":
         return Place(files[0], kind_of(files[0]), configs_in(folder))
     return Place(folder, kind_of(folder))

@@ -1,6 +1,7 @@
 """What a checkpoint is: the record of its network, and how its arrays become the network's variables."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,7 +47,7 @@ class Plan:
     """
 
     source: str
-    spec: ModelSpec | None
+    spec: Any  # `ModelSpec | None`: who asks for one knows that it is there
     rows: tuple
     dialect: Dialect
     constants: dict = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Plan:
     rates_told: bool = False
     beside: Beside = field(default_factory=Beside)
 
-    def at(self, output_stride):
+    def at(self, output_stride: int | None) -> ModelSpec:
         """The record at another output stride, where rates reach as many pixels as at the source's; None for its own.
 
         >>> from keras_deeplab.networks import network
@@ -69,7 +70,7 @@ class Plan:
         """
         return self.spec if output_stride is None else self.spec.at_output_stride(output_stride)
 
-    def decided(self, settings, label):
+    def decided(self, settings: Any, label: str) -> Any:
         """The same where `settings` say what the arrays leave open, such as a `backbone`; one of them would be wrong.
 
         What is asked for counts for more than what a description beside the arrays says.
@@ -103,9 +104,15 @@ class Plan:
             "configuration that was saved beside the weights" + (f"; received {received}." if received else ".")
         )
 
-    def chosen(self, backbone=None, output_stride=None, include_preprocessing=None, **settings):
+    def chosen(
+        self,
+        backbone: Any = None,
+        output_stride: int | None = None,
+        include_preprocessing: bool | str | None = None,
+        **settings: Any,
+    ) -> Any:
         """The same with settings of the record as they are given."""
-        spec = self.spec if output_stride is None else self.at(output_stride)
+        spec: Any = self.spec if output_stride is None else self.at(output_stride)
         if backbone is not None:
             as_before = spec.preprocessing == BACKBONES[spec.backbone].preprocessing
             preprocessing = BACKBONES[backbone].preprocessing if as_before else spec.preprocessing
@@ -117,7 +124,7 @@ class Plan:
         kept = {name: value for name, value in settings.items() if name != "resize"}
         return replace(self, spec=replace(spec, settings={**spec.settings, **kept}))
 
-    def taken(self, settings, output_stride=None):
+    def taken(self, settings: Any, output_stride: int | None = None) -> Any:
         """`{name: value}` of what is assumed and `settings` don't say."""
         told = {"output_stride": self.spec.output_stride, "include_preprocessing": self.spec.preprocessing}
         told["align_corners"] = self.spec.resize == ALIGN_CORNERS
@@ -129,7 +136,7 @@ class Plan:
             asked.append("include_preprocessing")
         return {name: told.get(name) for name in self.assumed if name not in asked}
 
-    def agrees(self, spec, label):
+    def agrees(self, spec: ModelSpec, label: str) -> None:
         """Raises ValueError where a network's record says otherwise than what was told of the arrays, which fit it."""
         for name, candidates in self.told.items():
             own, theirs = getattr(spec, name), getattr(self.spec, name)
@@ -148,7 +155,7 @@ class Plan:
                     f"{'its usual ones' if own is None else tuple(own)}: build it with atrous_rates={fitting[0]!r}."
                 )
 
-    def unknown(self, names):
+    def unknown(self, names: Any) -> Any:
         """Of a checkpoint's names those that are of no layer of the plan's, and nothing that may be left out."""
         if not self.rows:
             return []
@@ -159,7 +166,7 @@ class Plan:
             if not re.fullmatch(left_out, name) and not renamed({name: ()}, self.rows, self.dialect)
         ]
 
-    def with_channels(self, shapes):
+    def with_channels(self, shapes: Any) -> Any:
         """The same, of as many image channels as the first kernel in `{name: shape}` has."""
         paths = renamed(shapes, self.rows, self.dialect) if self.rows else shapes
         kernels = [paths[f"{layer}/kernel"] for layer in FIRST_LAYERS if f"{layer}/kernel" in paths]
@@ -171,7 +178,15 @@ class Plan:
         axis = 2 if self.dialect.axes is None else self.dialect.axes[0][2]
         return replace(self, spec=replace(self.spec, channels=int(kernels[0][axis])))
 
-    def fill(self, model, arrays, label, fresh_layers=(), stem=None, dry=False):
+    def fill(
+        self,
+        model: keras.Model,
+        arrays: Any,
+        label: str,
+        fresh_layers: Iterable[str] = (),
+        stem: Any = None,
+        dry: bool = False,
+    ) -> Any:
         """Puts the checkpoint's arrays into a model and returns it; all of them, each exactly once.
 
         Args:
@@ -197,7 +212,7 @@ class Plan:
         names = {path: their_name(path, self.rows, self.dialect, **self.constants) for path in paths}
         return assign(model, translated, label, fresh_layers=fresh_layers, names={**names, **origins}, dry=dry)
 
-    def arrange(self, array, variable, layers, back=False):
+    def arrange(self, array: np.ndarray, variable: Any, layers: Any, back: bool = False) -> Any:
         """An array of the source's layout in that of a variable of ours; `back` the other way.
 
         Args:
@@ -238,7 +253,7 @@ _BUILDS = frozenset({"backbone", "variant"})
 _FLAGS = {"include_preprocessing": "normalisation"}
 
 
-def flag(name):
+def flag(name: str) -> str:
     """The option of commands for a setting.
 
     >>> flag("align_corners"), flag("include_preprocessing")
@@ -247,7 +262,7 @@ def flag(name):
     return f"--{_FLAGS.get(name, name).replace('_', '-')}"
 
 
-def says(name, value):
+def says(name: str, value: Any) -> bool:
     """Whether the value of a setting of `load` says anything: None doesn't, nor does that pixels are normalised."""
     return value is not None and not (name == "include_preprocessing" and value is True)
 
@@ -265,7 +280,7 @@ def _first_layer(spec):
     return next(v.path for v in backbone.variables if v.path.endswith("/kernel")).removesuffix("/kernel")
 
 
-def all_layers(model):
+def all_layers(model: keras.Model) -> Any:
     """The layers of a model and of the models in it."""
     for layer in model.layers:
         yield layer
@@ -280,7 +295,7 @@ def _unflatten(array, shape):
     return array
 
 
-def torch_head(paths, low_level_first=False):
+def torch_head(paths: Any, low_level_first: bool = False) -> Any:
     """What a torch checkpoint's head tells of itself, for a `Plan`.
 
     Args:
@@ -307,7 +322,7 @@ def torch_head(paths, low_level_first=False):
     return paths.get("logits/kernel", (None,))[0], settings, blocks
 
 
-def class_layers(names):
+def class_layers(names: Iterable[str]) -> list[str]:
     """Of names of convolutions those whose filters are the classes.
 
     >>> class_layers(["aspp0", "logits_1", "logits_2"])

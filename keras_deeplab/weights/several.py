@@ -1,11 +1,14 @@
 """The networks in one checkpoint: what their names begin with, and which of them is meant."""
 
+from collections.abc import Callable
+from typing import Any
+
 from keras_deeplab._helpers import limits
 
 _FEWEST = 10  # arrays of a network
 
 
-def networks(arrays, plan_of):
+def networks(arrays: Any, plan_of: Callable[..., Any]) -> Any:
     """`{name: array}` to `{what its names begin with: (plan, its arrays)}` of each network that is recognised.
 
     Trainings keep a moving average (`ema_model.`) or a teacher beside the network, with the same names behind another
@@ -27,7 +30,7 @@ def networks(arrays, plan_of):
     return {prefix: (plan, own), **{prefix + scope: each for scope, each in others.items()}}
 
 
-def chosen(found, arrays, prefix, label):
+def chosen(found: Any, arrays: Any, prefix: str | None, label: str) -> Any:
     """Of what `networks` found the one that is meant, as (plan, arrays).
 
     Args:

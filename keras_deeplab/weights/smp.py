@@ -4,7 +4,9 @@ The file of weights alone, or what `save_pretrained` writes, whose config.json s
 name, strides and rates. The head for whole images that `aux_params` adds is left out.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights import smp_config, smp_encoders
@@ -51,7 +53,7 @@ _HEADS = {
 _ASSUMED = ("output_stride", "atrous_rates", "include_preprocessing")
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't segmentation_models.pytorch's.
 
     Raises:
@@ -100,7 +102,7 @@ def recognise(shapes, label, configs):
     return plan
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths; as of version 0.4."""
     plus, separable = "feature_projection0/kernel" in paths, "aspp1_depthwise/kernel" in paths
     scope, head, _ = _HEADS[f"decoder.aspp.{'0.' if plus else ''}convs.0.0.weight"]
@@ -108,6 +110,6 @@ def export_rows(paths, layers):
     return table + rows(head), TORCH, {}
 
 
-def unused(state):
+def unused(state: Any) -> Any:
     """Arrays that it keeps beside those of `{name: array}` and doesn't compute with, so that its own code loads it."""
     return smp_encoders.unused(state)

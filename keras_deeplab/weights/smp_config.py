@@ -1,6 +1,7 @@
 """The config.json that segmentation_models.pytorch's `save_pretrained` writes: what it says beyond the arrays."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,7 @@ class Config:
     preprocessing: Any = None
 
 
-def read(configs: dict[str, Any], builder: str) -> Config:
+def read(configs: Mapping[str, Any], builder: str) -> Config:
     """The descriptions beside the arrays of one of our builders' networks to what they say of it.
 
     Raises:

@@ -313,7 +313,7 @@ _FAMILIES = (
 )
 
 
-def recognise(shapes, label, source):
+def recognise(shapes: Any, label: Any, source: Any) -> Any:
     """The `Encoder` that `{name: shape}` of a whole network have.
 
     Args:
@@ -329,7 +329,7 @@ def recognise(shapes, label, source):
     raise ValueError(f"{label} holds a DeepLab of {source} on {unbuilt()}")
 
 
-def unbuilt():
+def unbuilt() -> Any:
     return (
         "an encoder that isn't built here. Those that are: resnet, resnext (also tu-), se_resnet, se_resnext, "
         "senet154, tu-seresnet, tu-seresnext, mobilenet_v2, timm-, tu- and tu-tf_mobilenetv3, efficientnet, timm-, tu- "
@@ -346,7 +346,7 @@ def _left_over(shapes, found):
     return len(renamed({name: own[name] for name in rest}, found.table, TORCH)) != len(rest)
 
 
-def chosen(found, name):
+def chosen(found: Any, name: Any) -> Any:
     """The backbones of an encoder, of which its name, if it is known, leaves one.
 
     Raises:
@@ -366,7 +366,7 @@ def chosen(found, name):
 # Writing ------------------------------------------------------------------------------------------------------------
 
 
-def export_table(paths, layers):
+def export_table(paths: Any, layers: Any) -> Any:
     """The rows of the encoder that a model's variables are of, given their paths and its layers by name."""
     if "Conv_1/kernel" in paths:
         return rows(MOBILENET_V2, "encoder.features.")
@@ -410,7 +410,7 @@ def _efficientnet_table(paths, layers):
     return rows(_lukemelas(counts[units]), "encoder.")
 
 
-def unused(state):
+def unused(state: Any) -> Any:
     """The last convolution of an EfficientNet and its batch norm, which the features are taken before; zeros."""
     for stem, head, norm in (("_conv_stem", "_conv_head", "_bn1"), ("conv_stem", "conv_head", "bn2")):
         if f"encoder.{stem}.weight" in state:

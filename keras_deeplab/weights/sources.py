@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +38,7 @@ from keras_deeplab.weights.several import chosen, networks
 # and constants of such a plan, and perhaps `other_names(name)`, the names that it keeps a tensor under besides,
 # `unused(state)`, the arrays that it keeps beside those of `{name: array}` and doesn't compute with, and `FREE`, the
 # settings that a model may have otherwise than its arrays tell.
-SOURCES = Registry(
+SOURCES: Registry[Any] = Registry(
     "source",
     tf1=tf1,
     vainf=vainf,
@@ -57,7 +59,13 @@ SOURCES = Registry(
 )
 
 
-def recognise(arrays, label="the given mapping", source="auto", configs=None, prefix=None):
+def recognise(
+    arrays: Any,
+    label: str = "the given mapping",
+    source: str = "auto",
+    configs: Mapping[str, Any] | None = None,
+    prefix: str | None = None,
+) -> Any:
     """The `Plan` of the model that `{name: array}` belongs to: what `load` builds and fills.
 
     Args:
@@ -70,7 +78,13 @@ def recognise(arrays, label="the given mapping", source="auto", configs=None, pr
     return match(arrays, label, source, configs, prefix)[0]
 
 
-def match(arrays, label="the given mapping", source="auto", configs=None, prefix=None):
+def match(
+    arrays: Any,
+    label: str = "the given mapping",
+    source: str = "auto",
+    configs: Mapping[str, Any] | None = None,
+    prefix: str | None = None,
+) -> Any:
     """(plan, arrays) of a checkpoint: as `recognise`, and the arrays by the names that the plan's source gives them.
 
     What all names begin with beyond that is left out: a PyTorch Lightning module has its network as an attribute, such

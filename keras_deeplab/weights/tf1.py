@@ -4,7 +4,11 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from keras_deeplab._helpers import limits
 from keras_deeplab.networks import V3, V3_PLUS, network
@@ -62,7 +66,7 @@ WIDEST = 4  # width multiplier; published are up to 1.4
 _MEMBER = re.compile(r"\.(index|data-\d+-of-\d+|ckpt(-\d+)?|pb)$")
 
 
-def read(path):
+def read(path: Any) -> dict[str, np.ndarray]:
     """A TF1 checkpoint to `{name: float32 array}`, without what only its training needed.
 
     Args:
@@ -156,7 +160,7 @@ _BACKBONES = {
 }
 
 
-def net(backbone):
+def net(backbone: str) -> Any:
     """The scope that a registered backbone's arrays are in; None for one that isn't slim's.
 
     >>> net("resnet_v1_50_beta"), net("xception")
@@ -165,7 +169,7 @@ def net(backbone):
     return {**dict(_BACKBONES.values()), "xception": "xception_65"}.get(backbone)
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where they aren't named as TensorFlow's slim names them.
 
     Names don't tell everything: ASPP's rates are taken to go with the output stride, `multi_grid` to be the
@@ -225,7 +229,7 @@ def _lite(shapes, backbone):
     return Plan("tf1", spec, LITE_ROWS, DIALECT)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     if "expanded_conv_1_depthwise/kernel" in paths:
         return LITE_ROWS, DIALECT, {}
@@ -238,7 +242,7 @@ def export_rows(paths, layers):
     return ROWS, DIALECT, {"net": scope}
 
 
-def mobilenet_v2_width(paths):
+def mobilenet_v2_width(paths: Any) -> Any:
     """Width multiplier and rounding of slim's MobileNetV2, from the filters of the last block and of all linear ones.
 
     Args:

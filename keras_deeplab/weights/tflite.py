@@ -5,7 +5,10 @@ operators, and its batch norms are filled as identities that only add the folded
 """
 
 import collections
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -37,16 +40,16 @@ class Network(dict):
     Names and shapes alone, which tell other checkpoints apart, wouldn't tell rates, strides or resize conventions.
     """
 
-    def __init__(self, arrays, plan):
+    def __init__(self, arrays: Any, plan: Any) -> None:
         super().__init__(arrays)
         self.plan = plan
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Any:
     """None for every checkpoint: a TFLite file has no names to go by, `read` finds its `Plan` from the operators."""
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """A TFLite file to the `Network` that its operators compute, weights dequantised.
 
     Understood are DeepLab v3 and v3+ on MobileNetV2 as TensorFlow pads it, of any width, output stride, pyramid and

@@ -1,6 +1,7 @@
 """The operators of a TFLite file as steps of a network: convolutions, resizes, sums and what else they mean."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class Step:
         return f"{what} convolution ({count} channels, stride {self.stride}, rate {self.rate}, {then})"
 
     @property
-    def size(self):
+    def size(self) -> Any:
         return None if self.kernel is None else self.kernel.shape[:2]
 
 
@@ -72,7 +73,7 @@ class Steps:
     The method for an operator has its name and returns a `Step`, or None for a use of it that means nothing here.
     """
 
-    def __init__(self, graph, budget):
+    def __init__(self, graph: Any, budget: Any) -> None:
         self.graph, self.budget = graph, budget
         self.constants = {i: tensor.array for i, tensor in enumerate(graph.tensors) if tensor.array is not None}
         self.steps = {i: Step("input") for i in graph.inputs}
@@ -83,13 +84,13 @@ class Steps:
                 if output not in self.constants:
                     self.steps[output] = step or Step("other", text=_describe(operator))
 
-    def data(self, index):
+    def data(self, index: int) -> Any:
         return self.steps.get(index) or Step("other", text="a constant")
 
-    def constant(self, index):
+    def constant(self, index: int) -> Any:
         return self.constants.get(index)
 
-    def spatial(self, index):
+    def spatial(self, index: int) -> Any:
         """(height, width) of a map; None where they may change."""
         tensor = self.graph.tensors[index]
         sizes = tensor.shape_signature[1:3] if len(tensor.shape_signature) == 4 else ()

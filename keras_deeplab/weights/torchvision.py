@@ -5,6 +5,8 @@ mobilenetv3.py.
 """
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_deeplab.backbones import BACKBONES, resnet, vgg
 from keras_deeplab.networks import V3, network
@@ -58,7 +60,7 @@ _LITE = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it is neither of torchvision's.
 
     Raises:
@@ -99,7 +101,7 @@ def _lite(shapes, label):
     return Plan("torchvision", spec, table, TORCH)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     if "feature_projection0/kernel" in paths:
         return rows(MOBILENET_V3, "backbone.") + rows(_LITE), TORCH, {}
@@ -110,7 +112,7 @@ def _rows(mobilenet):
     return rows(MOBILENET_V3 if mobilenet else RESNET, "backbone.") + rows(ASPP, "classifier.0.") + rows(_HEAD)
 
 
-def resnet_name(paths, label, suffix=""):
+def resnet_name(paths: Any, label: str, suffix: str = "") -> Any:
     """The registry key of the ResNet that `{variable path: shape}` belongs to.
 
     Raises:
@@ -150,7 +152,7 @@ def _mobilenet_v3(paths, label):
     raise ValueError(f"{label} holds a MobileNetV3 that is neither torchvision's large nor its small one.")
 
 
-def width_of(paths, layer, filters):
+def width_of(paths: Any, layer: str, filters: Any) -> Any:
     """The `backbone_settings` of a MobileNet: none at width 1, else its multiplier.
 
     Args:
@@ -166,7 +168,7 @@ def width_of(paths, layer, filters):
     return {} if width == 1 else {"alpha": width}
 
 
-def vgg_table(depth, norm=False):
+def vgg_table(depth: int, norm: bool = False) -> Any:
     """The convolutions of a VGG in torchvision's sequence, where ReLU, pooling and batch norm count as places, too."""
     table, place = [], 0
     for stage, count in enumerate(vgg.TABLE[depth], start=1):

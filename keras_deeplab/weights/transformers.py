@@ -6,7 +6,9 @@ matter.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from keras_deeplab.specs import Classes
 from keras_deeplab.weights import transformers_mobilenet_v2, transformers_mobilevit
@@ -19,7 +21,7 @@ TITLE = "Hugging Face's transformers"
 # `model_type` of a config.json -> its module or the like: ROWS, their names beside ours; OPTIONAL, what a model may go
 # without; PROCESSOR, what its images go through; `network_of(settings, paths, num_classes)` to (record, blocks); for
 # the other way `config_of(spec, paths)` and `fillers(config)`, arrays that its code expects and no score depends on.
-FAMILIES = {
+FAMILIES: dict[str, Any] = {
     "mobilenet_v2": transformers_mobilenet_v2,
     "mobilevit": transformers_mobilevit.MOBILEVIT,
     "mobilevitv2": transformers_mobilevit.MOBILEVIT_V2,
@@ -27,7 +29,7 @@ FAMILIES = {
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it is no DeepLab of transformers.
 
     Raises:
@@ -52,12 +54,12 @@ def recognise(shapes, label, configs):
     return Plan("transformers", spec, module.ROWS, TORCH, blocks=blocks, optional=module.OPTIONAL)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     return FAMILIES[_family_of_paths(paths)].ROWS, TORCH, {}
 
 
-def export_configs(spec, paths):
+def export_configs(spec: Any, paths: Any) -> Any:
     """What has to lie beside a model's weights, `{file name: JSON}`.
 
     Args:
@@ -82,7 +84,7 @@ def export_configs(spec, paths):
     return {_CONFIG: config, _PROCESSOR: processor_of_mode(spec.preprocessing, module.PROCESSOR)}
 
 
-def fillers(configs):
+def fillers(configs: Mapping[str, Any]) -> Any:
     """`{name: array}` that its code expects beside a model's own and that no score depends on."""
     config = configs[_CONFIG]
     return FAMILIES[config["model_type"]].fillers(config)

@@ -5,6 +5,8 @@ Its code and page call it v3+, as Google's file does whose weights it has; there
 Source: models/mobilenet_v2/modeling_mobilenet_v2.py and configuration_mobilenet_v2.py.
 """
 
+from typing import Any
+
 import numpy as np
 
 from keras_deeplab.backbones.mobilenet_v2_transformers import rounded
@@ -54,7 +56,7 @@ _SETTINGS = {
 }
 
 
-def network_of(settings, paths, num_classes):
+def network_of(settings: Any, paths: Any, num_classes: int | None) -> Any:
     """The settings of a `config.json` and `{variable path: shape}` to (record, blocks of input channels)."""
     values = {
         "alpha": settings.number("depth_multiplier", 1.0, most=4),
@@ -83,7 +85,7 @@ def network_of(settings, paths, num_classes):
     return spec, {}
 
 
-def config_of(spec, paths):
+def config_of(spec: Any, paths: Any) -> Any:
     """A model's record to the settings of its `config.json`."""
     ours = {"activation": "relu6", **spec.backbone_settings}
     ours["activation"] = theirs(ours["activation"])
@@ -96,7 +98,7 @@ def config_of(spec, paths):
     }
 
 
-def fillers(config):
+def fillers(config: Any) -> Any:
     """The classifier's last convolution, at zero."""
     alpha, divisor = config.get("depth_multiplier", 1.0), config.get("depth_divisible_by", 8)
     before, behind = (rounded(count * alpha, divisor, config.get("min_depth", 8)) for count in (320, 1280))

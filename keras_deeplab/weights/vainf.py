@@ -4,6 +4,9 @@ Its `.pth` files hold the model under `model_state`. A head that went through `c
 names and is recognised by them.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.plan import Plan, torch_head
@@ -87,7 +90,7 @@ _V3_PLUS_SEPARABLE = [
 ]
 
 
-def recognise(shapes, label, configs):
+def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Plan | None:
     """The shapes of a checkpoint's arrays to its `Plan`; None where it isn't VainF's.
 
     Raises:
@@ -107,10 +110,10 @@ def recognise(shapes, label, configs):
     return Plan("vainf", spec, table, TORCH, blocks=blocks)
 
 
-def export_rows(paths, layers):
+def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
     if "stage4_0_branches_0_0_conv1/kernel" in paths:
-        table = _HRNET
+        table: Any = _HRNET
     elif "block12_rep_1_conv1/kernel" in paths:
         table = _XCEPTION
     else:

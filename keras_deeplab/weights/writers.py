@@ -8,8 +8,11 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import keras  # ADDED
 import numpy as np
 
 from keras_deeplab._helpers.files import in_a_folder, new_folder, replacing
@@ -27,7 +30,7 @@ _TYPES = {
 _ALIGNMENT = 64  # bytes; what torch.load(mmap=True) maps has to begin at a multiple
 
 
-def save_keras(model, path):
+def save_keras(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Writes a model as a `.keras` file, or as a `.weights.h5` file: Keras's own, with the network beside the weights.
 
     `load` makes the model of either; to Keras the second is a file of weights like any other.
@@ -42,7 +45,7 @@ def save_keras(model, path):
                 add_network(temporary, model)
 
 
-def suffix_of_keras(path):
+def suffix_of_keras(path: str | os.PathLike[str]) -> Any:
     """`".keras"` or `".weights.h5"`; ValueError for the path of any other file."""
     for suffix in (".keras", ".weights.h5"):
         if os.fspath(path).endswith(suffix):
@@ -53,7 +56,7 @@ def suffix_of_keras(path):
 # PyTorch ----------------------------------------------------------------------------------------------------
 
 
-def write_torch(path, arrays, wrapper=None):
+def write_torch(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], wrapper: Any = None) -> None:
     """`{name: array}` to the file that `torch.save` writes of such an `OrderedDict` of tensors.
 
     Args:
@@ -61,7 +64,8 @@ def write_torch(path, arrays, wrapper=None):
         arrays: names to NumPy arrays. An array that stands under two names is stored once, as PyTorch does.
         wrapper: None, or the key of a dict around the tensors.
     """
-    storages, entries = {}, []
+    storages: dict[int, tuple[str, np.ndarray]] = {}
+    entries = []
     for name, array in arrays.items():
         kind = _type(name, array)[0]
         key = storages.setdefault(id(array), (str(len(storages)), array))[0]
@@ -119,7 +123,7 @@ def _number(value):
 _ORDERED_DICT = _global("collections", "OrderedDict") + b")R"
 
 
-def write_pickle(path, arrays):
+def write_pickle(path: str | os.PathLike[str], arrays: Any) -> None:
     """`{name: array}` to a plain pickle of such a dict, as `paddle.save` writes the state of a layer."""
     with replacing(path) as temporary:
         Path(temporary).write_bytes(pickle.dumps(dict(arrays), protocol=4))
@@ -128,9 +132,10 @@ def write_pickle(path, arrays):
 # Safetensors ------------------------------------------------------------------------------------------------
 
 
-def write_safetensors(path, arrays):
+def write_safetensors(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
     """`{name: array}` to a `.safetensors` file."""
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, array in arrays.items():
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": _type(name, array)[1], "shape": list(array.shape), "data_offsets": [begin, end]}
@@ -142,7 +147,9 @@ def write_safetensors(path, arrays):
             file.write(_bytes(array))
 
 
-def write_hub_folder(path, arrays, configs):
+def write_hub_folder(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], configs: Mapping[str, Any]
+) -> None:
     """`{name: array}` and `{file name: JSON}` to a new folder as hubs have it, whole or not at all."""
     with new_folder(path) as temporary:
         write_safetensors(temporary / "model.safetensors", arrays)
@@ -164,7 +171,7 @@ def _bytes(array):
 # TensorFlow 1 -----------------------------------------------------------------------------------------------
 
 
-def write_tf1(prefix, arrays):
+def write_tf1(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
     """`{name: array}` to a checkpoint of the V2 format, which is two files that begin with `prefix`."""
     import tensorflow as tf
 

@@ -1,9 +1,11 @@
 """What runs a model, one file a runtime: each maps images to scores, or says that it has labels alone."""
 
+import os
 import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +48,7 @@ _TRIED = (513, 513)  # (height, width) of the image that a file of any size is t
 _ROUNDS = 3
 
 
-def runtime_of(path, runtime=None):
+def runtime_of(path: str | os.PathLike[str], runtime: Any = None) -> Any:
     """What runs an exported file: `runtime` if it does, else the first that fits and is installed.
 
     Raises:
@@ -63,7 +65,7 @@ def runtime_of(path, runtime=None):
     return runtime
 
 
-def installed(path):
+def installed(path: str | os.PathLike[str]) -> Any:
     """The programs that run an exported file and are installed here, the one that is taken first."""
     return [
         name
@@ -72,7 +74,7 @@ def installed(path):
     ]
 
 
-def open_file(path, runtime=None, **options):
+def open_file(path: str | os.PathLike[str], runtime: Any = None, **options: Any) -> Any:
     """The path of an exported file to the `Runtime` of it; raises as `runtime_of` and as the runtime does.
 
     `"fastest"` in place of a runtime's name opens it in all that are installed and keeps the one that runs it fastest.

@@ -1,5 +1,7 @@
 """A `keras.Model`, on whichever backend Keras has."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -20,7 +22,7 @@ class KerasRuntime(Runtime):
         ValueError: it doesn't map images to scores.
     """
 
-    def __init__(self, model, name=None, input_size=None):
+    def __init__(self, model: keras.Model, name: str | None = None, input_size: Any = None) -> None:
         self.model = model
         self.name = name or f"the model {model.name!r}"
         self.program = keras.backend.backend()
@@ -33,12 +35,12 @@ class KerasRuntime(Runtime):
         if keras.backend.backend() == "tensorflow":
             self._scores, self._labels = self._graphs(own, input_size or own)
 
-    def scores(self, images):
+    def scores(self, images: np.ndarray) -> Any:
         if self._scores is None:
             return np.asarray(main_output(self.model.predict_on_batch(images)), np.float32)
         return self._scores(images)
 
-    def labels(self, images, height, width, threshold):
+    def labels(self, images: np.ndarray, height: int, width: int, threshold: float | None) -> Any:
         return None if self._labels is None else self._labels(images, height, width, threshold).numpy()
 
     def _graphs(self, own, input_size):

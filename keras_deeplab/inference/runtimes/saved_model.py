@@ -1,5 +1,7 @@
 """A SavedModel folder, run by TensorFlow without Keras."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_deeplab._helpers.files import read_regular
@@ -10,7 +12,7 @@ from keras_deeplab.metadata import saved_model as metadata
 FILE = "saved_model.pb"
 
 
-def folder_of(path):
+def folder_of(path: Any) -> Any:
     """The SavedModel that a folder is, or the highest of the numbered versions it holds, or None."""
     if (path / FILE).is_file():
         return path
@@ -34,7 +36,7 @@ class SavedModelRuntime(Runtime):
 
     program = "tensorflow"
 
-    def __init__(self, path, safe_mode=True):
+    def __init__(self, path: Any, safe_mode: bool = True) -> None:
         import tensorflow as tf
 
         self.name = f"the SavedModel {path}"
@@ -87,10 +89,10 @@ class SavedModelRuntime(Runtime):
             (found,) = outputs
         return found
 
-    def scores(self, images):
+    def scores(self, images: np.ndarray) -> Any:
         return self._called(*self._scoring, images)
 
-    def labels(self, images, height, width, threshold):
+    def labels(self, images: np.ndarray, height: int, width: int, threshold: float | None) -> Any:
         # Decided at a probability of one half, which is what the file was made for.
         if self._default[1] != LABELS or threshold != 0.5:
             return None

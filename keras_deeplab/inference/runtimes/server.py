@@ -1,5 +1,7 @@
 """A model that TensorFlow Serving runs, by way of a `keras_deeplab.serving.Client`."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_deeplab.inference.runtimes.base import LABELS, LOGITS, Runtime
@@ -12,7 +14,7 @@ class ServerRuntime(Runtime):
         client: `keras_deeplab.serving.Client`.
     """
 
-    def __init__(self, client):
+    def __init__(self, client: Any) -> None:
         self.name = f"the model {client.model!r} on {client.server}"
         self.program = f"the server {client.server}"
         self._client = client
@@ -24,15 +26,17 @@ class ServerRuntime(Runtime):
         if known is not None and known.input_sizes:
             self.sizes = known.input_sizes
 
-    def scores(self, images):
+    def scores(self, images: np.ndarray) -> Any:
         if self.returns == LABELS:
             return self._answer(images, LABELS)
         return np.asarray(self._answer(images, LOGITS, LOGITS), np.float32)
 
-    def labels(self, images, height, width, threshold):
+    def labels(self, images: np.ndarray, height: int, width: int, threshold: float | None) -> Any:
         if threshold != 0.5:  # what the server's labels are decided at
             return None
         labels = self._answer(images, LABELS)[:, :height, :width]
+        if self.spec is None:
+            return labels
         return labels.astype(self.spec.label_dtype)  # REST has numbers of one type
 
     def _answer(self, images, output, *signature):

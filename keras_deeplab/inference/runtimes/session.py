@@ -1,6 +1,8 @@
 """An ONNX or TFLite file, run by ONNX Runtime or OpenVINO."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ class SessionRuntime(Runtime):
         ValueError: it can't run the file, or the file takes something else than images.
     """
 
-    def __init__(self, path, runtime, num_threads=None):
+    def __init__(self, path: str | os.PathLike[str], runtime: Any, num_threads: int | None = None) -> None:
         self.name, self.program = f"{path} ({runtime})", runtime
         load = {"onnxruntime": _onnxruntime, "openvino": _openvino}[runtime]
         try:
@@ -45,7 +47,7 @@ class SessionRuntime(Runtime):
         self.sizes = () if tuple(shape[1:3]) == (None, None) else (tuple(shape[1:3]),)
         self.spec, self.returns = spec_of_file(known, output_shape, self.channels, self.name)
 
-    def scores(self, images):
+    def scores(self, images: np.ndarray) -> Any:
         fed = images if self._dtype == np.float32 else np.rint(images).astype(np.uint8)
         groups = [fed[index : index + 1] for index in range(len(fed))] if self._one_by_one else [fed]
         return np.concatenate([self._infer(group) for group in groups])

@@ -1,10 +1,12 @@
 """A TFLite file, run by LiteRT where it is installed, else by TensorFlow's copy of it."""
 
 import contextlib
+import math
 import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +20,20 @@ from keras_deeplab.specs import ModelSpec
 _MAPPED = sys.platform != "win32"
 
 
-def threads(num_threads=None):
+def threads(num_threads: int | None = None) -> int:
     """The number of threads that is asked for, or all cores that this process may use."""
     if num_threads is not None:
         return num_threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def interpreter(path, num_threads=None, *, content=None, keep_all=False):
+def interpreter(
+    path: str | os.PathLike[str] | None,
+    num_threads: int | None = None,
+    *,
+    content: bytes | None = None,
+    keep_all: bool = False,
+) -> Any:
     """A TFLite file's path, or its content, to an interpreter: LiteRT's where it is installed, else TensorFlow's.
 
     Args:
@@ -44,8 +52,8 @@ def interpreter(path, num_threads=None, *, content=None, keep_all=False):
 
         # Attributes that are loaded on demand, which `from tensorflow.lite import` doesn't find.
         Interpreter, OpResolverType = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
-    options = {"num_threads": threads(num_threads)}
-    if content is None and not _MAPPED:
+    options: dict[str, Any] = {"num_threads": threads(num_threads)}
+    if content is None and path is not None and not _MAPPED:
         content = Path(path).read_bytes()
     options |= {"model_path": str(path)} if content is None else {"model_content": content}
     if keep_all:
@@ -81,7 +89,13 @@ class TFLiteRuntime(Runtime):
         ValueError: it is no such file, holds operators that nothing here runs, or those.
     """
 
-    def __init__(self, path, input_range=None, num_threads=None, safe_mode=True):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        input_range: Any = None,
+        num_threads: int | None = None,
+        safe_mode: bool = True,
+    ) -> None:
         from keras_deeplab.weights.readers.tflite import custom_operators
 
         self.name = f"the TFLite file {path}"
@@ -94,7 +108,7 @@ class TFLiteRuntime(Runtime):
         signatures = sorted(loaded.get_signature_list())
         if len(signatures) > 1:
             self._runs = self._by_size(loaded, signatures, input_range)
-            self.sizes = tuple(sorted(self._runs, key=lambda size: size[0] * size[1]))
+            self.sizes = tuple(sorted(self._runs, key=lambda size: math.prod(side or 0 for side in size)))
         else:
             self._runs = {None: self._single(loaded, input_range)}
         if self._foreign:
@@ -105,10 +119,11 @@ class TFLiteRuntime(Runtime):
         classes = metadata.read_classes(path) if known is None else None
         if classes is not None:
             # Of another program, that names its labels; it may be for another output than this one.
-            spec = self.spec or ModelSpec(len(classes.names), self.channels)
-            self.spec = spec.with_classes(classes) if len(classes.names) == spec.num_labels else self.spec
+            count = len(classes.names or ())
+            spec = self.spec or ModelSpec(count, self.channels)
+            self.spec = spec.with_classes(classes) if count == spec.num_labels else self.spec
 
-    def scores(self, images):
+    def scores(self, images: np.ndarray) -> Any:
         run = self._runs[images.shape[1:3] if None not in self._runs else None]
         with self._telling():
             return np.concatenate([run(image[None]) for image in images])
@@ -177,7 +192,7 @@ class TFLiteRuntime(Runtime):
         return shape, feed(details, input_range, self.name)
 
 
-def feed(details, input_range, name):
+def feed(details: Any, input_range: Any, name: Any) -> Any:
     """The function that brings float32 images in 0..255 to the range and dtype of a TFLite file's input."""
     dtype = np.dtype(details["dtype"])
     scale, zero_point = details["quantization"]

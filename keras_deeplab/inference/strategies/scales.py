@@ -51,7 +51,7 @@ class SeveralScales(Around):
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
         average: str = MEAN,
-    ):
+    ) -> None:
         super().__init__(inner)
         self.scales, self.flip, self.average = tuple(float(scale) for scale in scales), bool(flip), average
         if average not in AVERAGES:

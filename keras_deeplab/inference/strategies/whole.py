@@ -20,7 +20,7 @@ class WholeImage:
         ValueError: the model takes no images of that size.
     """
 
-    def __init__(self, runtime: Runtime, input_size: tuple[int, int] | None = None):
+    def __init__(self, runtime: Runtime, input_size: tuple[int, int] | None = None) -> None:
         sizes = runtime.sizes
         if len(sizes) > 1:
             known = ", ".join(map(size_name, sizes))

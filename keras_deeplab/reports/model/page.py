@@ -53,8 +53,9 @@ def write_model_report(
     """
     if not 1 <= len(models) <= 2:
         raise ValueError(f"a report is about one model or two, received {len(models)}")
-    for each in filter(None, (path, figures)):
-        in_a_folder(each)
+    for each in (path, figures):
+        if each is not None:
+            in_a_folder(each)
     found = measure(models, source, limit=limit, class_map=class_map, around=around, scoring=scoring, progress=progress)
     model_page(found, source, scoring=scoring).write(path)
     if figures is not None:

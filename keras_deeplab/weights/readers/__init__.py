@@ -5,6 +5,7 @@ checked before memory is taken, and what a file can make of itself is bounded by
 """
 
 import os
+from typing import Any
 
 from keras_deeplab.weights.readers import frozen_graph, hdf5, pickled, safetensors, shards, tflite, torch
 from keras_deeplab.weights.readers.files import KINDS, kind_of
@@ -21,7 +22,7 @@ READERS = {
 }
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """A file of weights to what it is and what it holds.
 
     Args:

@@ -9,6 +9,7 @@ Layout: tensorflow/core/lib/io/table_format.txt (a table of rows, as LevelDB's) 
 import math
 import os
 import struct
+from typing import Any
 
 from keras_deeplab._helpers import limits
 from keras_deeplab.weights.readers.common import Budget, contents, itemsize
@@ -20,7 +21,7 @@ _TRAILER = 5  # bytes behind a block: how it is packed, and its checksum
 _TEXT = 7  # TensorProto.dtype of text
 
 
-def check(prefix):
+def check(prefix: Any) -> Any:
     """Raises ValueError unless each tensor of `prefix`.index has as many bytes as its shape needs, within its file."""
     data = memoryview(contents(f"{prefix}.index"))
     if len(data) < _FOOTER or data[-len(MAGIC) :] != MAGIC:
@@ -28,7 +29,9 @@ def check(prefix):
     position = len(data) - _FOOTER
     for _ in range(2):  # the place of what TensorFlow doesn't use
         _, position = varint(data, position)
-    rows, fields, sizes, seen = Budget(limits.BUNDLE_ROWS, "tensors"), Fields(), {}, set()
+    rows, fields = Budget(limits.BUNDLE_ROWS, "tensors"), Fields()
+    sizes: dict[int, int] = {}
+    seen: set[Any] = set()
     shards = 1
     for _, handle in _rows(_block(data, position), rows):
         for key, value in _rows(_block(handle, 0, data), rows):

@@ -3,6 +3,8 @@
 import contextlib
 import math
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from keras_deeplab._helpers.files import open_regular
 
 
 @contextlib.contextmanager
-def reading(path, what):
+def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Within it, whatever goes wrong is a ValueError that names the file and says it is no proper `what`."""
     try:
         yield
@@ -21,7 +23,7 @@ def reading(path, what):
         raise ValueError(f"{os.fspath(path)!r} can't be read as {what}: {told[:2000]}") from error
 
 
-def contents(path, size=-1):
+def contents(path: str | os.PathLike[str], size: Any = -1) -> Any:
     """The bytes of a file, or its first `size`.
 
     Raises:
@@ -46,21 +48,21 @@ class Budget:
     ValueError: it asks for more than 3 bytes, far more than weights need
     """
 
-    def __init__(self, limit, unit="bytes of arrays"):
+    def __init__(self, limit: int, unit: str = "bytes of arrays") -> None:
         self.limit, self.left, self.unit = limit, limit, unit
 
     @classmethod
-    def of(cls, size):
+    def of(cls, size: int) -> Any:
         """The budget for the arrays of a file of `size` bytes."""
         return cls(limits.EXPANSION * size + limits.SMALL)
 
-    def spend(self, amount):
+    def spend(self, amount: int) -> None:
         self.left -= amount
         if self.left < 0:
             raise ValueError(f"it asks for more than {self.limit:,} {self.unit}, far more than weights need")
 
 
-def values(raw, dtype, order="<"):
+def values(raw: Any, dtype: Any, order: Any = "<") -> np.ndarray:
     """Bytes to a read-only array of one axis in the machine's own byte order.
 
     Args:
@@ -82,7 +84,7 @@ def values(raw, dtype, order="<"):
     return array
 
 
-def shaped(raw, dtype, shape, order="<"):
+def shaped(raw: Any, dtype: Any, shape: Any, order: Any = "<") -> np.ndarray:
     """`values` in a shape that needs all of the bytes, not one more."""
     shape = tuple(shape)
     if any(size < 0 for size in shape):
@@ -93,6 +95,6 @@ def shaped(raw, dtype, shape, order="<"):
     return values(raw, dtype, order).reshape(shape)
 
 
-def itemsize(dtype):
+def itemsize(dtype: Any) -> int:
     """Bytes an item takes in the file."""
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize

@@ -4,6 +4,7 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from keras_deeplab._helpers.files import open_regular
 from keras_deeplab.weights.readers import frozen_graph, hdf5, safetensors, shards
@@ -46,7 +47,7 @@ _OTHERS = [
 ]
 
 
-def kind_of(path):
+def kind_of(path: str | os.PathLike[str]) -> Any:
     """What a checkpoint is, one of `KINDS`: from the file's content, and from its name where that doesn't tell.
 
     Args:

@@ -1,6 +1,8 @@
 """Frozen TensorFlow 1 graphs (`frozen_inference_graph.pb`): the constants that the variables became."""
 
+import os
 import re
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +30,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _READ = re.compile(r"/read(/_\d+__cf__\d+)?$|/ReadVariableOp(/resource)?$")
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """A frozen graph to `{variable name: array}`, the names without what reading a variable adds (`/read`).
 
     Only constants that were variables are returned, so no paddings, axes or sizes; where nothing tells them apart, as
@@ -43,7 +45,7 @@ def read(path):
         return parse(data)
 
 
-def parse(data):
+def parse(data: bytes) -> Any:
     """The bytes of a GraphDef to `{variable name: array}`; ValueError where they aren't one."""
     budget, constants, variables = Budget.of(len(data)), {}, set()
     fields = Fields()
@@ -73,7 +75,7 @@ def parse(data):
     return arrays
 
 
-def begins_a_graph(data):
+def begins_a_graph(data: Any) -> bool:
     """Whether `data`, the first bytes of a file, begin a GraphDef: a node with a name and an operation."""
     found = re.match(rb"\n[\x80-\xff]{0,4}[\x01-\x7f]\n", data)
     if not found:
@@ -86,7 +88,7 @@ def begins_a_graph(data):
 # Protocol buffers ------------------------------------------------------------------------------------------------
 
 
-def varint(data, position):
+def varint(data: Any, position: int) -> Any:
     """(value, position after it) of a number in 7-bit groups."""
     value = 0
     for shift in range(0, 70, 7):
@@ -101,10 +103,10 @@ def varint(data, position):
 class Fields:
     """Called with a message, yields (field number, value): an int, or a memoryview for all that isn't a varint."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps = Budget(limits.GRAPH_FIELDS, "fields")
 
-    def __call__(self, data):
+    def __call__(self, data: Any) -> Any:
         position = 0
         while position < len(data):
             self.steps.spend(1)
@@ -124,7 +126,7 @@ class Fields:
             yield number, value
 
 
-def message(value):
+def message(value: Any) -> Any:
     if not isinstance(value, memoryview):
         raise ValueError("it has a number where a message belongs")
     return value

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from keras_deeplab._helpers import limits
 from keras_deeplab.specs import NETWORK
@@ -17,7 +18,7 @@ _WHAT = "an HDF5 file of Keras weights"
 _CHILD = Path(__file__).with_name("hdf5_child.py")
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """An `.h5` file of Keras weights to `{name: array}`; bfloat16 becomes float32.
 
     Names are the file's own:
@@ -34,7 +35,7 @@ def read(path):
     return read_network(path)[1]
 
 
-def read_network(path):
+def read_network(path: str | os.PathLike[str]) -> Any:
     """(text of the network or None, `{name: array}`) of an `.h5` file; the first is in files that this package wrote.
 
     Raises as `read`.
@@ -57,8 +58,8 @@ class Reader:
     that is an error like any other. Starting it takes about 0.2 seconds.
     """
 
-    def __init__(self):
-        self._process = None
+    def __init__(self) -> None:
+        self._process: Any = None
 
     def __enter__(self):
         return self
@@ -66,7 +67,7 @@ class Reader:
     def __exit__(self, *_):
         self._stop()
 
-    def read(self, path):
+    def read(self, path: str | os.PathLike[str]) -> Any:
         """The arrays of a file, as `read` above; ValueError without the file's name."""
         size = os.path.getsize(path)
         seconds = limits.HDF5_SECONDS + size // 20_000_000

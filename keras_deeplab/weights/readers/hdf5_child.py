@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 _DTYPES = {
     **{"float16": "F16", "float32": "F32", "float64": "F64", "bool": "BOOL"},
@@ -18,7 +19,7 @@ _DEPTH = 32  # of groups in groups
 _FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf: no others are looked for, which could load libraries
 
 
-def main():
+def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes elsewhere
     for line in sys.stdin.buffer:
@@ -54,7 +55,7 @@ def _limit(seconds, memory):
             continue
 
 
-def read(path, limit):
+def read(path: str | os.PathLike[str], limit: int) -> Any:
     """[(name, array)] of a file's weights, of at most `limit` bytes together."""
     import h5py
 

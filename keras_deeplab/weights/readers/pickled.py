@@ -1,5 +1,8 @@
 """Plain pickles of arrays: PaddlePaddle's `.pdparams` and Detectron2's `.pkl`. Nothing they ask for is run."""
 
+import os
+from typing import Any
+
 from keras_deeplab.weights.readers.common import contents, reading
 from keras_deeplab.weights.readers.pickles import Pickle
 from keras_deeplab.weights.readers.torch import tensors_in
@@ -8,7 +11,7 @@ _WHAT = "a pickle of arrays"
 _NAMES_OF_PADDLE = "StructuredToParameterName@@"  # what its graphs call each parameter
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """A pickle to the arrays in it, `{name: array}`, whatever mapping they are wrapped in.
 
     Args:

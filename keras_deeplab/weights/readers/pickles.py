@@ -5,6 +5,7 @@ import itertools
 import math
 import pickletools
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Global:
     `plain` is a class whose objects are nothing but their attributes; a `Record` stands for each.
     """
 
-    def __init__(self, name, call=None, plain=False):
+    def __init__(self, name: str, call: Any = None, plain: Any = False) -> None:
         self.name, self.call, self.plain = name, call, plain
 
     def __repr__(self):
@@ -33,8 +34,9 @@ class Global:
 class Record:
     """What stands for an object: the name of its class and its attributes, a dict. It does nothing."""
 
-    def __init__(self, name):
-        self.name, self.state = name, {}
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state: Any = {}
 
     def __repr__(self):
         return self.name
@@ -61,7 +63,7 @@ class Pickle:
         ValueError: its pickle asks for 'builtins.print', which is not looked up: only plain values and arrays are read.
     """
 
-    def __init__(self, data, names=(), persistent=None, offset=0):
+    def __init__(self, data: Any, names: Any = (), persistent: Any = None, offset: int = 0) -> None:
         self._stream = io.BytesIO(data)
         self._stream.seek(offset)
         self._names = {**_names(self), **dict(names)}
@@ -70,16 +72,18 @@ class Pickle:
         self._copies = Budget.of(len(data))
 
     @property
-    def offset(self):
+    def offset(self) -> int:
         return self._stream.tell()
 
-    def load(self):
+    def load(self) -> Any:
         """The next pickle's value.
 
         Raises:
             ValueError: it asks for a name that isn't known, or isn't well formed.
         """
-        self._stack, self._memo, self._blank = [], {}, None
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+        self._blank: np.ndarray | None = None
         for opcode, argument, _ in pickletools.genops(self._stream):
             self._operations.spend(1)
             if opcode.name == "STOP":
@@ -216,54 +220,54 @@ class Pickle:
         else:
             raise ValueError(f"its pickle sets the state of {_kind(target)}")
 
-    def ordered_dict(self, pairs=()):
+    def ordered_dict(self, pairs: Any = ()) -> Any:
         # Python 2 wrote the items as a list of pairs, Python 3 sets them afterwards.
         self._copies.spend(_ITEM * len(pairs))
         return self._set(OrderedDict(), [part for key, value in pairs for part in (key, value)])
 
-    def counter(self, counts=None):
+    def counter(self, counts: Any = None) -> Any:
         # A scheduler's milestones.
         self._copies.spend(_ITEM * len(counts or {}))
         return self._set({}, [part for pair in (counts or {}).items() for part in pair])
 
-    def default_dict(self, factory=None):
+    def default_dict(self, factory: Any = None) -> Any:
         # What would make the values that are absent is left aside.
         return {}
 
-    def items(self, values=()):
+    def items(self, values: Any = ()) -> Any:
         # A set: without its hashes, which could be made to collide.
         if type(values) is not list:
             raise ValueError(f"its pickle makes a set of {_kind(values)}")
         self._copies.spend(8 * len(values))
         return tuple(values)
 
-    def path(self, *parts):
+    def path(self, *parts: Any) -> Any:
         if not all(type(part) is str for part in parts):
             raise ValueError("its pickle has a path of something else than text")
         self._copies.spend(sum(map(len, parts)) + len(parts))
         return "/".join(parts).replace("//", "/", 1)
 
-    def tuple_of(self, values=()):
+    def tuple_of(self, values: Any = ()) -> Any:
         # What Paddle makes of a tensor: its name and array.
         if type(values) not in (tuple, list):
             raise ValueError(f"its pickle makes a tuple of {_kind(values)}")
         self._copies.spend(8 * len(values))
         return tuple(values)
 
-    def namespace(self):
+    def namespace(self) -> Any:
         return Record("types.SimpleNamespace")
 
     # NumPy's numbers and arrays, which training scripts keep beside the weights.
 
-    def encode(self, text, encoding):
+    def encode(self, text: Any, encoding: Any) -> Any:
         if type(text) is not str or encoding not in ("latin1", "latin-1"):
             raise ValueError("its pickle encodes something else than text as latin1")
         return self._bytes(text)
 
-    def scalar(self, dtype, raw):
+    def scalar(self, dtype: Any, raw: Any) -> Any:
         return dtype.numpy().type(np.frombuffer(self._bytes(raw), dtype.numpy())[0])
 
-    def blank(self, kind, shape, code):
+    def blank(self, kind: Any, shape: Any, code: Any) -> Any:
         if getattr(kind, "name", None) != "numpy.ndarray" or shape != (0,):
             raise ValueError("its pickle rebuilds an unknown kind of array")
         self._blank = np.empty(0)
@@ -334,7 +338,7 @@ def _names(reader):
     return names
 
 
-def sizes(value):
+def sizes(value: Any) -> Any:
     """`value` if it is a tuple or list of whole numbers from 0, as a tuple."""
     if type(value) not in (tuple, list) or not all(type(size) is int and size >= 0 for size in value):
         raise ValueError("its pickle has something else than sizes where sizes belong")

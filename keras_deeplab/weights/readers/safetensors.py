@@ -5,6 +5,8 @@ bfloat16, copies every array where these are views of the file's bytes, and take
 """
 
 import json
+import os
+from typing import Any
 
 from keras_deeplab.weights.readers.common import contents, reading, shaped
 
@@ -27,7 +29,7 @@ DTYPES = {
 }
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """A `.safetensors` file to `{name: array}`; arrays are read-only, bfloat16 becomes float32.
 
     Raises:
@@ -39,12 +41,12 @@ def read(path):
         return parse(data)
 
 
-def header_length(data):
+def header_length(data: Any) -> int:
     """Length of the header of a file that begins with `data`: what the first 8 bytes say."""
     return int.from_bytes(data[:8], "little")
 
 
-def parse(data):
+def parse(data: Any) -> Any:
     """The bytes of a safetensors file to `{name: array}`; ValueError where they aren't one.
 
     >>> header = b'{"bias": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'

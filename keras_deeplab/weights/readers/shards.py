@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from keras_deeplab.weights.readers import safetensors, torch
 from keras_deeplab.weights.readers.common import contents, reading
@@ -13,7 +14,7 @@ _MAX_INDEX = 1 << 26  # bytes that are read at most; a line for each array
 _READERS = {".safetensors": safetensors.read, ".bin": torch.read}
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """An index (`model.safetensors.index.json`, `pytorch_model.bin.index.json`) to `{name: array}` of its shards.
 
     Raises:

@@ -5,6 +5,8 @@ import gzip
 import lzma
 import os
 import tarfile
+from collections.abc import Callable
+from typing import Any
 
 from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import open_regular
@@ -14,7 +16,7 @@ from keras_deeplab.weights.readers.common import Budget
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
-def unpack(path, folder, is_wanted):
+def unpack(path: str | os.PathLike[str], folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> Any:
     """The plain files in an archive of whose names `is_wanted` is true, into a folder; links are left out.
 
     The "data" filter keeps them inside the folder. No more is unpacked than `Budget.of` the archive's size.
@@ -26,8 +28,8 @@ def unpack(path, folder, is_wanted):
         with open_regular(path) as file:
             head = file.read(8)
             file.seek(0)
-            opener = next((each for begin, each in _OPENERS.items() if head.startswith(begin)), None)
-            stream = _Stream(file if opener is None else opener(file), Budget.of(os.path.getsize(path)))
+            opener: Any = next((each for begin, each in _OPENERS.items() if head.startswith(begin)), None)
+            stream: Any = _Stream(file if opener is None else opener(file), Budget.of(os.path.getsize(path)))
             # "r:" is a plain archive; by "r:*" `tarfile` would look for what this one is, in its own way
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 members = []

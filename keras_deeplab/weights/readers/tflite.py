@@ -1,7 +1,9 @@
 """TFLite files: their constants, and the operators that an importer makes a model of."""
 
+import os
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -111,7 +113,7 @@ class Graph:
     description: str
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """A `.tflite` file to `{tensor name: array}` of its constants, dequantised.
 
     Convolutions' kernels stand as TFLite has them: (out, height, width, in), depthwise (1, height, width, out).
@@ -131,7 +133,7 @@ def read(path):
         return arrays
 
 
-def read_graph(path):
+def read_graph(path: str | os.PathLike[str]) -> Any:
     """A `.tflite` file to its `Graph`: tensors with the constants' values, and the operators between them.
 
     Args and Raises as for `read`; several constants may have one name.
@@ -141,7 +143,7 @@ def read_graph(path):
         return parse(data)
 
 
-def parse(data):
+def parse(data: Any) -> Any:
     """The bytes of a TFLite file to its `Graph`; ValueError where they aren't one."""
     # Field numbers below are those of the tables of TensorFlow Lite's schema.fbs.
     model = _model(data)
@@ -162,7 +164,7 @@ def parse(data):
     return Graph(tensors, operators, inputs, outputs, model.text(3))
 
 
-def custom_operators(path):
+def custom_operators(path: str | os.PathLike[str]) -> Any:
     """The names of the operators in a `.tflite` file that are none of TFLite's own, in any of its graphs.
 
     Those of TensorFlow begin with "Flex". Raises as `read`.

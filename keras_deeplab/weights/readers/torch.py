@@ -1,10 +1,12 @@
 """PyTorch's files without PyTorch: `torch.save` as a zip archive (since 1.6) and in the format before."""
 
 import io
+import os
 import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +45,7 @@ _PLACES = (
 _AVERAGED = "n_averaged"  # an averaged model's count of steps
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> Any:
     """A `.pth` or `.pt` file to the state dict in it, `{name: array}`, whatever it is wrapped in.
 
     Arrays are read-only and share memory where the tensors did; bfloat16 becomes float32, all else keeps its type.
@@ -63,14 +65,14 @@ def read(path):
     return read_with_notes(path)[0]
 
 
-def read_with_notes(path):
+def read_with_notes(path: str | os.PathLike[str]) -> Any:
     """(state dict, notes) of a `.pth` or `.pt` file: as `read`, and what `notes_in` finds beside it."""
     value = read_object(path)
     with reading(path, _WHAT):
         return tensors_in(value), notes_in(value)
 
 
-def notes_in(value):
+def notes_in(value: Any) -> Any:
     """`{key: what it says}` of what a training script saved beside the tensors, such as `meta` or `hyper_parameters`.
 
     Args:
@@ -88,7 +90,7 @@ def notes_in(value):
     }
 
 
-def read_object(path):
+def read_object(path: str | os.PathLike[str]) -> Any:
     """A `.pth` or `.pt` file to what was saved: dicts, lists, tuples, numbers, text and arrays for tensors.
 
     Args and Raises as for `read`.
@@ -98,7 +100,7 @@ def read_object(path):
         return _read_zip(data) if data[:2] == b"PK" else _read_legacy(data)
 
 
-def tensors_in(value):
+def tensors_in(value: Any) -> Any:
     """The state dict in what a training script saved.
 
     Args:
@@ -146,7 +148,7 @@ def _has_tensors(value):
     )
 
 
-def alike(mapping, key):
+def alike(mapping: Any, key: Any) -> Any:
     """The keys of other mappings that hold most of the names in `mapping[key]`: of another copy of that network.
 
     >>> alike({"state_dict": {"conv.weight": 1}, "ema": {"module.conv.weight": 2}, "optimizer": {}}, "state_dict")
@@ -159,7 +161,7 @@ def alike(mapping, key):
     ]
 
 
-def without_wrappers(arrays):
+def without_wrappers(arrays: Any) -> Any:
     """`{name: array}` without what `DataParallel` and `torch.compile` put before all names."""
     for prefix in ("module.", "_orig_mod.", "module."):
         if arrays and all(str(name).startswith(prefix) for name in arrays):
