@@ -51,6 +51,9 @@ PEERS = [
     (PLUS, "tu-convnext_atto", {"encoder_output_stride": 8}, "convnext_atto"),
     (V3, "tu-seresnet18", {}, "seresnet18"),
     (PLUS, "tu-regnety_002", {"encoder_output_stride": 8}, "regnety_002"),
+    (V3, "tu-resnet18d", {}, "resnet18d"),
+    (V3, "timm-resnest14d", {}, "resnest14d"),
+    (V3, "timm-res2net50_48w_2s", {"encoder_output_stride": 16}, "res2net50_48w_2s"),
 ]
 
 
