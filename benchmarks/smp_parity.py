@@ -39,8 +39,8 @@ FAMILIES = {
     "ResNet of timm, deep stem": [f"tu-resnet{name}" for name in ("50c", "101c", "152c", "50s", "101s", "152s")],
     "ResNet of timm, other depths and widths": ["tu-resnet26", "tu-resnet200"]
     + ["tu-wide_resnet50_2", "tu-wide_resnet101_2"],
-    "SE-ResNet-D of timm": ["tu-seresnet50t", "tu-seresnet152d", "tu-seresnet200d", "tu-seresnet269d"],
-    "ResNeSt": [f"timm-resnest{name}" for name in ("14d", "26d", "50d", "101e", "200e", "269e")] + ["tu-resnest14d"],
+    "SE-ResNet-D of timm": ["tu-seresnet50t", "tu-seresnet152d", "tu-seresnet200d"],
+    "ResNeSt": [f"timm-resnest{name}" for name in ("14d", "26d", "50d", "101e", "200e")] + ["tu-resnest14d"],
     "Res2Net": [f"timm-res2net{name}" for name in ("50_26w_4s", "50_26w_6s", "50_26w_8s", "50_48w_2s", "50_14w_8s")]
     + ["timm-res2net101_26w_4s", "timm-res2next50", "tu-res2net50d", "tu-res2net101d"],
     "SE-ResNeXt of timm": [f"tu-seresnext{name}" for name in ("50_32x4d", "101_32x4d", "101_32x8d", "101_64x4d")],

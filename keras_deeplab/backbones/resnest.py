@@ -20,7 +20,6 @@ TABLE = {
     "resnest50d": Form((3, 4, 6, 3), True, DEEP, True),
     "resnest101e": Form((3, 4, 23, 3), True, WIDE, True),
     "resnest200e": Form((3, 24, 36, 3), True, WIDE, True),
-    "resnest269e": Form((3, 30, 48, 8), True, WIDE, True),
 }
 RADIX = 2
 

@@ -67,7 +67,6 @@ TABLE = {
     "seresnet50t": Form(_50, True, TIERED, True, gated=True),
     "seresnet152d": Form(_152, True, DEEP, True, gated=True),
     "seresnet200d": Form(_200, True, DEEP, True, gated=True),
-    "seresnet269d": Form((3, 30, 48, 8), True, DEEP, True, gated=True),
 }
 
 
