@@ -34,6 +34,15 @@ FAMILIES = {
     "SE-ResNeXt": ["se_resnext50_32x4d", "se_resnext101_32x4d"],
     "SENet": ["senet154"],
     "SE-ResNet of timm": [f"tu-seresnet{depth}" for depth in (18, 34, 50, 101, 152)],
+    "ResNet-D of timm": [f"tu-resnet{depth}d" for depth in (18, 26, 34, 50, 101, 152, 200)],
+    "ResNet of timm, tiered stem": [f"tu-resnet{depth}t" for depth in (10, 14, 26, 50)],
+    "ResNet of timm, deep stem": [f"tu-resnet{name}" for name in ("50c", "101c", "152c", "50s", "101s", "152s")],
+    "ResNet of timm, other depths and widths": ["tu-resnet26", "tu-resnet200"]
+    + ["tu-wide_resnet50_2", "tu-wide_resnet101_2"],
+    "SE-ResNet-D of timm": ["tu-seresnet50t", "tu-seresnet152d", "tu-seresnet200d"],
+    "ResNeSt": [f"timm-resnest{name}" for name in ("14d", "26d", "50d", "101e", "200e")] + ["tu-resnest14d"],
+    "Res2Net": [f"timm-res2net{name}" for name in ("50_26w_4s", "50_26w_6s", "50_26w_8s", "50_48w_2s", "50_14w_8s")]
+    + ["timm-res2net101_26w_4s", "timm-res2next50", "tu-res2net50d", "tu-res2net101d"],
     "SE-ResNeXt of timm": [f"tu-seresnext{name}" for name in ("50_32x4d", "101_32x4d", "101_32x8d", "101_64x4d")],
     "MobileNetV2": ["mobilenet_v2"],
     "MobileNetV3, symmetric": [f"tu-mobilenetv3_{name}" for name in ("small_050", "small_075", "small_100")]

@@ -37,6 +37,7 @@ _POINTWISE = (
     keras.layers.Activation,
     keras.layers.Identity,
     keras.layers.ReLU,
+    dilated.ChannelSlice,
     dilated.Clip,
     dilated.LayerScale,
     keras.layers.Dropout,

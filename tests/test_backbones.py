@@ -16,6 +16,9 @@ from keras_deeplab.backbones import (
     efficientnet,
     mobileone,
     regnet,
+    res2net,
+    resnest,
+    resnet_timm,
     resnext,
     resolve,
     se_resnet,
@@ -24,7 +27,18 @@ from keras_deeplab.backbones import (
 from keras_deeplab.rewrite import atrous, taps
 
 # Of families of one build the smallest; benchmarks/smp_parity.py runs all of them beside their source.
-FAMILIES = (resnext, se_resnet, efficientnet, mobileone, convnext, regnet, se_resnet_timm)
+FAMILIES = (
+    resnext,
+    se_resnet,
+    efficientnet,
+    mobileone,
+    convnext,
+    regnet,
+    se_resnet_timm,
+    resnet_timm,
+    resnest,
+    res2net,
+)
 LARGER = {name for family in FAMILIES for name in list(family.BUILDERS)[1:]}
 LARGER -= {"se_resnext50_32x4d", "senet154", "efficientnet_b0_timm_same"}
 DISTINCT = [name for name in BACKBONES if name not in LARGER | {"xception"}]

@@ -79,6 +79,7 @@ REGISTERED = {
     "FakeQuantization": {"low": -1.0, "high": 1.0},
     "FoldPatches": {"patch_size": 2},
     "GroupedConv2D": {"filters": 2, "kernel_size": 3, "groups": 2},
+    "ChannelSlice": {"start": 1, "stop": 3},
     "LayerScale": {"initial_value": 0.5},
     "LinearPatchAttention": {},
     "PatchAttention": {"heads": 2},

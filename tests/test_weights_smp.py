@@ -1,6 +1,7 @@
 """segmentation_models.pytorch: its own networks run beside ours, and what config.json says is asked or honoured."""
 
 import json
+import re
 from contextlib import nullcontext
 
 import keras
@@ -51,6 +52,9 @@ PEERS = [
     (PLUS, "tu-convnext_atto", {"encoder_output_stride": 8}, "convnext_atto"),
     (V3, "tu-seresnet18", {}, "seresnet18"),
     (PLUS, "tu-regnety_002", {"encoder_output_stride": 8}, "regnety_002"),
+    (V3, "tu-resnet18d", {}, "resnet18d"),
+    (V3, "timm-resnest14d", {}, "resnest14d"),
+    (V3, "timm-res2net50_48w_2s", {"encoder_output_stride": 16}, "res2net50_48w_2s"),
 ]
 
 
@@ -71,6 +75,20 @@ def test_its_own_network_computes_the_same_and_takes_the_weights_back(
         assert smp_peer.inner_difference(theirs, ours, [(65, 97)]) < 1e-5
     smp_peer.written_back(ours, theirs)
     assert smp_peer.difference(theirs, ours, SIZES[:1]) < 1e-5
+
+
+def test_a_resnet_of_timm_is_told_by_its_stem_and_shortcut_and_antialiased_relatives_are_refused_by_name():
+    model = keras_deeplab.DeepLabV3("resnet10t", num_classes=2, filters=8, flavour="smp_tu", output_stride=8)
+    arrays = state_dict(model, "smp")
+    assert {"encoder.model.conv1.6.weight", "encoder.model.layer2.0.downsample.1.weight"} <= set(arrays)
+    assert recognise(arrays, configs={"config.json": {"encoder_name": "tu-resnet10t"}}).spec.backbone == "resnet10t"
+    with pytest.raises(ValueError, match="'tu-resnetaa10t', and the arrays are those of resnet10t"):
+        recognise(arrays, configs={"config.json": {"encoder_name": "tu-resnetaa10t"}})
+    unpooled = {}
+    for name, array in arrays.items():
+        unpooled[re.sub(r"downsample\.(\d)", lambda found: f"downsample.{int(found[1]) - 1}", name)] = array
+    with pytest.raises(ValueError, match="on an encoder that isn't built here"):
+        recognise(unpooled)
 
 
 @pytest.mark.slow

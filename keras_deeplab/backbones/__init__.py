@@ -16,7 +16,10 @@ from keras_deeplab.backbones import (
     efficientnet,
     mobileone,
     regnet,
+    res2net,
+    resnest,
     resnet,
+    resnet_timm,
     resnext,
     se_resnet,
     se_resnet_timm,
@@ -247,6 +250,21 @@ BACKBONES: Registry[Backbone] = Registry(
         **{
             key: Backbone(build, f"layer1_{resnet.TABLE[se_resnet_timm.TABLE[key][0]][0] - 1}_relu", "torch")
             for key, build in se_resnet_timm.BUILDERS.items()
+        },
+        # timm's dense networks have means that don't widen with the rate around them.
+        **{
+            key: Backbone(
+                build,
+                f"layer1_{form.units[0] - 1}_relu",
+                "torch",
+                auxiliary=f"layer3_{form.units[2] - 1}_relu",
+                output_strides=resnet_timm.OUTPUT_STRIDES,
+            )
+            for key, (form, build) in {
+                **{key: (resnet_timm.TABLE[key], build) for key, build in resnet_timm.BUILDERS.items()},
+                **{key: (resnest.TABLE[key], build) for key, build in resnest.BUILDERS.items()},
+                **{key: (res2net.TABLE[key][0], build) for key, build in res2net.BUILDERS.items()},
+            }.items()
         },
         **{
             key: Backbone(build, f"s1_b{regnet.TABLE[key][0][0]}_relu", "torch")

@@ -58,7 +58,7 @@ def _basic_unit(x, filters, *, strides, name):
     beside = resnet.shortcut(x, filters, strides, name)
     x = resnet.conv3x3(x, filters, strides=strides, name=f"{name}_conv1")
     x = resnet.conv3x3(x, filters, activation=None, name=f"{name}_conv2")
-    return resnet.join(_gated(x, name), beside, name)
+    return resnet.join(gated(x, name), beside, name)
 
 
 def _bottleneck_unit(x, filters, groups, inner, *, strides, name):
@@ -67,10 +67,11 @@ def _bottleneck_unit(x, filters, groups, inner, *, strides, name):
     x = blocks.conv_bn(x, inner, name=f"{name}_conv1")
     x = fixed_padding.conv_bn(x, inner, 3, strides=strides, groups=groups, name=f"{name}_conv2")
     x = blocks.conv_bn(x, outer, activation=None, name=f"{name}_conv3")
-    return resnet.join(_gated(x, name), beside, name)
+    return resnet.join(gated(x, name), beside, name)
 
 
-def _gated(x, name):
+def gated(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """A branch times the gate that ends it in timm's networks."""
     names = {"squeeze": f"{name}_se_fc1", "excite": f"{name}_se_fc2", "name": f"{name}_se"}
     return blocks.squeeze_excite(x, rounded(x.shape[-1] / REDUCTION, DIVISOR), **names)
 

@@ -11,6 +11,7 @@ Every class is registered under the package name `keras_deeplab`, so a `.keras` 
 
 from keras_deeplab.layers.argmax import argmax_by_slabs, resized_argmax, slabs_of
 from keras_deeplab.layers.batch_normalization import BatchNormalization
+from keras_deeplab.layers.channels import ChannelSlice
 from keras_deeplab.layers.clip import Clip
 from keras_deeplab.layers.dilated_convolutions import DilatedConv2D, DilatedDepthwiseConv2D, DilatedSeparableConv2D
 from keras_deeplab.layers.fake_quantization import FakeQuantization
@@ -31,6 +32,7 @@ from keras_deeplab.layers.tracing import export_ops
 
 __all__ = [
     "BatchNormalization",
+    "ChannelSlice",
     "Clip",
     "DilatedAveragePooling2D",
     "DilatedConv2D",

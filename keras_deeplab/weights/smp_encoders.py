@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from keras_deeplab.backbones import BACKBONES, convnext, efficientnet, mobileone, regnet, resnet, se_resnet
+from keras_deeplab.backbones import (
+    BACKBONES,
+    convnext,
+    efficientnet,
+    mobileone,
+    regnet,
+    res2net,
+    resnest,
+    resnet,
+    resnet_timm,
+    se_resnet,
+)
 from keras_deeplab.backbones.mobilenet_v2 import rounded
 from keras_deeplab.weights.names import TORCH, renamed, rows
 from keras_deeplab.weights.torchvision import MOBILENET_V2, RESNET, RESNET_UNITS, resnet_name, width_of
@@ -79,6 +90,31 @@ def _lukemelas(variant):
 
 # timm's, with squeeze and excitation or without.
 _TIMM_RESNET = [*RESNET, ("layer{stage}.{unit}.se.fc{n}", None, "layer{stage}_{unit}_se_fc{n}")]
+# Its other forms: (whether the stem is deep, whether shortcuts are pooled).
+_DEEP_STEM = [
+    ("conv1.0", "conv1.1", "conv1_1"),
+    ("conv1.3", "conv1.4", "conv1_2"),
+    ("conv1.6", "bn1", "conv1_3"),
+]
+_UNIT = "layer{stage}.{unit}"
+_OURS = "layer{stage}_{unit}"
+
+
+def _timm_resnet_form(deep, pooled):
+    """Rows of a network of `resnet_timm`, `resnest` or `res2net`."""
+    first = 1 if pooled else 0
+    return [
+        *(_DEEP_STEM if deep else RESNET[:1]),
+        (f"{_UNIT}.conv{{n}}", f"{_UNIT}.bn{{n}}", f"{_OURS}_conv{{n}}"),
+        (f"{_UNIT}.downsample.{first}", f"{_UNIT}.downsample.{first + 1}", f"{_OURS}_downsample"),
+        (f"{_UNIT}.se.fc{{n}}", None, f"{_OURS}_se_fc{{n}}"),
+        (f"{_UNIT}.conv2.conv", f"{_UNIT}.conv2.bn0", f"{_OURS}_conv2_conv"),
+        (f"{_UNIT}.conv2.fc1", f"{_UNIT}.conv2.bn1", f"{_OURS}_conv2_fc1"),
+        (f"{_UNIT}.conv2.fc2", None, f"{_OURS}_conv2_fc2"),
+        (f"{_UNIT}.convs.{{part}}", f"{_UNIT}.bns.{{part}}", f"{_OURS}_convs_{{part}}"),
+    ]
+
+
 _SE_RESNET = [
     ("layer0.conv{n}", "layer0.bn{n}", "layer0_conv{n}"),
     *RESNET_UNITS,
@@ -154,6 +190,42 @@ def _resnet(shapes, label):
                 return Encoder(table, {f"se{name}": f"tu-se{name}"}, settings={"flavour": "smp_tu"}) if whole else None
             return Encoder(table, {name: rf"tu-((tv_)?{name}|gluon_{name}_v1b)"}, settings={"flavour": "smp_tu"})
     return None
+
+
+def _resnet_form(shapes, label):
+    """timm's ResNets of other stems, shortcuts, widths and depths, its ResNeSt and Res2Net."""
+    scope = "encoder.model."
+    units = _units(shapes, r"encoder\.model\.layer(\d)\.(\d+)\.conv1\.weight")
+    if len(units) != 4:
+        return None
+    first = f"{scope}layer1.0."
+    deep, pooled = (f"{scope}{name}.weight" in shapes for name in ("conv1.0", "layer2.0.downsample.2"))
+    stem = tuple(shapes.get(f"{scope}conv1.{place}.weight", (0,))[0] for place in (0, 3, 6)) if deep else None
+    rows_of = rows(_timm_resnet_form(deep, pooled), scope)
+    parts = len([name for name in shapes if name.startswith(f"{first}convs.")])
+    if parts:
+        width, group = shapes[f"{first}convs.0.weight"][:2]
+        own = {name: form for name, (form, scale) in res2net.TABLE.items() if scale == parts + 1}
+    else:
+        split = f"{first}conv2.conv.weight"
+        own = resnest.TABLE if split in shapes else resnet_timm.TABLE
+        width, group = shapes.get(split if split in shapes else f"{first}conv2.weight", (0, 0))[:2]
+        if split in shapes:
+            width = width // resnest.RADIX
+            group *= resnest.RADIX
+    bottlenecks, gated = f"{first}conv3.weight" in shapes, f"{first}se.fc1.weight" in shapes
+    for name, form in own.items():
+        found = resnet_timm.Form(units, bottlenecks, stem, pooled, group, width // max(group, 1), gated)
+        if form == found:
+            return Encoder(rows_of, {name: _names_of_form(name)}, settings={"flavour": "smp_tu"})
+    return None
+
+
+def _names_of_form(name):
+    """The encoders' names that stand for a network: MXNet's had their own in timm."""
+    letter = re.fullmatch(r"(resnet\d+)([cds])", name)
+    gluon = rf"|gluon_{letter[1]}_v1{letter[2]}" if letter else ""
+    return rf"(tu|timm)-({name}{gluon})" if name.startswith("res") and not letter else rf"tu-({name}{gluon})"
 
 
 def _mobilenet_v2(shapes, label):
@@ -301,6 +373,7 @@ def _regnet(shapes, label):
 
 
 _FAMILIES = (
+    _resnet_form,
     _resnet,
     _se_resnet,
     _mobilenet_v2,
@@ -332,7 +405,9 @@ def recognise(shapes: Any, label: Any, source: Any) -> Any:
 def unbuilt() -> Any:
     return (
         "an encoder that isn't built here. Those that are: resnet, resnext (also tu-), se_resnet, se_resnext, "
-        "senet154, tu-seresnet, tu-seresnext, mobilenet_v2, timm-, tu- and tu-tf_mobilenetv3, efficientnet, timm-, tu- "
+        "senet154, tu-seresnet, tu-seresnext, "
+        "tu-resnet of the letters c, d, s and t, 26 and 200, tu-wide_resnet, tu- and timm-resnest and -res2net, "
+        "mobilenet_v2, timm-, tu- and tu-tf_mobilenetv3, efficientnet, timm-, tu- "
         "and tu-tf_efficientnet b0 to b7 and lite, mobileone, tu-convnext, tu- and timm-regnetx and regnety, "
         "tu-xception41, 65 and 71."
     )
@@ -389,6 +464,9 @@ def export_table(paths: Any, layers: Any) -> Any:
             for flow in ("entry_flow_block", "middle_flow_unit_")
         )
         return rows(_timm_xception(entry, middle), "encoder.model.")
+    deep, poolings = "conv1_1/kernel" in paths, [name for name in layers if name.endswith("downsample_pool")]
+    if deep or poolings or not _of_torchvision(paths):
+        return rows(_timm_resnet_form(deep, bool(poolings)), "encoder.model.")
     strided = "conv2" if "layer4_0_conv3" in layers else "conv1"
     whole = _whole_stages(layers, f"layer4_0_{strided}", f"layer4_1_{strided}")
     if "layer1_0_se_fc1/kernel" in paths:
@@ -426,6 +504,11 @@ def unused(state: Any) -> Any:
                 f"encoder.{norm}.num_batches_tracked": np.zeros((), "int64"),
             }
     return {}
+
+
+def _of_torchvision(paths):
+    """Whether a ResNet's units have the names and widths of torchvision's, by its variables' paths."""
+    return not any(re.fullmatch(r"layer1_0_(convs_0|conv2_conv)/kernel", path) for path in paths)
 
 
 def _whole_stages(layers, strided, next_one):
