@@ -524,6 +524,10 @@ def test_a_network_is_not_written_as_another(model):
     resized = small(classifier=mobilenet_v2_jfzhang95, flavour="kazuto1011")
     with pytest.raises(ValueError, match=r"record tells: flavour 'kazuto1011', jfzhang95's .* has 'jfzhang95'\."):
         export.state_dict(resized, "jfzhang95")
+    # The same names and shapes, other shortcuts.
+    other = keras_deeplab.DeepLabV3Plus("resnet50_v1d", num_classes=3, filters=8, flavour="smp")
+    with pytest.raises(ValueError, match=r"another network, which would compute .*downsample_pool.* backbone 'resnet50"):
+        export.state_dict(other, "smp")
 
 
 def test_google_s_names_are_written():

@@ -168,6 +168,7 @@ def _compare(model, layers, plan, title):
             twin = build(plan.at(output_stride), include_preprocessing=False, **settings)
         theirs = _network(all_layers(twin))
         if own == theirs:
+            _compare_windows(model, record, plan, settings, title)
             return
     lacks, extra = ([name for name, *_ in sorted(each, key=str)] for each in (theirs - own, own - theirs))
     raise ValueError(
@@ -175,6 +176,29 @@ def _compare(model, layers, plan, title):
         f"there {', '.join(lacks[:6]) or 'none'}, here {', '.join(extra[:6]) or 'none'} (by name, resize convention, "
         f"epsilon of batch norm, shapes).{_records(spec_of(model), twin.spec, title)}"
     )
+
+
+def _compare_windows(model, record, plan, settings, title):
+    """Raises ValueError where a backbone that isn't the plan's, of the same names and shapes, steps otherwise."""
+    if record.backbone in (None, plan.spec.backbone) or record.backbone not in BACKBONES:
+        return
+    with unallocated():
+        twin = build(plan.at(record.output_stride), include_preprocessing=False, **settings)
+    here, there = ({layer.name: _window(layer) for layer in all_layers(each)} for each in (model, twin))
+    differing = [name for name in here if name in there and here[name] != there[name]]
+    missing = sorted(name for name in set(here) ^ set(there) if any((here | there)[name]))
+    if differing or missing:
+        raise ValueError(
+            f"{model.name!r} has the variables of {title}'s {twin.name!r} and is another network, which would compute "
+            f"something else there: strides, rates, paddings or poolings of {', '.join([*differing, *missing][:6])} "
+            f"differ.{_records(record, twin.spec, title)}"
+        )
+
+
+def _window(layer):
+    """The steps, rates, size and padding of a layer that looks at more than a pixel."""
+    looks = ("strides", "dilation_rate", "kernel_size", "pool_size", "padding", "cropping")
+    return tuple((name, str(getattr(layer, name))) for name in looks if hasattr(layer, name))
 
 
 def _records(own, theirs, title):
