@@ -277,11 +277,13 @@ def signalled(one: Try, number: signal.Signals) -> None:
         one.check(one.exit <= PROMPT, f"{one.exit:.1f} s to the end")
     one.check(status is not None, "hangs")
     one.check(not alive or status != 0 or one.target.exists(), "status 0 without a result")
-    # Only a training catches SIGTERM; Python tells of a Ctrl-C itself before the command is read, and at its own end.
-    uncaught = number == signal.SIGKILL or (number == signal.SIGTERM and one.job != "train")
-    outside = status in (-number, 130) and ((one.struck or 0) < 1 or one.target.exists()) and one.job != "train"
-    if status not in (0, None) and not uncaught and not outside and text:
-        one.check("interrupted" in text and "Traceback" not in text, f"no word of the interruption: {text[-300:]}")
+    uncaught = number == signal.SIGKILL
+    # Python itself ends before the command is read, and at its own end.
+    outside = status == -number and ((one.struck or 0) < 1 or one.target.exists()) and one.job != "train"
+    if status not in (0, None) and not uncaught and not outside:
+        told = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+        one.check(told in text and "Traceback" not in text, f"no word of the interruption: {text[-300:]}")
+        one.check(status == 128 + number, f"status {status}")
     one.back = "finished" if status == 0 else f"status {status}"
     one.look(killed=uncaught)
     one.again()

@@ -526,7 +526,9 @@ def test_a_network_is_not_written_as_another(model):
         export.state_dict(resized, "jfzhang95")
     # The same names and shapes, other shortcuts.
     other = keras_deeplab.DeepLabV3Plus("resnet50_v1d", num_classes=3, filters=8, flavour="smp")
-    with pytest.raises(ValueError, match=r"another network, which would compute .*downsample_pool.* backbone 'resnet50"):
+    with pytest.raises(
+        ValueError, match=r"another network, which would compute .*downsample_pool.* backbone 'resnet50"
+    ):
         export.state_dict(other, "smp")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.ending import unfinished
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -34,11 +35,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = in_a_folder(path)
     # Keras tells formats by the ending, and a hidden file doesn't look like a result.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with unfinished(temporary):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -53,14 +55,15 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise FileExistsError(f"{os.fspath(path)!r} is there already: give the path of a new folder, or remove it.")
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            path.rmdir()
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with unfinished(temporary):
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                path.rmdir()
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from keras_deeplab._helpers.ending import ended_by_signals
 from keras_deeplab._helpers.quiet import quiet_tensorflow
 from keras_deeplab._version import __version__
 from keras_deeplab.options import OptionError, Options, add_flags, in_flags, near, options
@@ -54,10 +55,26 @@ COMMANDS: Registry = Registry(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, or 1 after an error, which is told in words on stderr.
 
+    After SIGINT, SIGTERM or SIGHUP it is 128 and the signal's number, and stderr says what stands.
+
     Raises:
         SystemExit: with 2 where the words on the command line are no command, with 0 after help.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    # A script of `tools/` puts its command in front; other callers go on behind the command.
+    last = words == sys.argv[1:] or words[1:] == sys.argv[1:]
+    with ended_by_signals("keras-deeplab", last=last) as ending:
+        try:
+            return _run(words)
+        except KeyboardInterrupt as interrupt:
+            # A training has the signals to itself, and tells which one ended it.
+            ending.signal = getattr(interrupt, "signal", ending.signal)
+            name = " ".join(["keras-deeplab", *words[:1]])
+            print(f"{name}: {ending.told}. {interrupt}".rstrip(), file=sys.stderr)
+            return ending.status
+
+
+def _run(words: list[str]) -> int:
     commands = {name: import_module(row) if isinstance(row, str) else row for name, row in COMMANDS.items()}
     parser, parsers = _parsers(commands)
     _refuse_unknown(words, parser, parsers, commands)
@@ -83,9 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = error.told(lambda option: flags.get(option, option)) if isinstance(error, OptionError) else str(error)
         print(f"keras-deeplab {name}: error: {in_flags(text, command.Arguments)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"keras-deeplab {name}: interrupted. {interrupt}".rstrip(), file=sys.stderr)
-        return 130
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,129 @@
+"""A command that a signal ends: in a line, with its hidden files taken away, in a few seconds whatever it is doing."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is none of Windows'
+_GRACE = 4.0  # seconds
+_unfinished: set[Path] = set()
+
+
+class Ending:
+    """What ends a command: `signal` is the last signal that asked for it, None where none did."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.over = threading.Event()  # the command has ended by itself
+
+    @property
+    def told(self) -> str:
+        """How it was ended, for a message.
+
+        >>> ending = Ending()
+        >>> ending.told
+        'interrupted'
+        """
+        asked = self.signal not in (None, signal.SIGINT)
+        return f"ended by {signal.Signals(self.signal or 0).name}" if asked else "interrupted"
+
+    @property
+    def status(self) -> int:
+        """The exit status, as shells have it: 128 and the signal's number.
+
+        >>> Ending().status
+        130
+        """
+        return 128 + (self.signal or signal.SIGINT)
+
+
+@contextlib.contextmanager
+def ended_by_signals(name: str, grace: float = _GRACE, last: bool = True) -> Iterator[Ending]:
+    """A context in which SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that blocks are left in order.
+
+    Code of others may swallow the exception, or stay in C for minutes: `grace` seconds after the first signal the
+    process is ended from another thread, its unfinished files removed. A handler that somebody sets in the meantime,
+    as training does, has its signals to itself.
+
+    Args:
+        name: what the line on stderr begins with, should it come to that.
+        last: whether the process ends with the context. Then what still keeps it, such as a thread that is waited for,
+            has no longer than that either.
+    """
+    ending = Ending()
+
+    def asked(number: int, frame: Any) -> None:
+        first = ending.signal is None
+        ending.signal = number
+        if first and os.name != "posix":
+            threading.Thread(target=_end_late, args=(name, ending, grace), daemon=True).start()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield ending  # where no handler can be set
+        return
+    numbers = [getattr(signal, each) for each in _NAMES if hasattr(signal, each)]
+    # What the caller ignores, as nohup has it, stays ignored.
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, asked)
+    with _woken(before, asked, ending, name, grace):
+        try:
+            yield ending
+        finally:
+            for number, handler in before.items():
+                if signal.getsignal(number) is asked:
+                    signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if not last:
+                ending.over.set()
+
+
+@contextlib.contextmanager
+def _woken(numbers: Any, asked: Any, ending: Ending, name: str, grace: float) -> Iterator[None]:
+    """Has a thread told of signals by the system: the handler above runs only once the main thread leaves C code."""
+    if os.name != "posix":
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        while number := os.read(reading, 1):
+            if number[0] in numbers and signal.getsignal(number[0]) is asked:
+                ending.signal = ending.signal or number[0]
+                _end_late(name, ending, grace)
+
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # which ends the thread, unless it waits to end the process
+
+
+def _end_late(name: str, ending: Ending, grace: float) -> None:
+    if ending.over.wait(grace):
+        return
+    for path in list(_unfinished):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    with contextlib.suppress(Exception):
+        sys.stderr.write(f"{name}: {ending.told}. What was not finished is removed.\n")
+        sys.stderr.flush()
+    os._exit(ending.status)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """A context in which a hidden file or folder of ours may be there that is removed should the process be ended."""
+    _unfinished.add(path)
+    try:
+        yield
+    finally:
+        _unfinished.discard(path)

@@ -1,0 +1,88 @@
+"""Commands that a signal ends: their line, their exit status, and that no hidden file stays."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_deeplab._helpers.files import new_folder, replacing
+from keras_deeplab.cli import COMMANDS, main
+from keras_deeplab.options import Options
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
+
+
+class Writing:
+    """A command that is ended while it writes a file and a folder."""
+
+    HELP = "Writes."
+    number = signal.SIGTERM
+
+    class Arguments(Options):
+        pass
+
+    def run(self, arguments):
+        with replacing("file.txt") as temporary, new_folder("folder") as folder:
+            temporary.write_text("half")
+            (folder / "part").write_text("half")
+            os.kill(os.getpid(), self.number)
+            time.sleep(10)
+            raise AssertionError("the signal changed nothing")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_command_that_is_ended_says_so_and_leaves_nothing_half(number, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = Writing()
+    command.number = number
+    monkeypatch.setitem(COMMANDS, "writing", command)
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+    assert main(["writing"]) == 128 + number
+    told = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert capsys.readouterr().err == f"keras-deeplab writing: {told}.\n"
+    assert list(tmp_path.iterdir()) == []
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
+
+
+BUSY = """
+import hashlib, sys
+from pathlib import Path
+from keras_deeplab._helpers.ending import ended_by_signals
+from keras_deeplab._helpers.files import replacing
+with ended_by_signals("busy", grace=0.3), replacing("file.txt") as temporary:
+    temporary.write_text("half")
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 300_000_000)  # minutes in C, which no exception reaches
+"""
+
+
+def test_a_process_that_stays_in_c_is_ended_and_its_hidden_files_are_removed(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told == "busy: ended by SIGTERM. What was not finished is removed.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_signals_that_are_ignored_stay_so_and_others_handlers_have_theirs_to_themselves(tmp_path):
+    code = """
+import os, signal, time
+from keras_deeplab._helpers.ending import ended_by_signals
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+seen = []
+with ended_by_signals("x", grace=0.1) as ending:
+    os.kill(os.getpid(), signal.SIGHUP)
+    signal.signal(signal.SIGTERM, lambda *_: seen.append("mine"))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.6)
+print(seen, ending.signal)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['mine'] None\n", "")
