@@ -10,6 +10,9 @@ import pytest
 
 # A script that imports PyTorch, which not every environment has: doctests aren't looked for in it.
 collect_ignore = ["reference/make.py"]
+# Networks are made of many objects that stay: from Python's own 700 on they would be looked through again and again.
+# They are cycles, and are still freed: by the rarer collections, and behind each module.
+gc.set_threshold(50_000, 20, 20)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

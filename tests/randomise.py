@@ -1,6 +1,21 @@
 """Weights that make a comparison mean something: fresh ones leave batch norm at 0 and 1, and logits near zero."""
 
+from contextlib import contextmanager
+from unittest import mock
+
+import keras
 import numpy as np
+
+
+@contextmanager
+def zeros_at_first():
+    """In it Keras fills kernels with zeros, not with random values that `randomise` or `set_weights` would replace."""
+
+    def zeros(self, shape, dtype=None, **_):
+        return keras.ops.zeros(shape, dtype or keras.config.floatx())
+
+    with mock.patch.object(keras.initializers.VarianceScaling, "__call__", zeros):
+        yield
 
 
 def randomise(model, seed=0):
@@ -14,7 +29,8 @@ def randomise(model, seed=0):
             value = rng.uniform(0.7, 1.3, shape)
         elif len(shape) >= 2:
             depthwise = "depthwise" in variable.path and shape[-1] == 1
-            value = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:2] if depthwise else shape[:-1]))
+            value = rng.standard_normal(shape)
+            value *= np.sqrt(2 / np.prod(shape[:2] if depthwise else shape[:-1]))
         else:
             value = rng.standard_normal(shape) * 0.1
         variable.assign(value.astype("float32"))

@@ -1,12 +1,10 @@
 """The backbones: the law of the rewrite, the rates of the papers' sheets, parameters and multiply-adds as published."""
 
-from contextlib import nullcontext
-
 import keras
 import numpy as np
 import pytest
 from lanes import slow_except
-from randomise import randomise
+from randomise import randomise, zeros_at_first
 
 import keras_deeplab
 from keras_deeplab._helpers.unallocated import unallocated
@@ -81,7 +79,7 @@ def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_
     row = BACKBONES[name]
     x = images(65, 97)
     # Where there is no law to keep, because its dense form is another network, there is nothing to compute.
-    with nullcontext() if row.output_strides is None else unallocated():
+    with zeros_at_first() if row.output_strides is None else unallocated():
         model = row.build((None, None, 3))
     tap = keras.Model(model.input, model.get_layer(row.low_level).output)
     # Unpadded stems cut up to two positions.
@@ -101,7 +99,9 @@ def test_the_dense_backbone_subsampled_is_the_classifier_and_its_tap_has_stride_
     assert natural.std() > 1e-2 * np.abs(natural).max()
     stride = list(taps(model))[-1]
     step = stride // 8 if stride > 8 else 2
-    assert relative_error(call(atrous(model, stride // step), x), natural, step) < 1e-5
+    with zeros_at_first():
+        dense = atrous(model, stride // step)
+    assert relative_error(call(dense, x), natural, step) < 1e-5
 
 
 @pytest.mark.slow

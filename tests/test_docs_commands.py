@@ -59,7 +59,11 @@ _SMALLER = {
     r"--precision all": "--precision float32,float16",
 }
 # What is put behind a command, unless it has the flag or the other one that stands for it.
-_ADDED = {"train": ("--steps 2", "--batch-size 2", "--crop-size 33", "--backbone tiny")}
+_ADDED = {
+    "train": ("--steps 2", "--batch-size 2", "--crop-size 33", "--backbone tiny"),
+    # A share that is pruned to is one code path, whichever it is; float32 files are in test_export_shrink.py.
+    "shrink": ("--precisions float16,int8", "--multiply-adds 1,0.75", "--rounds 2"),
+}
 _INSTEAD = {"--steps": "--epochs", "--backbone": "--weights"}
 # Modules and programs that not every machine has, by a word of the command.
 _NEEDS = {"export-onnx": ("tf2onnx", "onnxruntime", "openvino"), "--audio": ("ffmpeg",)}
