@@ -1,7 +1,9 @@
 """Ours beside its peers, the same network with the same values, in interleaved rounds of fresh processes.
 
     benchmarks/run                       everything: some hours
-    benchmarks/run train infer           some parts: train, infer, int8, folder, startup, growth
+    benchmarks/run train infer           some parts: train, infer, int8, throughput, folder, evaluate, pipeline,
+                                         startup, growth
+    benchmarks/run int8 --weights FILE.pth --classes 7 --data FOLDER    trained weights and photographs
     benchmarks/run infer --backbones mobilenet_v2 --sizes 256 --rounds 3
     benchmarks/run --page                docs/benchmarks.md again, from the results that are kept
 
@@ -25,7 +27,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-PARTS = ("train", "infer", "int8", "folder", "startup", "growth")
+PARTS = ("train", "infer", "int8", "throughput", "folder", "evaluate", "pipeline", "startup", "growth")
 # Size, classes, stride of the growth.
 GROWTH = [(257, 21, 16), (513, 21, 16), (1025, 21, 16), (513, 150, 16), (513, 1000, 16), (513, 21, 8)]
 
@@ -35,9 +37,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--backbones", default="mobilenet_v2,resnet50")
     parser.add_argument("--sizes", default="256,512", help="multiples of 16, which the peer takes alone")
-    parser.add_argument("--batch", type=int, default=4, help="of a training step")
+    parser.add_argument("--batch", type=int, default=4, help="of a training step and the pipeline")
     parser.add_argument("--classes", type=int, default=21)
     parser.add_argument("--stride", type=int, default=16)
+    parser.add_argument("--weights", help="a .pth file of the peer's network, instead of weights from a seed")
+    parser.add_argument("--data", help="a data set for pictures of inference, instead of smooth patches with noise")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=4.0, help="of timed calls in a process")
@@ -65,13 +69,16 @@ def main() -> None:
 def _settings(part: str, arguments: argparse.Namespace) -> Iterator[dict]:
     """The settings that a part is measured in."""
     shared = {"batch": arguments.batch, "threads": arguments.threads}
+    shared |= {"weights": arguments.weights, "photographs": arguments.data}
     if part == "growth":
         for size, classes, stride in GROWTH:
             yield {**shared, "backbone": "mobilenet_v2", "size": size, "classes": classes, "stride": stride}
         return
     backbones, sizes = arguments.backbones.split(","), [int(size) for size in arguments.sizes.split(",")]
+    if part in ("startup", "pipeline"):
+        backbones = backbones[:1]
     if part == "startup":
-        backbones, sizes = backbones[:1], sizes[:1]
+        sizes = sizes[:1]
     for backbone in backbones:
         for size in sizes:
             if size % 16:
@@ -88,14 +95,17 @@ def _measured(part: str, setting: dict, arguments: argparse.Namespace) -> dict:
     names = ["infer/ours/litert", "int8/ours/litert"] if growth else [n for n in CELLS if n.startswith(f"{part}/")]
     names = [name for name in names if name not in arguments.without.split(",")]
     with tempfile.TemporaryDirectory() as folder:
-        told = "" if part == "startup" else _prepared("int8" if growth else part, setting, folder, peers=not growth)
+        compared = not growth and part not in ("startup", "evaluate", "pipeline")
+        told = _prepared("int8" if growth else part, setting, folder, peers=compared)
         loads = [os.getloadavg()[0]]
         rounds = []
         for _ in range(arguments.rounds):
             order = random.sample(names, len(names))
             rounds.append({n: _cell(n, {**setting, "folder": folder}, arguments.seconds) for n in order})
             loads.append(os.getloadavg()[0])
-    result = {"date": str(datetime.date.today()), "part": part, "setting": setting, "told": told, "rounds": rounds}
+    # The files' names, and not where they lie on this machine.
+    kept = {name: Path(value).name if isinstance(value, str) else value for name, value in setting.items()}
+    result = {"date": str(datetime.date.today()), "part": part, "setting": kept, "told": told, "rounds": rounds}
     return {**result, "load": [min(loads), max(loads)]}
 
 
@@ -117,23 +127,24 @@ def _cell(name: str, setting: dict, seconds: float) -> tuple[float, float]:
     if done.returncode:
         raise RuntimeError(f"{name} failed: {done.stderr[-2000:]}")
     result = json.loads(done.stdout.splitlines()[-1])
-    return result["seconds"], result["mebibytes"]
+    return round(result["seconds"], 6), round(result["mebibytes"], 1)
 
 
 def _run_cell(name: str, setting: dict, seconds: float) -> None:
     import resource
     import statistics
 
-    from cells import CELLS
+    from cells import CELLS, Seconds
 
     call = CELLS[name](**setting)
-    for _ in range(3):
+    for _ in range(2):
         call()
     times: list[float] = []
-    while len(times) < 5 or sum(times) < seconds:
+    while len(times) < 3 or sum(times) < seconds:
         began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
+        result = call()
+        # A process that is started to time something in it says how long that took.
+        times.append(result if isinstance(result, Seconds) else time.perf_counter() - began)
     mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": statistics.median(times), "mebibytes": mebibytes}))
 

@@ -10,8 +10,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 BACKBONES = {"mobilenet_v2": "mobilenet_v2", "resnet50": "resnet50", "xception_65": "tu-xception65"}
 
 
-def torch_network(backbone: str, classes: int, stride: int):
-    """The peer's network, its weights and the statistics of batch norm drawn anew."""
+def torch_network(backbone: str, classes: int, stride: int, weights: str | None = None):
+    """The peer's network, its weights and the statistics of batch norm drawn anew, or those of a .pth file."""
     from peers import peer
 
     torch, smp = peer("torch"), peer("segmentation_models_pytorch")
@@ -19,6 +19,9 @@ def torch_network(backbone: str, classes: int, stride: int):
     network = smp.DeepLabV3Plus(
         BACKBONES[backbone], encoder_weights=None, classes=classes, encoder_output_stride=stride
     )
+    if weights:
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        return network.eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.7, 1.3)
@@ -34,18 +37,25 @@ def torch_network(backbone: str, classes: int, stride: int):
     return network
 
 
-def own_network(backbone: str, classes: int, stride: int):
-    """Ours, with the very values of the peer's."""
+def own_network(*network):
+    """Ours, with the very values of the peer's, `torch_network(*network)`."""
     import keras_deeplab
 
-    state = {name: tensor.numpy() for name, tensor in torch_network(backbone, classes, stride).state_dict().items()}
+    _, _, stride, *_ = network
+    state = {name: tensor.numpy() for name, tensor in torch_network(*network).state_dict().items()}
     return keras_deeplab.load(state, source="smp", output_stride=stride)
 
 
-def images(count: int, size: int) -> np.ndarray:
-    """Pixels (count, size, size, 3) uint8: smooth patches with noise, so that labels have areas."""
+def images(count: int, size: int, photographs: str | None = None) -> np.ndarray:
+    """Pixels (count, size, size, 3) uint8: photographs of a data set's val split, or smooth patches with noise."""
     import cv2
 
+    if photographs:
+        from keras_deeplab import data
+
+        source = data.load(photographs, split="val")
+        chosen = np.linspace(0, len(source) - 1, count).astype(int)
+        return np.stack([cv2.resize(source.sample(index)[0], (size, size)) for index in chosen])
     random = np.random.default_rng(1)
     coarse = random.integers(0, 256, (count, 9, 9, 3), "uint8")
     smooth = np.stack([cv2.resize(each, (size, size), interpolation=cv2.INTER_CUBIC) for each in coarse])

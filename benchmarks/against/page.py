@@ -15,7 +15,10 @@ TITLES = {
     "train": "A step of training",
     "infer": "An image to labels, float32",
     "int8": "An image to labels, int8",
+    "throughput": "Eight images to labels, float32",
     "folder": "A folder of photographs to label files",
+    "evaluate": "An evaluation beside its bare model",
+    "pipeline": "Batches of crops for training",
     "startup": "Start",
 }
 
@@ -73,8 +76,12 @@ def _section(result: dict[str, Any], name: str) -> Iterator[str]:
 
 def _told(part: str, setting: dict[str, Any]) -> str:
     if part == "startup":
-        return "A process that imports"
+        return "A process that imports, and the first prediction in it after the model is read"
+    if part == "pipeline":
+        return f"Crops of {setting['size']}x{setting['size']}, batch {setting['batch']}"
     told = f"v3+ on {setting['backbone']}, {setting['size']}x{setting['size']}"
+    if setting.get("weights"):
+        told += f", trained, photographs of {setting['photographs']}"
     batch = f", batch {setting['batch']}" if part == "train" else ""
     return f"{told}{batch}, {setting['classes']} classes, stride {setting['stride']}"
 
