@@ -288,3 +288,11 @@ def test_a_plan_that_is_there_already_changes_neither_values_nor_dtypes_nor_the_
     built()
     monkeypatch.setitem(BACKBONES, "planned", Backbone(other, "stage2_relu", "tf", v3_head="image_pooling"))
     assert "last" in {layer.name for layer in built().layers}
+
+
+@pytest.mark.parametrize(
+    ("builder", "name"), [("DeepLabV1", "dropout"), ("DeepLabV2", "dropout"), ("DeepLabV3Plus", "filters")]
+)
+def test_a_number_that_is_needed_is_not_none(builder, name):
+    with pytest.raises(ValueError, match=f"{name} must be a number; received None"):
+        getattr(keras_deeplab, builder)(small_classifier(), num_classes=2, **{name: None})

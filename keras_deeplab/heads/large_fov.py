@@ -55,7 +55,7 @@ def fully_connected(
     kernel_size: int,
     dilation_rate: int,
     filters: int,
-    dropout: float | None = 0.5,
+    dropout: float = 0.5,
     suffix: str = "",
 ) -> keras.KerasTensor:
     """Features (B, h, w, C) to (B, h, w, filters): fc6 as a dilated convolution, fc7 as a 1x1 one, both with ReLU.
@@ -93,7 +93,7 @@ def large_fov(
     variant: str | None,
     output_stride: int,
     filters: int | None = None,
-    dropout: float | None = 0.5,
+    dropout: float = 0.5,
 ) -> keras.KerasTensor:
     """DeepLab v1's head: features (B, h, w, C) to float32 scores (B, h, w, num_classes).
 
@@ -128,7 +128,7 @@ def multi_scale_scores(
     name: str,
     strides: int,
     align_corners: bool = True,
-    dropout: float | None = 0.5,
+    dropout: float = 0.5,
 ) -> keras.KerasTensor:
     """One of DeepLab v1's multi-scale branches: an early map (B, H, W, any) to scores like `logits`.
 
@@ -162,7 +162,7 @@ def summed_pyramid(
     *,
     rates: Sequence[int],
     filters: int | None = None,
-    dropout: float | None = 0.5,
+    dropout: float = 0.5,
 ) -> keras.KerasTensor:
     """DeepLab v2's pyramid: features (B, h, w, C) to float32 scores (B, h, w, num_classes), the sum of its branches'.
 

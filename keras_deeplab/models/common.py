@@ -66,8 +66,11 @@ def whole_numbers(name: str, value: Any, least: int = 1) -> tuple[int, ...]:
     return given
 
 
-def check_numbers(dropout: Any, **widths: Any) -> None:
-    """Raises ValueError where a dropout's rate or a number of channels is given that is none."""
+def check_numbers(dropout: Any, needed: Iterable[str] = (), **widths: Any) -> None:
+    """Raises ValueError where a dropout's rate or a number of channels is given that is none, or None where it is needed."""
+    for name in needed:
+        if {"dropout": dropout, **widths}[name] is None:
+            raise ValueError(f"{name} must be a number; received None.")
     if dropout is not None and (isinstance(dropout, bool) or not isinstance(dropout, numbers.Real)):
         raise ValueError(f"dropout must be a number in 0..1; received {dropout!r}.")
     for name, value in widths.items():

@@ -21,7 +21,7 @@ def DeepLabV1(
     variant: str = "large_fov",
     multi_scale_features: bool = False,
     filters: int | None = None,
-    dropout: float | None = 0.5,
+    dropout: float = 0.5,
     align_corners: bool = True,
     backbone_weights: str | os.PathLike[str] | None = None,
     include_preprocessing: bool | str = True,
@@ -42,7 +42,7 @@ def DeepLabV1(
     >>> model.get_layer("fc6").dilation_rate, model.compute_output_shape((1, 65, 97, 3))
     ((12, 12), (1, 65, 97, 3))
     """
-    check_numbers(dropout, filters=filters)
+    check_numbers(dropout, needed=("dropout",), filters=filters)
     if multi_scale_features not in (False, True, "dense"):
         raise ValueError(f"multi_scale_features must be False, True or 'dense'; received {multi_scale_features!r}.")
     if multi_scale_features and isinstance(backbone, str) and not backbone.startswith("vgg"):

@@ -25,7 +25,7 @@ def DeepLabV2(
     atrous_rates: Sequence[int] | None = None,
     multi_scale: bool = False,
     filters: int | None = None,
-    dropout: float | None = 0.5,
+    dropout: float = 0.5,
     align_corners: bool = True,
     backbone_weights: str | os.PathLike[str] | None = None,
     include_preprocessing: bool | str = True,
@@ -46,7 +46,7 @@ def DeepLabV2(
     >>> model.get_layer("fc6_3").dilation_rate, model.compute_output_shape((1, 65, 97, 3))
     ((8, 8), (1, 65, 97, 3))
     """
-    check_numbers(dropout, filters=filters)
+    check_numbers(dropout, needed=("dropout",), filters=filters)
     encoder = encode(
         backbone,
         input_shape=(None, None, input_shape[-1]) if multi_scale else input_shape,

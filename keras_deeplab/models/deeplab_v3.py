@@ -201,7 +201,8 @@ def DeepLabV3Plus(
     >>> model.compute_output_shape((1, 64, 81, 3))
     (1, 64, 81, 3)
     """
-    check_numbers(dropout, filters=filters, low_level_filters=low_level_filters, auxiliary_filters=auxiliary_filters)
+    widths = {"filters": filters, "low_level_filters": low_level_filters}
+    check_numbers(dropout, needed=widths, **widths, auxiliary_filters=auxiliary_filters)
     row = _flavour(flavour, align_corners)
     encoder = encode(
         backbone,
