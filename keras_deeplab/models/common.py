@@ -67,7 +67,7 @@ def whole_numbers(name: str, value: Any, least: int = 1) -> tuple[int, ...]:
 
 
 def check_numbers(dropout: Any, needed: Iterable[str] = (), **widths: Any) -> None:
-    """Raises ValueError where a dropout's rate or a number of channels is given that is none, or None where it is needed."""
+    """Raises ValueError where a dropout's rate or a number of channels is none, or is None and `needed`."""
     for name in needed:
         if {"dropout": dropout, **widths}[name] is None:
             raise ValueError(f"{name} must be a number; received None.")
