@@ -47,13 +47,63 @@ def test_a_command_that_is_ended_says_so_and_leaves_nothing_half(number, tmp_pat
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == before
 
 
+class ResourceExhaustedError(Exception):
+    """Called as TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError("Unable to allocate 9.00 GiB"), True),
+        (ResourceExhaustedError("OOM when allocating tensor with shape[16,513,513,304]"), True),
+        (ResourceExhaustedError("/data/x; No space left on device"), False),
+        (RuntimeError("something else"), False),
+    ],
+)
+def test_memory_that_runs_out_is_told_with_what_takes_less(error, told, monkeypatch, capsys):
+    from keras_deeplab.cli import predict
+
+    def run(arguments):
+        raise error
+
+    monkeypatch.setattr(predict, "run", run)
+    words = ["predict", "model.keras", "image.png"]
+    if not told:
+        with pytest.raises(type(error)):
+            main(words)
+        return
+    assert main(words) == 1
+    assert capsys.readouterr().err == (
+        "keras-deeplab predict: error: there is not enough memory. Give a smaller --input-size. Images of any size go "
+        "by keras-deeplab tiles.\n"
+    )
+
+
+def test_a_second_signal_breaks_into_nothing_that_is_being_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command, left = Writing(), []
+
+    def run(arguments):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            left.append("in order")
+
+    command.run = run
+    monkeypatch.setitem(COMMANDS, "writing", command)
+    assert (main(["writing"]), left) == (128 + signal.SIGTERM, ["in order"])
+
+
 BUSY = """
 import hashlib, sys
 from pathlib import Path
 from keras_deeplab._helpers.ending import ended_by_signals
-from keras_deeplab._helpers.files import replacing
+from keras_deeplab._helpers.files import replacing, unverified
 with ended_by_signals("busy", grace=0.3), replacing("file.txt") as temporary:
     temporary.write_text("half")
+    unverified(Path("other.txt"), ".txt").write_text("half")
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 300_000_000)  # minutes in C, which no exception reaches
 """

@@ -20,6 +20,7 @@ class Ending:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.asked = False  # the exception has been raised
         self.over = threading.Event()  # the command has ended by itself
 
     @property
@@ -59,9 +60,12 @@ def ended_by_signals(name: str, grace: float = _GRACE, last: bool = True) -> Ite
     ending = Ending()
 
     def asked(number: int, frame: Any) -> None:
-        first = ending.signal is None
-        ending.signal = number
-        if first and os.name != "posix":
+        if ending.asked:
+            if number == signal.SIGINT:  # somebody at the keyboard waits no longer
+                _end_late(name, ending, 0.0)
+            return  # blocks are being left, which nothing shall break into
+        ending.asked, ending.signal = True, number
+        if os.name != "posix":
             threading.Thread(target=_end_late, args=(name, ending, grace), daemon=True).start()
         raise KeyboardInterrupt
 
@@ -98,6 +102,7 @@ def _woken(numbers: Any, asked: Any, ending: Ending, name: str, grace: float) ->
             if number[0] in numbers and signal.getsignal(number[0]) is asked:
                 ending.signal = ending.signal or number[0]
                 _end_late(name, ending, grace)
+        os.close(reading)
 
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=watch, daemon=True).start()
@@ -112,18 +117,28 @@ def _end_late(name: str, ending: Ending, grace: float) -> None:
     if ending.over.wait(grace):
         return
     for path in list(_unfinished):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.parent.name.startswith("."):  # a hidden folder around it, which stays where it holds more
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
     with contextlib.suppress(Exception):
         sys.stderr.write(f"{name}: {ending.told}. What was not finished is removed.\n")
         sys.stderr.flush()
     os._exit(ending.status)
 
 
-@contextlib.contextmanager
-def unfinished(path: Path) -> Iterator[None]:
-    """A context in which a hidden file or folder of ours may be there that is removed should the process be ended."""
+def remove_at_end(path: Path) -> Path:
+    """`path`, a hidden name that is this process's own: what lies there is removed should the process be ended."""
     _unfinished.add(path)
+    return path
+
+
+@contextlib.contextmanager
+def unfinished(*paths: Path) -> Iterator[None]:
+    """A context in which hidden files or folders of ours may be there that are removed should the process be ended."""
+    _unfinished.update(paths)
     try:
         yield
     finally:
-        _unfinished.discard(path)
+        _unfinished.difference_update(paths)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_deeplab._helpers import limits
-from keras_deeplab._helpers.ending import unfinished
+from keras_deeplab._helpers.ending import remove_at_end, unfinished
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -82,7 +82,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
 def unverified(path: str | os.PathLike[str], suffix: str) -> Path:
     """A hidden name beside `path` for a file that is looked at before it is put there: each process has its own."""
     path = Path(path)
-    return path.with_name(f".{os.getpid()}.{path.stem}.unverified{suffix}")
+    return remove_at_end(path.with_name(f".{os.getpid()}.{path.stem}.unverified{suffix}"))
 
 
 def in_a_folder(path: str | os.PathLike[str]) -> Path:

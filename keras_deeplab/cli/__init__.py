@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from keras_deeplab._helpers.ending import ended_by_signals
+from keras_deeplab._helpers.ending import Ending, ended_by_signals
 from keras_deeplab._helpers.quiet import quiet_tensorflow
 from keras_deeplab._version import __version__
 from keras_deeplab.options import OptionError, Options, add_flags, in_flags, near, options
@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     last = words == sys.argv[1:] or words[1:] == sys.argv[1:]
     with ended_by_signals("keras-deeplab", last=last) as ending:
         try:
-            return _run(words)
+            status = _run(words)
+            # A command that ends in its own order after any signal tells 130.
+            return ending.status if status == Ending().status else status
         except KeyboardInterrupt as interrupt:
             # A training has the signals to itself, and tells which one ended it.
             ending.signal = getattr(interrupt, "signal", ending.signal)
@@ -100,6 +102,30 @@ def _run(words: list[str]) -> int:
         text = error.told(lambda option: flags.get(option, option)) if isinstance(error, OptionError) else str(error)
         print(f"keras-deeplab {name}: error: {in_flags(text, command.Arguments)}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if traceback or not _out_of_memory(error):
+            raise
+        smaller = [flag for flag in _SMALLER if flag in _flags(command.Arguments)]
+        advice = f" Give a smaller {' or '.join(smaller)}." if smaller else ""
+        print(
+            f"keras-deeplab {name}: error: there is not enough memory.{advice}{_LARGE.get(name, '')}", file=sys.stderr
+        )
+        return 1
+
+
+_SMALLER = ("--batch-size", "--crop-size", "--input-size", "--tile")
+_LARGE = {
+    "predict": " Images of any size go by keras-deeplab tiles.",
+    "train": " --gradient-accumulation-steps makes up for a smaller batch.",
+}
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python's, NumPy's, TensorFlow's or XLA's says that memory ran out."""
+    text = f"{type(error).__name__} {error}"
+    told = any(words in text for words in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "bad_alloc"))
+    # TensorFlow calls a full disk so, too.
+    return isinstance(error, MemoryError) or (told and "No space left" not in text)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -40,5 +40,5 @@ def run(arguments: Arguments) -> int:
     for note in result.notes:
         print(in_flags(note, Arguments))
     if result.interrupted:
-        print("ended by Ctrl-C; the video is whole up to there", file=sys.stderr)
+        print("ended early; the video is whole up to there", file=sys.stderr)
     return 130 if result.interrupted else int(result.failed)

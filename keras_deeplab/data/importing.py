@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_deeplab._helpers.ending import remove_at_end
 from keras_deeplab._helpers.files import in_a_folder
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.images import EXTENSIONS, read_image
@@ -57,7 +58,7 @@ def write_folder(folder: str | os.PathLike, sources: Mapping[str, Source], *, pr
                 f"{other.name} has {', '.join(other.classes)} in images of {other.channels}: import them one by one"
             )
     # Beside it, so that it can be moved there as a whole.
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    temporary = remove_at_end(target.with_name(f".{os.getpid()}.{target.name}"))
     try:
         for name in ("images", "masks"):
             (temporary / name).mkdir(parents=True)

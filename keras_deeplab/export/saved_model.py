@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.ending import remove_at_end
 from keras_deeplab.export import arguments, graph, trial
 from keras_deeplab.export.encoded_images import CHANNELS, checked_images, checked_sizes, decode
 from keras_deeplab.export.warmup import write_warmup_requests
@@ -121,7 +122,7 @@ def export_saved_model(
     # Beside the target, so that the last step is a rename; its name is no number, so a server leaves it alone.
     workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        fresh = workplace / "new"
+        fresh = remove_at_end(workplace / "new")  # and not what stood there before, which lies beside it
         with _disk_errors():
             tf.saved_model.save(tf.Module(), str(fresh), signatures, _SAVE_OPTIONS)
         _metadata.write(fresh, record)

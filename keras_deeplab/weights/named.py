@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_deeplab._helpers.ending import remove_at_end
 from keras_deeplab.backbones import BACKBONES
 from keras_deeplab.published import CLASSIFIERS, MODELS
 
@@ -57,7 +58,7 @@ def fetch(name: str, family: str | None = None, backbone: Any = None, address: A
         if problem:
             raise ValueError(f"{target} {problem} Remove it and try again.")
         return target
-    part = target.with_name(f".{os.getpid()}.{row.file}")
+    part = remove_at_end(target.with_name(f".{os.getpid()}.{row.file}"))
     try:
         # Where its cache folder doesn't exist, get_file turns to another one.
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 import keras  # ADDED
 import numpy as np
 
+from keras_deeplab._helpers.ending import remove_at_end
 from keras_deeplab._helpers.files import in_a_folder, new_folder, replacing
 from keras_deeplab.specs.model import SegmentationModel, add_network
 
@@ -178,6 +179,8 @@ def write_tf1(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) 
     prefix = in_a_folder(prefix)
     temporary = prefix.with_name(f".{os.getpid()}.{prefix.name}")
     endings = (".data-00000-of-00001", ".index")
+    for ending in endings:
+        remove_at_end(Path(f"{temporary}{ending}"))
     names = list(arrays)
     try:
         tf.raw_ops.SaveV2(
