@@ -121,6 +121,37 @@ def test_a_process_that_stays_in_c_is_ended_and_its_hidden_files_are_removed(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_process_that_goes_on_behind_a_command_is_left_alone():
+    code = """
+import os, signal, time
+from keras_deeplab._helpers.ending import ended_by_signals
+try:
+    with ended_by_signals("x", grace=0.1, last=False):
+        os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    time.sleep(0.6)
+print("on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+
+
+def test_a_command_that_makes_a_result_of_what_it_has_takes_its_time():
+    code = """
+import os, signal, time
+from keras_deeplab._helpers.ending import ended_by_signals, finishing
+with ended_by_signals("x", grace=0.1) as ending:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        finishing()
+        time.sleep(0.6)
+        print("whole", ending.status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "whole 143\n", "")
+
+
 def test_signals_that_are_ignored_stay_so_and_others_handlers_have_theirs_to_themselves(tmp_path):
     code = """
 import os, signal, time

@@ -6,6 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from keras_deeplab.cli import main
+from keras_deeplab.cli import script
 
-sys.exit(main(["check-data", *sys.argv[1:]]))
+script("check-data")

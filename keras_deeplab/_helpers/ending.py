@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is none of Windows'
 _GRACE = 4.0  # seconds
 _unfinished: set[Path] = set()
+_finishing = threading.Event()
 
 
 class Ending:
@@ -21,7 +23,6 @@ class Ending:
     def __init__(self) -> None:
         self.signal: int | None = None
         self.asked = False  # the exception has been raised
-        self.over = threading.Event()  # the command has ended by itself
 
     @property
     def told(self) -> str:
@@ -48,24 +49,24 @@ class Ending:
 def ended_by_signals(name: str, grace: float = _GRACE, last: bool = True) -> Iterator[Ending]:
     """A context in which SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, so that blocks are left in order.
 
-    Code of others may swallow the exception, or stay in C for minutes: `grace` seconds after the first signal the
-    process is ended from another thread, its unfinished files removed. A handler that somebody sets in the meantime,
-    as training does, has its signals to itself.
+    A handler that somebody sets in the meantime, as training does, has its signals to itself.
 
     Args:
         name: what the line on stderr begins with, should it come to that.
-        last: whether the process ends with the context. Then what still keeps it, such as a thread that is waited for,
-            has no longer than that either.
+        grace: seconds that a process has from the first signal on. Code of others may swallow the exception, stay in C
+            for minutes, or leave a thread that is waited for: then it is ended from another thread, its unfinished
+            files removed.
+        last: whether the process ends with the context; one that goes on behind it isn't ended so.
     """
     ending = Ending()
 
     def asked(number: int, frame: Any) -> None:
         if ending.asked:
-            if number == signal.SIGINT:  # somebody at the keyboard waits no longer
+            if number == signal.SIGINT and last:  # somebody at the keyboard waits no longer
                 _end_late(name, ending, 0.0)
             return  # blocks are being left, which nothing shall break into
         ending.asked, ending.signal = True, number
-        if os.name != "posix":
+        if last and os.name != "posix":
             threading.Thread(target=_end_late, args=(name, ending, grace), daemon=True).start()
         raise KeyboardInterrupt
 
@@ -77,15 +78,13 @@ def ended_by_signals(name: str, grace: float = _GRACE, last: bool = True) -> Ite
     before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, asked)
-    with _woken(before, asked, ending, name, grace):
+    with _woken(before, asked, ending, name, grace) if last else contextlib.nullcontext():
         try:
             yield ending
         finally:
             for number, handler in before.items():
                 if signal.getsignal(number) is asked:
                     signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            if not last:
-                ending.over.set()
 
 
 @contextlib.contextmanager
@@ -114,7 +113,8 @@ def _woken(numbers: Any, asked: Any, ending: Ending, name: str, grace: float) ->
 
 
 def _end_late(name: str, ending: Ending, grace: float) -> None:
-    if ending.over.wait(grace):
+    time.sleep(grace)
+    if _finishing.is_set() and grace:
         return
     for path in list(_unfinished):
         with contextlib.suppress(OSError):
@@ -126,6 +126,11 @@ def _end_late(name: str, ending: Ending, grace: float) -> None:
         sys.stderr.write(f"{name}: {ending.told}. What was not finished is removed.\n")
         sys.stderr.flush()
     os._exit(ending.status)
+
+
+def finishing() -> None:
+    """Lets the command take its time, though a signal asked for its end: it makes a whole result of what it has."""
+    _finishing.set()
 
 
 def remove_at_end(path: Path) -> Path:

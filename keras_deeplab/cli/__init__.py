@@ -60,9 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with 2 where the words on the command line are no command, with 0 after help.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    # A script of `tools/` puts its command in front; other callers go on behind the command.
-    last = words == sys.argv[1:] or words[1:] == sys.argv[1:]
+    return _ended_in_order(sys.argv[1:] if arguments is None else list(arguments), last=arguments is None)
+
+
+def script(command: str) -> NoReturn:
+    """Runs a command with the words of this process, which ends with it: what a script in `tools/` is."""
+    sys.exit(_ended_in_order([command, *sys.argv[1:]], last=True))
+
+
+def _ended_in_order(words: list[str], last: bool) -> int:
+    """The exit status of a command, signals included; `last` tells that the process ends with it."""
     with ended_by_signals("keras-deeplab", last=last) as ending:
         try:
             status = _run(words)

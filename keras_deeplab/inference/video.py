@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_deeplab._helpers.ending import finishing
 from keras_deeplab._helpers.files import in_a_folder, replacing
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.inference.answers import Answer, add_legend, overlay
@@ -191,6 +192,7 @@ def _write(
         result.interrupted = True
         if not file.count:
             raise
+        finishing()  # the container's end, and the sound
     finally:
         result.seconds = time.monotonic() - began
         file.close()
