@@ -114,6 +114,7 @@ def test_a_process_that_stays_in_c_is_ended_and_its_hidden_files_are_removed(tmp
         [sys.executable, "-c", BUSY], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # until it is in C
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM

@@ -199,7 +199,9 @@ def test_no_other_file_of_the_package_uses_private_names():
                 modules = [alias.name for alias in node.names]
             elif isinstance(node, ast.Attribute):
                 private_name = node.attr.startswith("_") and not node.attr.startswith("__")
-                if private_name and node.attr not in own and not is_own(node.value):
+                # Its name begins so though it is documented.
+                documented = ast.unparse(node) == "os._exit"
+                if private_name and not documented and node.attr not in own and not is_own(node.value):
                     found.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {ast.unparse(node)}")
                 modules = [ast.unparse(node)]
             found += [
