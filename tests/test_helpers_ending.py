@@ -100,7 +100,13 @@ BUSY = """
 import hashlib, sys
 from pathlib import Path
 from keras_deeplab._helpers.ending import ended_by_signals
+from keras_deeplab._helpers.ending import remove_at_end
 from keras_deeplab._helpers.files import replacing, unverified
+for name in (".empty", ".kept"):
+    place = remove_at_end(Path(name), Path.rmdir)
+    place.mkdir()
+    remove_at_end(place / "new").mkdir()
+Path(".kept/old").write_text("the model that stood there")
 with ended_by_signals("busy", grace=0.3), replacing("file.txt") as temporary:
     temporary.write_text("half")
     unverified(Path("other.txt"), ".txt").write_text("half")
@@ -119,7 +125,8 @@ def test_a_process_that_stays_in_c_is_ended_and_its_hidden_files_are_removed(tmp
         _, told = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM
     assert told == "busy: ended by SIGTERM. What was not finished is removed.\n"
-    assert list(tmp_path.iterdir()) == []
+    # Nothing of what was there before.
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [".kept", ".kept/old"]
 
 
 def test_a_process_that_goes_on_behind_a_command_is_left_alone():

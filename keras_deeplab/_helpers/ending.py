@@ -7,13 +7,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is none of Windows'
 _GRACE = 4.0  # seconds
-_unfinished: set[Path] = set()
+# Hidden paths of this process's own, and what removes each.
+_unfinished: dict[Path, Callable[[Path], Any]] = {}
 _finishing = threading.Event()
 
 
@@ -116,12 +117,9 @@ def _end_late(name: str, ending: Ending, grace: float) -> None:
     time.sleep(grace)
     if _finishing.is_set() and grace:
         return
-    for path in list(_unfinished):
+    for path, remove in reversed(list(_unfinished.items())):
         with contextlib.suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if path.parent.name.startswith("."):  # a hidden folder around it, which stays where it holds more
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()
+            remove(path)
     with contextlib.suppress(Exception):
         sys.stderr.write(f"{name}: {ending.told}. What was not finished is removed.\n")
         sys.stderr.flush()
@@ -133,17 +131,25 @@ def finishing() -> None:
     _finishing.set()
 
 
-def remove_at_end(path: Path) -> Path:
-    """`path`, a hidden name that is this process's own: what lies there is removed should the process be ended."""
-    _unfinished.add(path)
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def remove_at_end(path: Path, remove: Callable[[Path], Any] = _remove) -> Path:
+    """`path`, a hidden name that is this process's own: what lies there is removed should the process be ended.
+
+    Args:
+        remove: removes it, such as `Path.rmdir` a folder that stays unless it is empty; the last path comes first.
+    """
+    _unfinished[path] = remove
     return path
 
 
 @contextlib.contextmanager
-def unfinished(*paths: Path) -> Iterator[None]:
-    """A context in which hidden files or folders of ours may be there that are removed should the process be ended."""
-    _unfinished.update(paths)
+def unfinished(path: Path) -> Iterator[None]:
+    """A context in which such a hidden file or folder may be there."""
+    remove_at_end(path)
     try:
         yield
     finally:
-        _unfinished.difference_update(paths)
+        _unfinished.pop(path, None)

@@ -8,7 +8,6 @@ version broke what. Names are imported when they are used:
 `global_state`: what Keras keeps for each thread.
 """
 
-import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -59,7 +58,7 @@ def run_through_graph(model: Any, inputs: Any, operation: Callable[[Any], Any]) 
     return model._run_through_graph(inputs, operation)
 
 
-def rename(variable: Any, name: str, path: str | os.PathLike[str]) -> None:
+def rename(variable: Any, name: str, path: str) -> None:
     """Gives a variable a name and a path, which Keras otherwise counts up."""
     variable._name, variable._path = name, path
 

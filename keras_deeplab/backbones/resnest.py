@@ -4,13 +4,14 @@ A ResNet-D otherwise; a unit's stride is in a 3x3 mean behind that convolution. 
 being an underscore here.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import keras
 
 from keras_deeplab import blocks
 from keras_deeplab.backbones import resnet
-from keras_deeplab.backbones.resnet_timm import DEEP, WIDE, Form, Place, convolution, padded_mean, staged
+from keras_deeplab.backbones.resnet_timm import DEEP, WIDE, Form, convolution, padded_mean, staged
 from keras_deeplab.blocks import ImageShape
 from keras_deeplab.layers import ChannelSlice
 
@@ -49,8 +50,7 @@ def resnest(name: str, input_shape: ImageShape = (None, None, 3), output_stride:
 
 def _branch(x, place):
     x = blocks.conv_bn(x, place.filters, name=f"{place.name}_conv1")
-    unstrided = Place(place.name, place.filters, 1, place.first_rate, place.rate, place.first)
-    x = _split_attention(x, unstrided, f"{place.name}_conv2")
+    x = _split_attention(x, replace(place, strides=1), f"{place.name}_conv2")
     if place.strides > 1:
         x = padded_mean(x, place.strides, f"{place.name}_avd_last")
     return blocks.conv_bn(x, resnet.EXPANSION * place.filters, activation=None, name=f"{place.name}_conv3")

@@ -20,7 +20,7 @@ from keras_deeplab.export import bare, read_spec
 from keras_deeplab.inference.evaluation import matrix_of
 from keras_deeplab.inference.predictor import predictor
 from keras_deeplab.inference.runtimes import runtime_of
-from keras_deeplab.inference.runtimes.tflite import interpreter
+from keras_deeplab.inference.runtimes.tflite import interpreter, threads
 
 # What files of any size are timed at.
 TIMED_SIZE = (513, 513)
@@ -230,9 +230,9 @@ def latencies(
         num_threads: None for all cores.
         input_size: (height, width) of the images of files that take several sizes or any; None for `TIMED_SIZE`.
     """
-    threads = num_threads or cores()
+    num_threads = num_threads or threads()
     pairs = map(_file_and_runtime, files)
-    runs = [bare.RUNTIMES[runtime](str(path), threads, input_size or TIMED_SIZE) for path, runtime in pairs]
+    runs = [bare.RUNTIMES[runtime](str(path), num_threads, input_size or TIMED_SIZE) for path, runtime in pairs]
     times = np.empty((rounds + 2, len(runs)))
     for row in times:
         for index, run in enumerate(runs):
@@ -251,7 +251,7 @@ def peak_memory(file: Any, num_threads: int | None = None, input_size: tuple[int
     what there was before, so the file's own pages, the runtime's copies of weights and all buffers count.
     """
     path, runtime = _file_and_runtime(file)
-    arguments = [runtime, str(path), str(num_threads or cores()), *map(str, input_size or TIMED_SIZE)]
+    arguments = [runtime, str(path), str(num_threads or threads()), *map(str, input_size or TIMED_SIZE)]
     # -P: the folder of the script has an onnx.py, which is not what a runtime wants to import under that name.
     command = [sys.executable, "-P", bare.__file__, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -259,10 +259,6 @@ def peak_memory(file: Any, num_threads: int | None = None, input_size: tuple[int
         raise RuntimeError(f"{path} could not be run in a process of its own: {done.stderr.strip()[-500:]}")
     peak = int(done.stdout.split()[-1])
     return peak if peak >= 0 else None
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # The table --------------------------------------------------------------------------------------------------

@@ -122,7 +122,9 @@ def export_saved_model(
     # Beside the target, so that the last step is a rename; its name is no number, so a server leaves it alone.
     workplace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        fresh = remove_at_end(workplace / "new")  # and not what stood there before, which lies beside it
+        # Should the process be ended, what stood there before, which lies beside it, is kept.
+        remove_at_end(workplace, Path.rmdir)
+        fresh = remove_at_end(workplace / "new")
         with _disk_errors():
             tf.saved_model.save(tf.Module(), str(fresh), signatures, _SAVE_OPTIONS)
         _metadata.write(fresh, record)

@@ -26,6 +26,7 @@ from keras_deeplab.export.tflite.settings import CALIBRATED, PRECISIONS
 from keras_deeplab.export.tflite.writer import export_tflite
 from keras_deeplab.inference.evaluation import evaluate
 from keras_deeplab.inference.predictor import predictor
+from keras_deeplab.inference.runtimes.tflite import threads
 from keras_deeplab.models.strides import with_output_stride
 from keras_deeplab.options import takes
 from keras_deeplab.reports.drawing import png
@@ -137,8 +138,8 @@ def shrink(
                         drops.append(drop)
                         if settings.max_miou_drop is None or drop <= settings.max_miou_drop:
                             break
-    threads = settings.num_threads or compare.cores()
-    times = _timed([folder / row["path"] for row in measured], settings, threads)
+    num_threads = settings.num_threads or threads()
+    times = _timed([folder / row["path"] for row in measured], settings, num_threads)
     choices = [
         Choice(**{**row, "size": tuple(row["size"])}, milliseconds=milliseconds, drop=reference - row["mean_iou"])
         for row, milliseconds in zip(measured, times, strict=True)
@@ -146,7 +147,7 @@ def shrink(
     take = chosen(choices, settings.target_latency, settings.max_miou_drop)
     images = source.num_examples if settings.limit is None else min(settings.limit, source.num_examples)
     program = predictor(folder / measured[0]["path"]).program
-    found = Shrunk(choices, take, reference, images, threads, program)
+    found = Shrunk(choices, take, reference, images, num_threads, program)
     _write(found, settings, source, folder)
     if take is not None:
         with replacing(path) as temporary:

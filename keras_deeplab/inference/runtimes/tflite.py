@@ -107,8 +107,9 @@ class TFLiteRuntime(Runtime):
             operators.refuse(self.name, filter(operators.is_outside, names))
         signatures = sorted(loaded.get_signature_list())
         if len(signatures) > 1:
-            self._runs = self._by_size(loaded, signatures, input_range)
-            self.sizes = tuple(sorted(self._runs, key=lambda size: math.prod(side or 0 for side in size)))
+            self._runs: dict[Any, Any] = self._by_size(loaded, signatures, input_range)
+            sizes: list[tuple[int, int]] = sorted(self._runs, key=math.prod)
+            self.sizes = tuple(sizes)
         else:
             self._runs = {None: self._single(loaded, input_range)}
         if self._foreign:
