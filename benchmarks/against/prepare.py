@@ -55,11 +55,9 @@ def _logits(model, network, size: int) -> str:
 
     pixels = images(1, size)
     padding = -size % 16
-    padded = np.pad(normalised(pixels), ((0, 0), (0, 0), (0, padding), (0, padding)))
     grey = np.pad(pixels, ((0, 0), (0, padding), (0, padding), (0, 0)))
     with torch.inference_mode():
         theirs = network(torch.from_numpy(normalised(grey))).numpy().transpose(0, 2, 3, 1)
-    del padded
     ours = np.asarray(model(grey))
     difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     if difference > 1e-4:
