@@ -115,7 +115,8 @@ def _growth(results: list[dict[str, Any]]) -> Iterator[str]:
 
 def _bars(rows: list[tuple[str, float, bool]]) -> str:
     """A bar for each (name, milliseconds, whether it is ours)."""
-    left, width, step = 150, 330, 24
+    width, step = 330, 24
+    left = max(150, 12 + 7 * max(len(name) for name, _, _ in rows))  # room for the longest name
     most = max(value for _, value, _ in rows)
     parts = []
     for index, (name, value, ours) in enumerate(rows):
