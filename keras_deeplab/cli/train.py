@@ -44,6 +44,12 @@ class Arguments(Options):
         False, "whether curves and pictures are written for TensorBoard too, to RUN_DIR/tensorboard"
     )
     devices: int = option(1, "how many GPUs, or CPUs that the backend sees, share each batch", minimum=1)
+    hosts: bool = option(
+        False,
+        "whether this is one of several hosts that run the same command, each with all of its GPUs: they find each "
+        "other by the environment variable TF_CONFIG, or with KERAS_BACKEND=jax by KERAS_DISTRIBUTION_JOB_ADDRESSES, "
+        "KERAS_DISTRIBUTION_NUM_PROCESSES and KERAS_DISTRIBUTION_PROCESS_ID; all must see one run_dir",
+    )
     dtype_policy: str = option("float32", "float32, mixed_float16 or mixed_bfloat16", metavar="POLICY")
     reading: DataOptions = nested(DataOptions)
     network: Network = nested(Network)
@@ -62,8 +68,23 @@ class Arguments(Options):
             )
         return RECIPES[name].preset([each for each, value in given.items() if value is not None])
 
+    def checked(self) -> None:
+        if self.hosts and self.devices > 1:
+            raise OptionError("{devices} is of one host, and with {hosts} each takes part with all that it has")
+
 
 def run(arguments: Arguments) -> None:
+    if arguments.hosts:
+        from keras_deeplab.training.distribution import distributed
+
+        # Before anything is computed: TensorFlow and JAX must know the others from the start.
+        with distributed(hosts=True):
+            _run(arguments)
+    else:
+        _run(arguments)
+
+
+def _run(arguments: Arguments) -> None:
     source = load_data(arguments.data, arguments.split, arguments.reading)
     validation = None
     if arguments.val_split.lower() != "none":

@@ -27,6 +27,7 @@ def training(
     max_class_share: float = 1.0,
     seed: int = 0,
     start_step: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Map a `Source` to an endless `tf.data.Dataset` of augmented batches.
 
@@ -48,9 +49,12 @@ def training(
         max_class_share: below 1, crops are sought in which no class has so much, see `transforms.random_scaled_crop`.
         seed: int.
         start_step: int, how many batches to skip.
+        part: which of how many equal parts of every batch, (number from 0, how many), as hosts share them; classes are
+            mixed within it.
 
     Returns:
-        `tf.data.Dataset` of (images float32 (B, h, w, channels) in 0..255, labels uint8 (B, h, w)).
+        `tf.data.Dataset` of (images float32 (B, h, w, channels) in 0..255, labels uint8 (B, h, w)), B being
+        `batch_size` divided by the number of parts.
     """
     crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else cast("tuple[int, int]", tuple(crop_size))
     if len(crop_size) != 2 or min(crop_size) < 1 or batch_size < 1 or start_step < 0:
@@ -67,9 +71,20 @@ def training(
             f"{', '.join(f'{name}={value}' for name, value in colours.items())} change red, green and blue, and "
             f"the images of {source.name} have {source.channels} channels: leave them at 0"
         )
-    if class_mix and batch_size < 2:
-        raise ValueError(f"class_mix={class_mix} mixes each image with another of its batch: batch_size=1 has none")
+    number, parts = part
+    if not 0 <= number < parts or batch_size % parts:
+        raise ValueError(f"part={part} of batch_size={batch_size}: it is (number from 0, how many equal parts)")
+    own_size = batch_size // parts
+    if class_mix and own_size < 2:
+        raise ValueError(
+            f"class_mix={class_mix} mixes each image with another of its batch: batch_size={batch_size}"
+            + (f" in {parts} parts" if parts > 1 else "")
+            + " has none"
+        )
     start = start_step * batch_size
+
+    def wanted(position):
+        return position % batch_size // own_size == number
 
     def augment(position, sample):
         # One seed for each sample ever shown, whichever thread works on it.
@@ -91,10 +106,9 @@ def training(
         return tf.ensure_shape(image, [*crop_size, source.channels]), tf.ensure_shape(label, crop_size)
 
     batches = (
-        source.stream(shuffle_seed=seed, start=start)
-        .enumerate(start)
+        source.numbered(seed, start, wanted if parts > 1 else None)
         .map(augment, tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
+        .batch(own_size, drop_remainder=True)
     )
     if class_mix:
 

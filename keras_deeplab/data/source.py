@@ -127,6 +127,16 @@ class Source:
 
         What comes before `start` is skipped undecoded.
         """
+        return self.numbered(shuffle_seed, start).map(lambda position, sample: sample)
+
+    def numbered(
+        self, shuffle_seed: int | None = None, start: int = 0, wanted: Callable[[tf.Tensor], tf.Tensor] | None = None
+    ) -> tf.data.Dataset:
+        """As `stream`, of pairs of a sample's number, a scalar int64, and the sample.
+
+        Args:
+            wanted: maps a number to whether its sample is wanted, a scalar bool; others are skipped undecoded.
+        """
         first_epoch, skipped = divmod(start, self.num_examples)
 
         def epoch_examples(epoch):
@@ -134,7 +144,12 @@ class Source:
             return examples.skip(tf.where(epoch == first_epoch, tf.constant(skipped, tf.int64), 0))
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
-        return epochs.flat_map(epoch_examples).map(self._decode, tf.data.AUTOTUNE, deterministic=True)
+        examples = epochs.flat_map(epoch_examples).enumerate(start)
+        if wanted is not None:
+            examples = examples.filter(lambda position, example: wanted(position))
+        return examples.map(
+            lambda position, example: (position, self._decode(*example)), tf.data.AUTOTUNE, deterministic=True
+        )
 
     def check(self) -> np.ndarray:
         """Read every sample and return how many pixels have each label, (256,) int64; entry 255 counts the ignored.

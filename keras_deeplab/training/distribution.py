@@ -21,7 +21,8 @@ def distributed(devices: int | None = None, *, hosts: bool = False) -> Iterator[
 
     Args:
         devices: how many of this host; None for all.
-        hosts: whether other hosts run the same.
+        hosts: whether other hosts run the same, each with all of its devices. Enter the context before anything is
+            computed; `train` then gives each its part of every batch, and the first one alone writes.
 
     Yields:
         How many devices there are, of all hosts.

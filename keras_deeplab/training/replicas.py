@@ -9,16 +9,22 @@ from typing import Any
 
 import keras
 
+from keras_deeplab._helpers.private import on_several_hosts
 from keras_deeplab.specs.model import inner_layers
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 
+def strategy_of(model: keras.Model) -> Any:
+    """The `tf.distribute` strategy that a model was built with; None on other backends."""
+    return model.distribute_strategy if keras.backend.backend() == "tensorflow" else None
+
+
 def replicas_of(model: keras.Model) -> int:
     """How many devices a step of a model's training is spread over."""
     if keras.backend.backend() == "tensorflow":
-        return model.distribute_strategy.num_replicas_in_sync
+        return strategy_of(model).num_replicas_in_sync
     distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
     return 1 if distribution is None else int(distribution.device_mesh.devices.size)
 
@@ -37,6 +43,17 @@ def batch_sum(value: Any) -> Any:
 def share(loss: Any) -> Any:
     """A loss of the whole batch, which every replica has, to a replica's share of it: gradients are added up."""
     return loss if count() == 1 else loss / count()
+
+
+def over_hosts(kind: type[keras.Model], several: bool) -> type[keras.Model]:
+    """A class of models to one whose `fit` runs under `tf.distribute.MultiWorkerMirroredStrategy`, where it must.
+
+    Keras's averages the logs of a step over their first axis there, and scalars have none; and what it would build
+    before the first step it tries with the batches of all hosts as one. They are built as the first step is traced.
+    """
+    if not several or keras.backend.backend() != "tensorflow":
+        return kind
+    return on_several_hosts(kind)
 
 
 def _context() -> Any:

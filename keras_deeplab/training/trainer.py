@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -30,10 +30,11 @@ from keras_deeplab.training.class_weights import with_class_weights
 from keras_deeplab.training.distilled import Distilled
 from keras_deeplab.training.early_stopping import should_stop
 from keras_deeplab.training.fitting import fit
+from keras_deeplab.training.hosts import Hosts
 from keras_deeplab.training.lines import record_line, validation_lines
 from keras_deeplab.training.losses import AtLabelSize, FollowSteps, LossStep, step_variables
 from keras_deeplab.training.optimizers import make_optimizer
-from keras_deeplab.training.replicas import replicas_of, synchronized
+from keras_deeplab.training.replicas import over_hosts, replicas_of, strategy_of, synchronized
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.settings import TrainSettings
 
@@ -62,6 +63,10 @@ def train(
     and dropout as if nothing had happened. On a finished run it only loads the weights, unless `steps` is greater now:
     then it goes on from there. To make the first weights repeatable too, call `keras.utils.set_random_seed` before
     building the model.
+
+    Several hosts (`keras_deeplab.training.distribution.distributed`) make the same call, of the same data, with a
+    `run_dir` that all of them see; the first one writes and tells. Each reads its own part of every batch, and all
+    validate all images. What ends one of them by a signal ends all after the same step.
 
     Args:
         model: functional `keras.Model`, images (B, H, W, source.channels) in 0..255 to logits (B, H, W,
@@ -98,10 +103,13 @@ def train(
     # Plain JSON values, so that a config read from a file compares equal.
     config = json.loads(json.dumps(settings.to_json() | _describe(model, source)))
     config["teacher"] = None if teacher is None else _described(teacher)
-    run, interrupts, steps = RunDirectory(run_dir), Interrupts(), settings.total_steps
-    with run.locked(), interrupts.handling():
-        if restart:
-            run.clear()
+    hosts = Hosts(trained)
+    hosts.agree(config, "settings, model or data")
+    if not hosts.first:
+        progress, log = False, _silent
+    run, interrupts = RunDirectory(run_dir), Interrupts(hosts.gathered if hosts.several else None)
+    steps = settings.total_steps
+    with _locked(run, hosts, restart), interrupts.handling():
         scored = None if validation is None else _validation(trained, validation, settings, interrupts, progress)
         keeper = TrainingRun(
             run,
@@ -111,8 +119,10 @@ def train(
             scoring=None if scored is None else scored.scoring,
             log=log,
             on_record=lambda record, state: _tell(record, state, source, settings, log),
+            writes=hosts.first,
         )
         start = keeper.restore(trained, lambda state: _compare(config, state, run.path))
+        hosts.agree([start, keeper.state["history"]], f"the checkpoints in {run.path}, which all hosts must see,")
         if start == 0 and settings.batch_norm == "calibrated":
             _calibrate(trained, source, settings)
             log(_calibrated_line(settings, by_default=told.batch_norm is None))
@@ -127,16 +137,19 @@ def train(
             line = ProgressLine(steps, start, progress)
             stopping = Stopping(keeper.state["history"], patience, log)
             # By the predictor of the validation: the same padding, and no second graph.
-            page = RunReport(run.path, validation, predict=scored and scored.predict, log=log)
+            # Pictures would be predictions of one host, in which the others take no part.
+            shown = None if hosts.several else validation
+            page = RunReport(run.path, shown, predict=scored and scored.predict, log=log)
             before = [FollowSteps(trained.loss), interrupts, line, *filter(None, [scored])]
+            behind = [keeper, stopping, *([page] if hosts.first else []), *callbacks]
             with data.readable_errors(), synchronized(trained):
                 fit(
                     trained,
-                    lambda step: batches(source, settings, step),
+                    lambda step: _parts(trained, hosts, source, settings, step),
                     steps=steps,
                     steps_per_epoch=every,
                     start=start,
-                    callbacks=[*before, keeper, stopping, page, *callbacks],
+                    callbacks=[*before, *behind],
                 )
         elif ended and start < steps:
             log(f"{run.path} ended early at step {start}; more patience (--patience) would go on")
@@ -186,9 +199,11 @@ def _compiled(model, source, settings, teacher):
     """As `compiled`, with all settings filled in, and without statistics of the data, which a checkpoint has too."""
     batch_norm.prepare(model, settings)
     loss = make_loss(settings.loss, source.ignore_label)
-    with model.distribute_strategy.scope() if hasattr(model, "distribute_strategy") else nullcontext():
+    strategy = strategy_of(model)
+    with nullcontext() if strategy is None else strategy.scope():
         outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
-        twin = (SegmentationModel if teacher is None else Distilled)(model.inputs[0], outputs, name=model.name)
+        kind = over_hosts(SegmentationModel if teacher is None else Distilled, Hosts(model).several)
+        twin = kind(model.inputs[0], outputs, name=model.name)
         losses, resize = [loss] * len(model.outputs), None
         if teacher is None:
             conventions = coarse.resizes(twin)
@@ -218,6 +233,36 @@ def _compiled(model, source, settings, teacher):
     return twin
 
 
+@contextmanager
+def _locked(run, hosts, restart):
+    """A context in which a run's folder is this training's: the first of several hosts holds it for all."""
+    with ExitStack() as held:
+        error = None
+        if hosts.first:
+            try:
+                held.enter_context(run.locked())
+                if restart:
+                    run.clear()
+            except (OSError, ValueError) as problem:
+                error = problem
+        hosts.all_managed(error, f"train into {run.path}")
+        yield
+
+
+def _silent(line):
+    pass
+
+
+def _parts(model, hosts, source, settings, start_step):
+    """What `fit` is given of a run's batches: all of them, or of several hosts this one's part, for its devices."""
+    part = batches(source, settings, start_step, (hosts.index, hosts.count))
+    strategy = strategy_of(model)
+    if strategy is None or not hosts.several:
+        return part
+    each = settings.batch_size // strategy.num_replicas_in_sync
+    return strategy.distribute_datasets_from_function(lambda context: part.rebatch(each, drop_remainder=True))
+
+
 def _calibrate(model, source, settings):
     """Gives new layers of batch normalisation the statistics of 32 training crops."""
     with data.readable_errors():
@@ -225,14 +270,15 @@ def _calibrate(model, source, settings):
         batch_norm.calibrate(model, (images for images, _ in shown))
 
 
-def batches(source: Source, settings: TrainSettings, start_step: int = 0) -> Any:
-    """The endless data set of a run's batches behind a step, see `data.pipeline.training`."""
+def batches(source: Source, settings: TrainSettings, start_step: int = 0, part: tuple[int, int] = (0, 1)) -> Any:
+    """The endless data set of a run's batches behind a step, or of parts of them, see `data.pipeline.training`."""
     return pipeline.training(
         source,
         batch_size=settings.batch_size,
         crop_size=settings.crop_size,
         seed=settings.seed,
         start_step=start_step,
+        part=part,
         **settings.augmentation.values(),
     )
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -31,12 +31,17 @@ class Interrupts(keras.callbacks.Callback):
     whose threads call Python, is gone before the interpreter ends, which would wait for them forever. A second Ctrl-C
     ends at once. It acts in the main thread alone, the only one that Python gives signals to.
 
+    Args:
+        gathered: where several hosts train, `Hosts.gathered`: what one of them received ends the same step of all, and
+            no signal ends a validation, in which they wait for each other.
+
     Attributes:
         received: the number of the signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gathered: Callable[[int], list[int]] | None = None) -> None:
         super().__init__()
+        self._gathered = gathered
         self.received: int | None = None
         # Before the first step of a process there is nothing to save, and tracing it may take long.
         self._at_once = True
@@ -57,6 +62,9 @@ class Interrupts(keras.callbacks.Callback):
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
         """A context in which a signal raises `Interrupted` instead of waiting for a step."""
+        if self._gathered is not None:
+            yield
+            return
         before, self._at_once = self._at_once, True
         try:
             if self.received is not None:
@@ -67,6 +75,8 @@ class Interrupts(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._at_once = False
+        if self._gathered is not None:
+            self.received = max(self._gathered(self.received or 0)) or None
         if self.received is not None:
             self.model.stop_training = True
 

@@ -42,6 +42,7 @@ class TrainingRun(Epochs):
         scoring: likewise what validations depend on: where it was another, the best model is chosen anew.
         log: called with lines of text.
         on_record: called with each record and the state, once they are written.
+        writes: whether this process writes; of several hosts that see one folder, the first one does.
 
     Attributes:
         state: dict of "step", "config", "history" (list of records), "best" ({"step", "mean_iou"} or None), "scoring",
@@ -60,10 +61,12 @@ class TrainingRun(Epochs):
         scoring: dict[str, Any] | None = None,
         log: Callable[[str], None] = print,
         on_record: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         self.run = run if isinstance(run, RunDirectory) else RunDirectory(run)
         self.every, self.saved, self.log, self.on_record = every, saved, log, on_record
+        self.writes = writes
         self.state: dict[str, Any] = {
             "step": 0,
             "config": config or {},
@@ -91,8 +94,7 @@ class TrainingRun(Epochs):
         self.set_model(model)
         found = self.run.read_checkpoint(self.log, _problem)
         if found is None:
-            self.run.write_config(self.state["config"])
-            self.run.write_history([])
+            self._write_texts()
             return 0
         path, state, arrays = found
         compare(state)
@@ -109,8 +111,7 @@ class TrainingRun(Epochs):
         self.state, self.step = state, state["step"]
         self._miss_best()
         # Lines of steps after the checkpoint, and one cut short by a kill, go; what is not the run's own text too.
-        self.run.write_config(state["config"])
-        self.run.write_history(state["history"])
+        self._write_texts()
         self.log(f"going on from {path} at step {state['step']}")
         return self.step
 
@@ -153,33 +154,40 @@ class TrainingRun(Epochs):
     def _keep(self, record: dict[str, Any]) -> None:
         """Writes a record with its checkpoint; the best model before them, so that a kill between leaves no record."""
         state, saved = self.state, self.saved or self.model
-        if not self.run.path.is_dir():
+        if self.writes and not self.run.path.is_dir():
             self.log(f"{self.run.path} was removed while it was trained into: it is made anew, from this step on")
             self.run.write_config(state["config"])
         self._miss_best()
         score, best = record.get("validation_mean_iou"), state["best"]
         if score is not None and (best is None or score > best["mean_iou"]):
             with averaged(self.model), synchronized(saved, False), as_built(saved):
-                self.run.save_best(saved)
+                if self.writes:
+                    self.run.save_best(saved)
             state["best"] = {"step": record["step"], "mean_iou": score}
         state["step"], state["seconds"] = record["step"], time.monotonic() - self._began
         record["seconds"] = round(state["seconds"], 1)
         state["history"].append(record)
-        self.run.write_history(state["history"])
         arrays = {
             f"{prefix}{index}": keras.ops.convert_to_numpy(variable)
             for prefix, variables in other_variables(self.model).items()
             for index, variable in enumerate(variables)
         }
-        with synchronized(saved, False), as_built(saved):
-            self.run.save_checkpoint(saved, state, arrays)
+        if self.writes:
+            self.run.write_history(state["history"])
+            with synchronized(saved, False), as_built(saved):
+                self.run.save_checkpoint(saved, state, arrays)
         if self.on_record is not None:
             self.on_record(record, state)
+
+    def _write_texts(self) -> None:
+        if self.writes:
+            self.run.write_config(self.state["config"])
+            self.run.write_history(self.state["history"])
 
     def _miss_best(self) -> None:
         """Chooses the best model anew where its file is gone: a greater score alone would never bring it back."""
         best = self.state["best"]
-        if best is not None and not self.run.best.is_file():
+        if self.writes and best is not None and not self.run.best.is_file():
             self.log(f"{self.run.best} of step {best['step']} is gone: the best model is chosen anew")
             self.state["best"] = None
 
