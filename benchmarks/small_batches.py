@@ -1,7 +1,11 @@
-"""Trains on a data set with batches of 1, 2, 4 and 8, by the statistics of each batch and as the trainer does by
-itself, and prints a line with the validation's scores for each.
+"""Trains on a data set with batches of 1, 2, 4 and 8, by each way to treat batch normalisation, and prints a line with
+the validation's scores for each: of every seed the last ones, and their mean.
 
+    python benchmarks/small_batches.py DATA --recipe mobile --backbone-weights FILE --seeds 0,1,2
     python benchmarks/small_batches.py DATA --backbone-weights FILE --crop-size 64x96 --steps 240
+
+With a recipe everything else is its own, as of `keras-deeplab train DATA --recipe NAME --batch-size N`; without one a
+run has so many steps at every batch size, by SGD.
 """
 
 import argparse
@@ -9,10 +13,12 @@ import tempfile
 import time
 
 import keras
+import numpy as np
 
 import keras_deeplab
 from keras_deeplab import data
 from keras_deeplab.options import read_size
+from keras_deeplab.training import recipe
 
 
 def main() -> None:
@@ -20,43 +26,56 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--backbone-weights")
-    parser.add_argument("--crop-size", type=read_size, default=65)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--recipe", help="one of those that adapt, such as mobile")
+    parser.add_argument("--mask-encoding", default="auto")
+    parser.add_argument("--crop-size", type=read_size)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--batch-sizes", default="1,2,4,8")
-    parser.add_argument("--batch-norms", default="batch,default")
-    parser.add_argument("--head-multiplier", type=float, default=10.0)
+    parser.add_argument("--batch-norms", default="default", help="default, batch, calibrated, frozen: some of them")
+    parser.add_argument("--head-multiplier", type=float)
+    parser.add_argument("--seeds", default="0")
     arguments = parser.parse_args()
-    source, validation = (data.load(arguments.data, split) for split in ("train", "val"))
-    print("| batch | batch norm | training mIoU | validation mIoU | IoU of the last class | seconds |")
-    print("|---|---|---|---|---|---|")
+    source, validation = (
+        data.load(arguments.data, split, mask_encoding=arguments.mask_encoding) for split in ("train", "val")
+    )
+    given = {name: getattr(arguments, name) for name in ("crop_size", "steps", "head_multiplier")}
+    if not arguments.recipe:
+        given = {name: value or default for (name, value), default in zip(given.items(), (65, 240, 10.0), strict=True)}
+    given = {name: value for name, value in given.items() if value is not None}
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    print("| batch | batch norm | training mIoU | validation mIoU | IoU of the last class | their mean | seconds |")
+    print("|---|---|---|---|---|---|---|")
     for size in map(int, arguments.batch_sizes.split(",")):
         for kind in arguments.batch_norms.split(","):
-            keras.utils.set_random_seed(0)
-            model = keras_deeplab.DeepLabV3Plus(
-                arguments.backbone, num_classes=source.num_classes, backbone_weights=arguments.backbone_weights
-            )
-            began = time.monotonic()
-            with tempfile.TemporaryDirectory() as folder:
-                result = keras_deeplab.train(
-                    model,
-                    source,
-                    folder,
-                    validation=validation,
-                    steps=arguments.steps,
-                    batch_size=size,
-                    crop_size=arguments.crop_size,
-                    batch_norm=None if kind == "default" else kind,
-                    head_multiplier=arguments.head_multiplier,
-                    validation_every=arguments.steps,
-                    progress=False,
-                    log=lambda line: None,
-                )
-            last = result["history"][-1]
-            print(
-                f"| {size} | {kind} | {last['mean_iou']:.3f} | {last['validation_mean_iou']:.3f} | "
-                f"{last['validation_iou'][-1]:.3f} | {time.monotonic() - began:.0f} |",
-                flush=True,
-            )
+            ends = [one(arguments, source, validation, given, size, kind, seed) for seed in seeds]
+            columns = [", ".join(f"{value:.3f}" for value in column) for column in np.transpose(ends)[:3]]
+            *_, last, seconds = np.mean(ends, 0)
+            print(f"| {size} | {kind} | {' | '.join(columns)} | {last:.3f} | {seconds:.0f} |", flush=True)
+
+
+def one(arguments, source, validation, given, size, kind, seed):
+    """Scores of a run's end: on its crops, on the validation, of the last class there; and its seconds."""
+    keras.utils.set_random_seed(seed)
+    model = keras_deeplab.DeepLabV3Plus(
+        arguments.backbone, num_classes=source.num_classes, backbone_weights=arguments.backbone_weights
+    )
+    options = given | {"batch_size": size, "seed": seed} | ({} if kind == "default" else {"batch_norm": kind})
+    settings = recipe(arguments.recipe).settings_for(source, **options) if arguments.recipe else None
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = keras_deeplab.train(
+            model,
+            source,
+            folder,
+            validation=validation,
+            settings=settings,
+            progress=False,
+            log=lambda line: None,
+            **(options if settings is None else {}),
+        )
+    last = result["history"][-1]
+    scores = last["mean_iou"], last["validation_mean_iou"], last["validation_iou"][-1]
+    return *scores, time.monotonic() - began
 
 
 if __name__ == "__main__":

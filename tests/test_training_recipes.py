@@ -157,6 +157,15 @@ def test_steps_and_augmentation_follow_the_number_of_images(name):
     assert row.settings_for(replace(FACTS, num_examples=10**6)).steps < many.steps
 
 
+def test_the_fewest_steps_are_more_of_smaller_batches():
+    facts = replace(FACTS, num_examples=9)
+    steps = [recipe("mobile").settings_for(facts, batch_size=size).steps for size in (1, 2, 4, 8, 16)]
+    assert steps == [1131, 800, 566, 400, 400]
+    assert recipe("mobile").settings_for(facts, batch_size=4, gradient_accumulation_steps=2).steps == 800
+    # So many passes as it has anyway are enough.
+    assert recipe("mobile").settings_for(replace(FACTS, num_examples=400), batch_size=4).steps == 4000
+
+
 def test_what_is_given_goes_before_what_is_adapted():
     row = recipe("mobile")
     settings = row.settings_for(FACTS, batch_size=2, crop_size=65, epochs=2, brightness=0.5)

@@ -9,7 +9,8 @@ Each is a function from `Facts` to options of `TrainSettings`. What they share:
 * *The batch* is the largest power of two whose activations fit most of a GPU's memory or half of the machine's, up to
   16 as in the papers, and less on a CPU, which takes as long for each image however many there are.
 * *Steps* are passes over the data, more of them for the larger networks and for more than 50 classes; never so few that
-  the head, which starts from random values, isn't learnt, nor more than a limit, which is lower on a CPU.
+  the head, which starts from random values, isn't learnt, nor more than a limit, which is lower on a CPU. The fewest
+  are more by the root of how much smaller the batch is than its limit, as steps are then smaller by that root.
 * *The learning rate* rises in a short warm-up, and grows with the batch; accumulated gradients count as one batch.
 * `mobile` is for short runs, on a CPU too: AdamW, cross-entropy and the Jaccard loss together, which brings classes of
   few pixels forward, and the mean of the weights over the last steps. On IDD-lite it has 0.598 mean IoU after 540 steps
@@ -37,7 +38,7 @@ class _Scale:
             MobileNetV2 and ResNet-50 at output stride 16, without the logits.
         side: limit of a crop's sides.
         batch_size: limit.
-        epochs, min_steps: passes over the data, and the least.
+        epochs, min_steps: passes over the data, and the fewest changes of the weights by batches of that limit.
         max_steps: limit.
     """
 
@@ -138,7 +139,11 @@ def _steps(facts: Facts, batch: int, scale: _Scale) -> int:
     passes = facts.epochs or scale.epochs * (1.5 if facts.num_classes > 50 else 1.0)
     steps = round(passes * facts.num_examples / batch)
     if not facts.epochs:
-        steps = min(max(steps, scale.min_steps), scale.max_steps[facts.device == "gpu"])
+        gpu = facts.device == "gpu"
+        accumulated = facts.gradient_accumulation_steps
+        smaller = max(1.0, scale.batch_size[gpu] / (batch * accumulated))
+        least = round(scale.min_steps * accumulated * smaller**0.5)
+        steps = min(max(steps, least), scale.max_steps[gpu])
     return max(1, round(steps / facts.gradient_accumulation_steps)) * facts.gradient_accumulation_steps
 
 
