@@ -296,10 +296,12 @@ def strike(one: Try, number: signal.Signals, most: float = 1.02) -> int | None:
     one.check(not alive or status != 0 or one.target.exists(), "status 0 without a result")
     uncaught = number == signal.SIGKILL
     # Python itself ends before the command is read, and at its own end.
-    outside = status == -number and ((one.struck or 0) < 1 or (one.target.exists() and one.job != "train"))
+    done = "\nlast: " in text if one.job == "train" else one.target.exists()
+    outside = status == -number and ((one.struck or 0) < 1 or done)
     if status not in (0, None) and not uncaught and not outside:
         told = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
-        one.check(told in text and "Traceback" not in text, f"no word of the interruption: {text[-300:]}")
+        one.check(told in text, f"no word of the interruption: {text[-300:]}")
+        one.check("Traceback" not in text, text[text.find("Traceback") :][:3000])
         one.check(status == 128 + number, f"status {status}")
     one.check(not uncaught or status in (0, -number), f"status {status}: {text[-300:]}")
     one.look(killed=uncaught)

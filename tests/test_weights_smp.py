@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from contextlib import nullcontext
 
 import keras
@@ -258,3 +259,15 @@ def test_settings_of_the_config_are_in_the_record(arrays, tmp_path):
 )
 def test_pixels_are_normalised_as_its_own_function_does_for_the_encoder(arrays, encoder, mode):
     assert recognise(arrays, configs={"config.json": {"encoder_name": encoder}}).spec.preprocessing == mode
+
+
+def test_arrays_that_relatives_in_timm_share_are_told_to_be_a_guess(tmp_path):
+    """tu-resnetaa18's and tu-resnetblur18's arrays have the names and shapes of tu-resnet18's."""
+    model = keras_deeplab.DeepLabV3Plus("resnet18", num_classes=2, flavour="smp_tu", input_shape=(33, 33, 3))
+    keras_deeplab.export_weights(model, tmp_path / "bare.pth", "smp")
+    with pytest.warns(UserWarning, match=r"nothing tells .*, backbone of its network\. .*, backbone='resnet18'\."):
+        keras_deeplab.load(tmp_path / "bare.pth")
+    told = {"output_stride": 16, "atrous_rates": (12, 24, 36), "include_preprocessing": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert keras_deeplab.load(tmp_path / "bare.pth", backbone="resnet18", **told).spec.backbone == "resnet18"

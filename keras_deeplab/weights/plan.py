@@ -127,7 +127,7 @@ class Plan:
     def taken(self, settings: Any, output_stride: int | None = None) -> Any:
         """`{name: value}` of what is assumed and `settings` don't say."""
         told = {"output_stride": self.spec.output_stride, "include_preprocessing": self.spec.preprocessing}
-        told["align_corners"] = self.spec.resize == ALIGN_CORNERS
+        told |= {"align_corners": self.spec.resize == ALIGN_CORNERS, "backbone": self.spec.backbone}
         if self.spec.flavour is not None:
             told["atrous_rates"] = FLAVOURS[self.spec.flavour].atrous_rates
         told |= {name: value for name, value in self.spec.settings.items() if value is not None}

@@ -88,7 +88,7 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
         blocks=blocks,
         optional="|".join(filter(None, (r"classification_head\..*", encoder.unused))),
         undecided=tuple({"backbone": each} for each in candidates) if len(candidates) > 1 else (),
-        assumed=_ASSUMED if config.encoder is None else (),
+        assumed=_assumed(encoder, candidates) if config.encoder is None else (),
         flat=encoder.flat,
         rates_told="atrous_rates" in config.settings,
         told={"backbone": tuple(encoder.networks)} if config.encoder is not None else {},
@@ -100,6 +100,12 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
                 f"config.json says that {name} is {value}, and the arrays are those of {getattr(own, name)}"
             )
     return plan
+
+
+def _assumed(encoder, candidates):
+    # timm names the arrays of its relatives alike (tu-resnetaa50 those of tu-resnet50): the network itself is a guess.
+    timm = len(candidates) == 1 and "tu-" in encoder.networks[candidates[0]]
+    return (*_ASSUMED, "backbone") if timm else _ASSUMED
 
 
 def export_rows(paths: Any, layers: Any) -> Any:
