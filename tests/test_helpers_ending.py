@@ -101,13 +101,15 @@ import hashlib, sys
 from pathlib import Path
 from keras_deeplab._helpers.ending import ended_by_signals
 from keras_deeplab._helpers.ending import remove_at_end
-from keras_deeplab._helpers.files import replacing, unverified
+from keras_deeplab._helpers.files import replacing, temporary_folder, unverified
 for name in (".empty", ".kept"):
     place = remove_at_end(Path(name), Path.rmdir)
     place.mkdir()
     remove_at_end(place / "new").mkdir()
 Path(".kept/old").write_text("the model that stood there")
-with ended_by_signals("busy", grace=0.3), replacing("file.txt") as temporary:
+temporaries = replacing("file.txt"), temporary_folder("copies", Path())
+with ended_by_signals("busy", grace=0.3), temporaries[0] as temporary, temporaries[1] as folder:
+    (folder / "copy").write_text("of what is read")
     temporary.write_text("half")
     unverified(Path("other.txt"), ".txt").write_text("half")
     print("ready", flush=True)

@@ -7,7 +7,7 @@ from data_sets import mask, numbers, photograph
 
 from keras_deeplab import data
 from keras_deeplab._helpers import limits
-from keras_deeplab._helpers.files import read_regular, unverified, walk
+from keras_deeplab._helpers.files import read_regular, temporary_folder, unverified, walk
 from keras_deeplab.data.doctor.files import files_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and named pipes are POSIX's")
@@ -84,3 +84,15 @@ def test_each_process_has_its_own_unverified_file(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "getpid", lambda process=process: process)
         names.append(unverified(tmp_path / "a.tflite", ".tflite").name)
     assert names == [".4.a.unverified.tflite", ".5.a.unverified.tflite"]
+
+
+def test_a_temporary_folder_goes_whatever_ends_its_block(tmp_path):
+    def interrupted():
+        with temporary_folder("copies", tmp_path) as folder:
+            (folder / "copy").write_text("x")
+            assert list(tmp_path.iterdir()) == [folder]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []

@@ -66,6 +66,22 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def temporary_folder(prefix: str = "keras_deeplab_", parent: Path | None = None) -> Iterator[Path]:
+    """A folder for the time of the block, by default where the system has such; it goes should a signal end the block.
+
+    Args:
+        prefix: what its name begins with.
+        parent: the folder to make it in.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    with unfinished(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _umask():
     """The process's mask of permissions, which can only be read by setting it."""
     mask = os.umask(0)

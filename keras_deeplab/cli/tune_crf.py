@@ -1,5 +1,6 @@
 """`keras-deeplab tune-crf`."""
 
+from pathlib import Path
 from typing import Any
 
 from keras_deeplab.cli.shared import DATA, AnyModel, load_data
@@ -63,16 +64,14 @@ class Arguments(Options):
 
 
 def run(arguments: Arguments) -> None:
-    import tempfile
-
-    from keras_deeplab._helpers.files import in_a_folder, write_whole
+    from keras_deeplab._helpers.files import in_a_folder, temporary_folder, write_whole
 
     if arguments.network.settings.crf is not None:
         raise OptionError("{crf} is what is searched here: leave it out")
     output = in_a_folder(arguments.output)  # refused before any work
     predict = arguments.network.predictor()
     source = load_data(arguments.data, arguments.split, arguments.reading, predict.spec)
-    with tempfile.TemporaryDirectory(prefix="keras_deeplab_crf_") as folder:
+    with temporary_folder("keras_deeplab_crf_") as folder:
         found = _searched(arguments, predict, source, folder)
     best, plain, rows = found
     print(_table(rows, plain))
@@ -92,7 +91,7 @@ def run(arguments: Arguments) -> None:
     print(f"{output}: {best.text()}, for predict and evaluate --crf {output}")
 
 
-def _searched(arguments: Arguments, predict: Any, source: Any, folder: str) -> tuple[Parameters, float, list]:
+def _searched(arguments: Arguments, predict: Any, source: Any, folder: Path) -> tuple[Parameters, float, list]:
     """The best parameters, the mean IoU without any, and all that were tried with theirs, the best first."""
     from keras_deeplab import data
     from keras_deeplab._helpers.progress import Progress

@@ -9,12 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.files import temporary_folder
 
 VERSION = "2.5.3"
 
@@ -101,9 +101,9 @@ def fetch(log: Callable[[str], Any] = print) -> Any:
         )
     log(f"fetching {_CORE} {VERSION} with npm, once, into {folder}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".litertjs-", dir=folder.parent) as scratch:
+    with temporary_folder(".litertjs-", folder.parent) as scratch:
         for name in ("package.json", "package-lock.json"):
-            shutil.copyfile(Path(__file__).parent / "npm" / name, Path(scratch) / name)
+            shutil.copyfile(Path(__file__).parent / "npm" / name, scratch / name)
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         try:
             done = subprocess.run(
@@ -119,10 +119,10 @@ def fetch(log: Callable[[str], Any] = print) -> Any:
             raise OSError(f"npm ci didn't end within {limits.NPM_SECONDS} seconds. {_BY_HAND}") from error
         if done.returncode:
             raise OSError(f"npm ci failed ({done.returncode}): {done.stderr.strip()[-2000:]}. {_BY_HAND}")
-        _verified(Path(scratch) / "node_modules")
+        _verified(scratch / "node_modules")
         folder.mkdir(exist_ok=True)
         shutil.rmtree(modules, ignore_errors=True)  # a part of it would have counted as cached() otherwise
-        os.replace(Path(scratch) / "node_modules", modules)
+        os.replace(scratch / "node_modules", modules)
     return modules
 
 

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.files import temporary_folder
 from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.specs import Classes, ModelSpec
 from keras_deeplab.specs.model import spec_of, with_spec
@@ -64,12 +64,12 @@ def opened(path: str | os.PathLike[str], kind: str) -> Iterator[Stored]:
     Raises:
         ValueError: it is damaged, or asks for more than weights need.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         if kind == "h5":
             network, arrays = hdf5.read_network(path)
             weights = Path(path)
             if not weights.name.endswith(".weights.h5"):
-                weights = Path(shutil.copyfile(path, Path(folder) / _WEIGHTS))
+                weights = Path(shutil.copyfile(path, folder / _WEIGHTS))
         else:
             with reading(path, "a .keras file"):
                 network, weights = _unpack(path, folder)

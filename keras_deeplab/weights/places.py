@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_deeplab._helpers import limits
-from keras_deeplab._helpers.files import read_regular
+from keras_deeplab._helpers.files import read_regular, temporary_folder
 from keras_deeplab.weights.readers.common import Budget, reading
 from keras_deeplab.weights.readers.files import kind_of
 from keras_deeplab.weights.readers.literals import assignments
@@ -64,10 +63,10 @@ def located(path: Any) -> Iterator[Place]:
     """
     path = Path(path)
     if path.is_file() and _is_archive(path):
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             with reading(path, "a zip archive of a checkpoint's folder"):
-                _unpack(path, Path(folder))
-            yield _in_folder(_root(Path(folder)), os.fspath(path))
+                _unpack(path, folder)
+            yield _in_folder(_root(folder), os.fspath(path))
     elif path.is_dir():
         yield _in_folder(path, os.fspath(path))
     elif path.name in HUB_FILES:

@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_deeplab._helpers import limits
+from keras_deeplab._helpers.files import temporary_folder
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import Dialect, renamed
 from keras_deeplab.weights.plan import Plan
@@ -130,13 +130,13 @@ def _find_prefix(folder, path):
 
 
 def _read_archive(path):
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         # What the members are called decides nothing: only those named like a checkpoint are taken out.
         tar.unpack(path, folder, _MEMBER.search)
         try:
-            prefix = _find_prefix(Path(folder), path)
+            prefix = _find_prefix(folder, path)
         except FileNotFoundError as error:
-            graphs = sorted(Path(folder).rglob("*.pb"))
+            graphs = sorted(folder.rglob("*.pb"))
             if len(graphs) != 1:
                 raise ValueError(
                     f"The archive {os.fspath(path)!r} holds no checkpoint (model.ckpt*) and {len(graphs)} frozen "

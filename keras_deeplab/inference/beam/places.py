@@ -3,12 +3,11 @@
 import contextlib
 import gzip
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keras_deeplab._helpers.files import read_regular, refuse_other, replacing
+from keras_deeplab._helpers.files import read_regular, refuse_other, replacing, temporary_folder
 
 # Stores whose files appear when they are closed, whole; elsewhere a file is written beside its place and renamed.
 _OBJECT_STORES = ("gs", "s3", "azfs")
@@ -93,8 +92,8 @@ def writing(place: str) -> Iterator[Path]:
         with replacing(place) as temporary:
             yield temporary
         return
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, "file" + Path(place).suffix)
+    with temporary_folder() as folder:
+        local = folder / f"file{Path(place).suffix}"
         yield local
         data = local.read_bytes()
     if scheme(place) in _OBJECT_STORES:
@@ -129,8 +128,8 @@ def fetched(place: str) -> Iterator[str]:
         found = [each.path for each in _systems().match([join(place, "**")])[0].metadata_list]
     if not found:
         raise FileNotFoundError(f"there is neither a file nor a folder {place}")
-    with tempfile.TemporaryDirectory() as folder:
-        top = Path(folder, place.rpartition("/")[2])
+    with temporary_folder() as folder:
+        top = folder / place.rpartition("/")[2]
         for each in found:
             target = top / each[len(place) :].strip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
