@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_deeplab import layers
+from keras_deeplab.layers.argmax import slabs
 from keras_deeplab.quantize import (
     argmax,
     copies,
@@ -603,3 +604,22 @@ def test_steps_may_be_left_out_and_the_most_sensitive_tensors_stay_numbers():
     assert np.abs(np.asarray(ours(batch[0])) - output)[inner].max() < 0.1 * np.ptp(output)
     before = model.get_layer("middle").get_weights()[0]
     np.testing.assert_allclose(exact.get_layer("middle").get_weights()[0], before, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("convention", "size"), [("align_corners", 49), ("half_pixel_centers", 48)])
+def test_a_range_is_the_same_searched_some_rows_at_a_time(convention, size, monkeypatch):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((None, None, 3))
+    logits = keras.layers.Conv2D(5, 1)(keras.layers.AveragePooling2D(16, padding="same")(inputs))
+    outputs = layers.ResizeBilinear(**layers.resizes.conventions(convention))([logits, inputs])
+    model = keras.Model(inputs, outputs)
+    draw = np.random.default_rng(0)
+    batch = [draw.uniform(-1, 1, (1, size, size + 16, 3)).astype("float32") for _ in range(3)]
+    whole = argmax.search_range(model, batch)
+    cuts = []
+    monkeypatch.setattr(argmax, "_WORTH", 0)
+    monkeypatch.setattr("keras_deeplab.layers.argmax._AT_ONCE", 1)
+    monkeypatch.setattr(argmax, "slabs", lambda *given: cuts.extend(slabs(*given)) or slabs(*given))
+    assert argmax.search_range(model, batch) == whole
+    assert len(cuts) == 3  # a row of the scores each
+    assert [slab.place.start for slab in cuts] == [0, 16, 32]

@@ -1,5 +1,7 @@
 """The class of the greatest score at every pixel, of scores that are coarser than the image."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
@@ -140,19 +142,42 @@ def argmax_by_slabs(scores: Tensor, size: tuple[int, int], convention: str) -> T
     cut = slabs_of(scores.shape, size, convention)
     if cut is None:
         raise ValueError(f"scores {scores.shape} can't be resized to {size} by slabs: {convention}")
-    (steps, each), rows, aligned = cut, scores.shape[1], convention == ALIGN_CORNERS
     found: list[Tensor] = []
+    for slab in slabs(cut, scores.shape[1], convention):
+        part = scores[:, slab.rows]
+        if found:
+            part += tf.cast(tf.minimum(found[-1][:, :1, :1, None], 0), part.dtype)  # 0: no label is less
+        part = tf.raw_ops.ResizeBilinear(images=part, size=(slab.height, size[1]), **conventions(convention))
+        found.append(tf.argmax(part, -1, output_type=tf.int32)[:, slab.kept])
+    return tf.concat(found, 1)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Some rows of scores, resized by themselves.
+
+    Attributes:
+        rows: those of the scores.
+        height: that they are resized to.
+        kept: the rows of that which are the image's.
+        place: where they are in the image.
+    """
+
+    rows: slice
+    height: int
+    kept: slice
+    place: slice
+
+
+def slabs(cut: tuple[int, int], rows: int, convention: str) -> Iterator[Slab]:
+    """The slabs of scores of so many rows, as `slabs_of` cuts them, from the top."""
+    (steps, each), aligned = cut, convention == ALIGN_CORNERS
     # Of aligned corners both ends of a slab are rows of the scores; else a row around it counts too, where there is
     # one.
     for top in range(0, rows - aligned, each):
         bottom = min(top + each, rows - aligned)
         first, last = (top, bottom + 1) if aligned else (max(0, top - 1), min(rows, bottom + 1))
-        part = scores[:, first:last]
-        if found:
-            part += tf.cast(tf.minimum(found[-1][:, :1, :1, None], 0), part.dtype)  # 0: no label is less
-        extent = (last - first - aligned) * steps + aligned
-        part = tf.raw_ops.ResizeBilinear(images=part, size=(extent, size[1]), **conventions(convention))
-        labels = tf.argmax(part, -1, output_type=tf.int32)
         start = (top - first) * steps
-        found.append(labels[:, start : start + (bottom - top) * steps + (aligned and bottom == rows - 1)])
-    return tf.concat(found, 1)
+        count = (bottom - top) * steps + (aligned and bottom == rows - 1)
+        height = (last - first - aligned) * steps + aligned
+        yield Slab(slice(first, last), height, slice(start, start + count), slice(top * steps, top * steps + count))

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_deeplab import layers
 from keras_deeplab._helpers.private import producer
+from keras_deeplab.layers.argmax import Slab, slabs, slabs_of
 from keras_deeplab.quantize import pixels, ranges
 from keras_deeplab.quantize.ranges import Ends
 
@@ -22,6 +23,7 @@ from keras_deeplab.quantize.ranges import Ends
 _RIDGE = 1e-4
 _CUTS = np.geomspace(0.1, 1.0, 13)
 _RANGE_IMAGES = 32
+_WORTH = 1 << 28  # bytes of an image's resized logits from which on they are made some rows at a time
 # Pixels whose two largest logits are nearer than this many steps tell how many labels a small bias changes.
 _NEAR = 4
 _PASSES = 3
@@ -79,15 +81,18 @@ def search_range(model: keras.Model, images: Sequence[np.ndarray]) -> Ends:
         places, counted = list(np.ones_like(places)), list(np.ones_like(counted))
     low, high = float(logits[np.array(places)].min()), float(logits[np.array(places)].max())
 
-    def resized(logits):
+    # The resized logits of many classes are gigabytes, so they are made some rows at a time.
+    parts = _slabs(logits.shape, size, resize)
+
+    def resized(logits, slab):
         if resize is None:
             return logits
         return tf.raw_ops.ResizeBilinear(
             images=logits[None],
-            size=size,
+            size=(slab.height, size[1]),
             align_corners=resize.align_corners,
             half_pixel_centers=resize.half_pixel_centers,
-        )[0]
+        )[0, slab.kept]
 
     @tf.function(autograph=False)
     def changed(logits, wanted, counted, low, high):
@@ -97,10 +102,18 @@ def search_range(model: keras.Model, images: Sequence[np.ndarray]) -> Ends:
             return tf.clip_by_value(tf.round((x - low) / step), 0.0, 255.0) * step + low
 
         # The file rounds again behind the resize.
-        labels = tf.argmax(rounded(resized(rounded(logits))), -1)
-        return tf.math.count_nonzero((labels != wanted) & counted)
+        count = tf.constant(0, tf.int64)
+        for slab in parts:
+            with tf.control_dependencies([count]):  # one behind the other, in the same memory
+                rows = tf.identity(logits[slab.rows])
+            labels = tf.argmax(rounded(resized(rounded(rows), slab)), -1)
+            count += tf.math.count_nonzero((labels != wanted[slab.place]) & counted[slab.place])
+        return count
 
-    wanted = [tf.argmax(resized(each), -1) for each in logits]
+    def labels_of(logits):
+        return tf.concat([tf.argmax(resized(logits[slab.rows], slab), -1) for slab in parts], 0)
+
+    wanted = [labels_of(each) for each in logits]
 
     def errors(part):
         ends = [tf.constant(end, tf.float32) for end in ranges.nudged(*part)]
@@ -108,6 +121,14 @@ def search_range(model: keras.Model, images: Sequence[np.ndarray]) -> Ends:
 
     low, high = min(((low * cut, high) for cut in _CUTS), key=errors)
     return ranges.nudged(*min(((low, high * cut) for cut in _CUTS[-5:]), key=errors))
+
+
+def _slabs(shape, size, resize):
+    """The slabs in which logits (B, h, w, C) are resized; one of all rows where there are few, or they can't be cut."""
+    cut = None if resize is None else slabs_of(shape, size, resize.resize, worth=_WORTH)
+    if cut is not None:
+        return list(slabs(cut, shape[1], resize.resize))
+    return [Slab(slice(None), size[0], slice(None), slice(None))]
 
 
 def balance(
