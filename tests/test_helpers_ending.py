@@ -131,6 +131,35 @@ def test_a_process_that_stays_in_c_is_ended_and_its_hidden_files_are_removed(tmp
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == [".kept", ".kept/old"]
 
 
+DROPPED = """
+import gc, os, signal, sys, time
+from keras_deeplab._helpers.ending import ended_by_signals
+struck = []
+def strike(phase, facts):
+    if not struck:
+        struck.append(phase)
+        os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+        time.sleep(0.1)  # the exception comes here, and Python drops it
+gc.callbacks.append(strike)
+with ended_by_signals("dropped") as ending:
+    try:
+        gc.collect()
+        for _ in range(300):
+            time.sleep(0.01)
+        print("went on")
+    except KeyboardInterrupt:
+        print(ending.told, ending.status)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_whose_exception_is_dropped_ends_the_command_all_the_same(name):
+    done = subprocess.run([sys.executable, "-c", DROPPED, name], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == {"SIGTERM": "ended by SIGTERM 143\n", "SIGINT": "interrupted 130\n"}[name]
+    assert done.returncode == 0
+
+
 def test_a_process_that_goes_on_behind_a_command_is_left_alone():
     code = """
 import os, signal, time

@@ -13,6 +13,7 @@ from typing import Any
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is none of Windows'
 _GRACE = 4.0  # seconds
+_SOON = 0.02
 # Hidden paths of this process's own, and what removes each.
 _unfinished: dict[Path, Callable[[Path], Any]] = {}
 _finishing = threading.Event()
@@ -79,13 +80,35 @@ def ended_by_signals(name: str, grace: float = _GRACE, last: bool = True) -> Ite
     before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, asked)
-    with _woken(before, asked, ending, name, grace) if last else contextlib.nullcontext():
+    with _again_if_swallowed(ending), _woken(before, asked, ending, name, grace) if last else contextlib.nullcontext():
         try:
             yield ending
         finally:
             for number, handler in before.items():
                 if signal.getsignal(number) is asked:
                     signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextlib.contextmanager
+def _again_if_swallowed(ending: Ending) -> Iterator[None]:
+    """Sends a signal once more whose exception was raised where Python drops it: in a destructor, in a callback of the
+    garbage collector (JAX has one). Otherwise the command would go on, with a traceback of it on the screen."""
+    usual = sys.unraisablehook
+
+    def told(dropped: Any) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            usual(dropped)
+            return
+        number = getattr(dropped.exc_value, "signal", None) or ending.signal or signal.SIGINT
+        ending.asked = False
+        # Not from here, which is such a place as well.
+        threading.Timer(_SOON, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = told
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 @contextlib.contextmanager
