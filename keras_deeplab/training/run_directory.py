@@ -72,6 +72,7 @@ class RunDirectory:
     def save_best(self, model: Any) -> None:
         with _temporary(self.best) as temporary:
             model.save(temporary)
+            _to_disk(temporary)
             os.replace(temporary, self.best)
 
     def save_checkpoint(self, model: Any, state: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -83,8 +84,7 @@ class RunDirectory:
             with zipfile.ZipFile(temporary, "a") as archive:
                 archive.writestr(_ARRAYS, buffer.getvalue())
                 archive.writestr(_STATE, json.dumps(state))
-            with open(temporary, "r+b") as file:  # Windows brings only what is open for writing to the disk
-                os.fsync(file.fileno())
+            _to_disk(temporary)
             if self.last.exists():
                 os.replace(self.last, self.previous)
             os.replace(temporary, self.last)
@@ -134,6 +134,11 @@ def _read(path):
         state = from_json(archive.read(_STATE))
         with np.load(io.BytesIO(archive.read(_ARRAYS)), allow_pickle=False) as arrays:
             return state, dict(arrays)
+
+
+def _to_disk(path):
+    with open(path, "r+b") as file:  # Windows brings only what is open for writing to the disk
+        os.fsync(file.fileno())
 
 
 def _replace(path, data):
