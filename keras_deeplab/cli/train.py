@@ -97,6 +97,7 @@ def _run(arguments: Arguments) -> None:
 
     import keras_deeplab
     from keras_deeplab.training.distribution import distributed
+    from keras_deeplab.training.hosts import Hosts
 
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(arguments.dtype_policy)
@@ -106,10 +107,13 @@ def _run(arguments: Arguments) -> None:
         print(f"{model.name}: {parameters}; {source.num_examples} samples, {settings.steps} steps")
         teacher = None if arguments.teacher is None else keras_deeplab.load(arguments.teacher)
         callbacks = []
-        if arguments.tensorboard:
+        hosts = Hosts(model)
+        if arguments.tensorboard and hosts.first:
             from keras_deeplab.training.callbacks.tensorboard import TensorBoardPanels
 
-            callbacks.append(TensorBoardPanels(Path(arguments.run_dir).expanduser() / "tensorboard", validation))
+            # Pictures would be predictions of one host, in which the others take no part.
+            shown = None if hosts.several else validation
+            callbacks.append(TensorBoardPanels(Path(arguments.run_dir).expanduser() / "tensorboard", shown))
         result = keras_deeplab.train(
             model,
             source,
