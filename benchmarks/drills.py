@@ -274,8 +274,9 @@ def signalled(one: Try, number: signal.Signals) -> None:
 
 def signalled_until_done(one: Try, number: signal.Signals) -> None:
     """Struck, started again, struck again, until it gets through before the next strike."""
-    while strike(one, number, most=0.7) not in (0, None):
-        pass
+    while strike(one, number, most=0.9) not in (0, None):
+        if one.strikes % 25 == 0:
+            print(f"{one.strikes} signals", flush=True)
     one.back = f"{one.strikes} strikes"
     one.same()
 
@@ -470,6 +471,7 @@ def play(drills: list[Drill], rounds: int, seed: int, place: Path) -> dict[str, 
     for number in range(rounds):
         began = time.monotonic()
         for drill in drills:
+            print(f"{drill.name} ...", flush=True)
             if drill.job not in undisturbed:
                 whole = prepared(drill.job, f"whole-{drill.job}", random.Random(0))
                 running = whole.start()
