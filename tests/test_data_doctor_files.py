@@ -292,7 +292,7 @@ def test_training_refuses_data_with_errors_and_tells_warnings(folder, tmp_path, 
     captured = capsys.readouterr()
     assert "Unknown backbone" in captured.err
     assert "warning: 1 image of 2 in val is in train too" in captured.out
-    assert "-> --crop-size 33x49 fits the images" in captured.out
+    assert "-> --crop-size 32x48 fits the images" in captured.out
     assert "note:" not in captured.out
     (folder / "classes.txt").write_text("background\ncrack\n")
     black_and_white(folder)

@@ -11,6 +11,7 @@ from keras_deeplab.data.doctor.outlines import Outlines
 
 _DARK = 100  # the largest number in 0..255 that a whole split should exceed
 _PADDED = 0.5  # share of a crop that is padding, for most images
+_SMALLEST = 32  # side of a crop, two positions of the features
 _GLIMPSE = 1 / 16  # share of an image that a crop shows, for most images
 _FEWEST = 8  # images with outlines, below which nothing is said of how masks lie
 _CLEARLY = 0.1  # by how much an image's edges must agree better with a turned mask
@@ -91,8 +92,15 @@ def _middle(shapes: np.ndarray) -> str:
 
 
 def _fitting(shapes: np.ndarray) -> str:
-    """A size of 16 n + 1 that holds most images: `97` or `(65, 97)`."""
-    height, width = (int(16 * np.ceil((np.quantile(shapes[:, axis], 0.75) - 1) / 16) + 1) for axis in (0, 1))
+    """The size that most images have, or one of 16 n + 1 that holds most of them: `96` or `(64, 96)`.
+
+    The very size, because a map of another one is stretched otherwise when it is enlarged to whole images.
+    """
+    usual, count = Counter(map(tuple, shapes.astype(int).tolist())).most_common(1)[0]
+    if count >= 0.75 * len(shapes) and min(usual) >= _SMALLEST:
+        height, width = usual
+    else:
+        height, width = (int(16 * np.ceil((np.quantile(shapes[:, axis], 0.75) - 1) / 16) + 1) for axis in (0, 1))
     return f"{height}" if height == width else f"({height}, {width})"
 
 
