@@ -3,7 +3,8 @@
 
     python benchmarks/crf_gain.py MODEL DATA --limit 60
 
-The model runs once an image. Each row is one set of parameters: a published name or numbers.
+The model runs once an image. Each row is one set of parameters: a published name, numbers, or a file of tune-crf. Those
+that were searched on the first images are judged on others by `--skip`.
 """
 
 import argparse
@@ -29,6 +30,7 @@ def main():
     parser.add_argument("data")
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--skip", type=int, default=0, help="images to leave out before")
     parser.add_argument("--input-size", type=int, default=513)
     parser.add_argument("--output-stride", type=int)
     parser.add_argument("--scales", default="1")
@@ -41,9 +43,10 @@ def main():
         given.model, given.input_size, given.output_stride, scales=scales, flip=given.flip
     )
     source = data.load(given.data, split=given.split)
+    limit = None if given.limit is None else given.skip + given.limit
     samples = (
         {"image": sample["image"], "label": sample["label"], "name": sample["name"].decode()}
-        for sample in pipeline.evaluation(source, given.limit).as_numpy_iterator()
+        for sample in pipeline.evaluation(source, limit).skip(given.skip).as_numpy_iterator()
     )
     candidates = [None, *map(parameters, given.crf)]
 
@@ -51,7 +54,7 @@ def main():
         return matrix_of(predict.spec, source.classes_spec, source.num_classes, None, source.name)[0]
 
     def table(done, matrices, seconds):
-        print(f"{done} images of {source.name}, scales {given.scales}, flip {given.flip}")
+        print(f"{done} images of {source.name} behind the first {given.skip}, scales {given.scales}, flip {given.flip}")
         print(f"{'parameters':<20}{'':<18}{'mean IoU':>9}{'gain':>8}{'pixels right':>14}")
         for name, candidate, found in zip(["none", *given.crf], candidates, matrices, strict=True):
             text = "" if candidate is None else candidate.text()
