@@ -70,6 +70,16 @@ def trained(**options):
     return model, optimizer
 
 
+def check_on_several_hosts():
+    plain = network()
+    model = private.on_several_hosts(keras.Model)(plain.input, plain.output)
+    model.compile("sgd", "mse")
+    logs = model.train_step((np.ones((3, 4), "float32"), np.ones((3, 2), "float32")))
+    assert {name: value.shape for name, value in logs.items()} == {"loss": (1,)}
+    # What it leaves out is still what Keras calls before the first step.
+    assert callable(keras.Model._maybe_symbolic_build)
+
+
 def check_variable_index():
     model, optimizer = trained()
     variables = model.trainable_variables
