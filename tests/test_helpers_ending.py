@@ -15,6 +15,16 @@ from keras_deeplab.options import Options
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 
+@pytest.fixture(autouse=True)
+def _caught():
+    """Signals as a shell's foreground has them: in its background, and behind nohup, some are ignored, and stay so."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class Writing:
     """A command that is ended while it writes a file and a folder."""
 
