@@ -125,7 +125,7 @@ class Plan:
         return replace(self, spec=replace(spec, settings={**spec.settings, **kept}))
 
     def taken(self, settings: Any, output_stride: int | None = None) -> Any:
-        """`{name: value}` of what is assumed and `settings` don't say."""
+        """`{name: value}` of what is assumed and `settings` don't say; nothing where they say all but the backbone."""
         told = {"output_stride": self.spec.output_stride, "include_preprocessing": self.spec.preprocessing}
         told |= {"align_corners": self.spec.resize == ALIGN_CORNERS, "backbone": self.spec.backbone}
         if self.spec.flavour is not None:
@@ -134,7 +134,8 @@ class Plan:
         asked = [name for name, value in {**settings, "output_stride": output_stride}.items() if says(name, value)]
         if self.beside.normalisation is not None:
             asked.append("include_preprocessing")
-        return {name: told.get(name) for name in self.assumed if name not in asked}
+        taken = {name: told.get(name) for name in self.assumed if name not in asked}
+        return {} if set(taken) == {"backbone"} else taken
 
     def agrees(self, spec: ModelSpec, label: str) -> None:
         """Raises ValueError where a network's record says otherwise than what was told of the arrays, which fit it."""

@@ -103,9 +103,9 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
 
 
 def _assumed(encoder, candidates):
-    # timm names the arrays of its relatives alike (tu-resnetaa50 those of tu-resnet50): the network itself is a guess.
-    timm = len(candidates) == 1 and "tu-" in encoder.networks[candidates[0]]
-    return (*_ASSUMED, "backbone") if timm else _ASSUMED
+    # timm names the arrays of its ResNets alike (tu-resnetaa50's are tu-resnet50's): the network itself is a guess.
+    alike = len(candidates) == 1 and "resne" in candidates[0] and "tu-" in encoder.networks[candidates[0]]
+    return (*_ASSUMED, "backbone") if alike else _ASSUMED
 
 
 def export_rows(paths: Any, layers: Any) -> Any:
