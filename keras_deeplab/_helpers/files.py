@@ -54,16 +54,12 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = in_a_folder(Path(os.path.abspath(path)))
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise FileExistsError(f"{os.fspath(path)!r} is there already: give the path of a new folder, or remove it.")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    with unfinished(temporary):
-        try:
-            yield temporary
-            temporary.chmod(0o777 & ~_umask())
-            if path.exists():
-                path.rmdir()
-            temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with temporary_folder(f".{path.name}.", path.parent) as temporary:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
 
 
 @contextlib.contextmanager

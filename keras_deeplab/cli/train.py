@@ -107,13 +107,10 @@ def _run(arguments: Arguments) -> None:
         print(f"{model.name}: {parameters}; {source.num_examples} samples, {settings.steps} steps")
         teacher = None if arguments.teacher is None else keras_deeplab.load(arguments.teacher)
         callbacks = []
-        hosts = Hosts(model)
-        if arguments.tensorboard and hosts.first:
+        if arguments.tensorboard and Hosts(model).first:
             from keras_deeplab.training.callbacks.tensorboard import TensorBoardPanels
 
-            # Pictures would be predictions of one host, in which the others take no part.
-            shown = None if hosts.several else validation
-            callbacks.append(TensorBoardPanels(Path(arguments.run_dir).expanduser() / "tensorboard", shown))
+            callbacks.append(TensorBoardPanels(Path(arguments.run_dir).expanduser() / "tensorboard", validation))
         result = keras_deeplab.train(
             model,
             source,

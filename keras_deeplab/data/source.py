@@ -122,19 +122,13 @@ class Source:
         """
         return self._examples(shuffle_seed, epoch).map(self._decode, tf.data.AUTOTUNE, deterministic=True)
 
-    def stream(self, shuffle_seed: int | None = None, start: int = 0) -> tf.data.Dataset:
-        """Map a seed to the endless `tf.data.Dataset` of epoch after epoch, from its sample number `start` on.
-
-        What comes before `start` is skipped undecoded.
-        """
-        return self.numbered(shuffle_seed, start).map(lambda position, sample: sample)
-
     def numbered(
         self, shuffle_seed: int | None = None, start: int = 0, wanted: Callable[[tf.Tensor], tf.Tensor] | None = None
     ) -> tf.data.Dataset:
-        """As `stream`, of pairs of a sample's number, a scalar int64, and the sample.
+        """Map a seed to the endless `tf.data.Dataset` of epoch after epoch, of (a sample's number, the sample).
 
         Args:
+            start: the number, a scalar int64, of the first; those before are skipped undecoded.
             wanted: maps a number to whether its sample is wanted, a scalar bool; others are skipped undecoded.
         """
         first_epoch, skipped = divmod(start, self.num_examples)

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_deeplab._helpers.private import on_several_hosts
 from keras_deeplab.training.replicas import batch_sum, strategy_of
 
 if keras.backend.backend() == "tensorflow":
@@ -61,6 +62,15 @@ class Hosts:
     @property
     def several(self) -> bool:
         return self.count > 1
+
+    def class_for(self, kind: type[keras.Model]) -> type[keras.Model]:
+        """A class of models to the one whose `fit` runs here.
+
+        Under `tf.distribute.MultiWorkerMirroredStrategy` Keras's averages the logs of a step over their first axis, and
+        scalars have none; and what it would build before the first step it tries with the batches of all hosts as one.
+        They are built as the first step is traced.
+        """
+        return on_several_hosts(kind) if self.several and keras.backend.backend() == "tensorflow" else kind
 
     def gathered(self, value: int) -> list[int]:
         """An int32 of this host to those of all, in their order; it waits for the others."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 
-from keras_deeplab._helpers.private import on_several_hosts
 from keras_deeplab.specs.model import inner_layers
 
 if keras.backend.backend() == "tensorflow":
@@ -43,17 +42,6 @@ def batch_sum(value: Any) -> Any:
 def share(loss: Any) -> Any:
     """A loss of the whole batch, which every replica has, to a replica's share of it: gradients are added up."""
     return loss if count() == 1 else loss / count()
-
-
-def over_hosts(kind: type[keras.Model], several: bool) -> type[keras.Model]:
-    """A class of models to one whose `fit` runs under `tf.distribute.MultiWorkerMirroredStrategy`, where it must.
-
-    Keras's averages the logs of a step over their first axis there, and scalars have none; and what it would build
-    before the first step it tries with the batches of all hosts as one. They are built as the first step is traced.
-    """
-    if not several or keras.backend.backend() != "tensorflow":
-        return kind
-    return on_several_hosts(kind)
 
 
 def _context() -> Any:

@@ -34,7 +34,7 @@ from keras_deeplab.training.hosts import Hosts
 from keras_deeplab.training.lines import record_line, validation_lines
 from keras_deeplab.training.losses import AtLabelSize, FollowSteps, LossStep, step_variables
 from keras_deeplab.training.optimizers import make_optimizer
-from keras_deeplab.training.replicas import over_hosts, replicas_of, strategy_of, synchronized
+from keras_deeplab.training.replicas import replicas_of, strategy_of, synchronized
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.settings import TrainSettings
 
@@ -137,9 +137,7 @@ def train(
             line = ProgressLine(steps, start, progress)
             stopping = Stopping(keeper.state["history"], patience, log)
             # By the predictor of the validation: the same padding, and no second graph.
-            # Pictures would be predictions of one host, in which the others take no part.
-            shown = None if hosts.several else validation
-            page = RunReport(run.path, shown, predict=scored and scored.predict, log=log)
+            page = RunReport(run.path, validation, predict=scored and scored.predict, log=log)
             before = [FollowSteps(trained.loss), interrupts, line, *filter(None, [scored])]
             behind = [keeper, stopping, *([page] if hosts.first else []), *callbacks]
             with data.readable_errors(), synchronized(trained):
@@ -202,7 +200,7 @@ def _compiled(model, source, settings, teacher):
     strategy = strategy_of(model)
     with nullcontext() if strategy is None else strategy.scope():
         outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
-        kind = over_hosts(SegmentationModel if teacher is None else Distilled, Hosts(model).several)
+        kind = Hosts(model).class_for(SegmentationModel if teacher is None else Distilled)
         twin = kind(model.inputs[0], outputs, name=model.name)
         losses, resize = [loss] * len(model.outputs), None
         if teacher is None:

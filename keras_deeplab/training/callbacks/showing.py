@@ -12,6 +12,7 @@ from keras_deeplab.metrics import MeanIoU
 from keras_deeplab.reports.history import scores
 from keras_deeplab.reports.panels import Sample, chosen, panel
 from keras_deeplab.training.averages import averaged
+from keras_deeplab.training.hosts import Hosts
 
 
 class Panels:
@@ -33,9 +34,13 @@ class Panels:
     def drawn(self, model: keras.Model) -> list[tuple[np.ndarray, str]]:
         """Pictures uint8 (H, W, 3) and their names, of a compiled model, with the average of its weights if it has one.
 
+        None where several hosts train it: they would be predictions of one, in which the others take no part.
+
         Raises:
             ValueError: an image can't be read, or the model doesn't take it.
         """
+        if Hosts(model).several:
+            return []
         self.predict = self.predict or predictor(model)
         self._samples = self._samples or chosen(self.source, self.count)
         with averaged(model):

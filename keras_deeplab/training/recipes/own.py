@@ -66,7 +66,7 @@ def mobile(facts: Facts) -> dict[str, Any]:
     options = _adapted(facts, _MOBILE)
     return options | {
         "optimizer": "adamw",
-        "learning_rate": round(0.0008 * (_together(facts, options) / 8) ** 0.5, 6),
+        "learning_rate": round(0.0008 * (_together(facts, options["batch_size"]) / 8) ** 0.5, 6),
         "loss": "cross_entropy+jaccard",
         "ema_momentum": max(0.9, round(1 - 10 / options["steps"], 6)),
     }
@@ -92,7 +92,10 @@ def accurate(facts: Facts) -> dict[str, Any]:
 
 def _by_sgd(facts: Facts, scale: _Scale) -> dict[str, Any]:
     options = _adapted(facts, scale)
-    return options | {"learning_rate": round(0.007 * _together(facts, options) / 16, 6), "head_multiplier": 10.0}
+    return options | {
+        "learning_rate": round(0.007 * _together(facts, options["batch_size"]) / 16, 6),
+        "head_multiplier": 10.0,
+    }
 
 
 def _adapted(facts: Facts, scale: _Scale) -> dict[str, Any]:
@@ -111,9 +114,9 @@ def _adapted(facts: Facts, scale: _Scale) -> dict[str, Any]:
     return options
 
 
-def _together(facts: Facts, options: dict[str, Any]) -> int:
+def _together(facts: Facts, batch: int) -> int:
     """Crops in one change of the weights."""
-    return int(options["batch_size"]) * facts.gradient_accumulation_steps
+    return batch * facts.gradient_accumulation_steps
 
 
 def _side(side: int, limit: int) -> int:
@@ -137,14 +140,13 @@ def _batch(facts: Facts, crop: tuple[int, ...], scale: _Scale) -> int:
 def _steps(facts: Facts, batch: int, scale: _Scale) -> int:
     """The passes that are asked for, or the recipe's within its limits, in whole changes of the weights."""
     passes = facts.epochs or scale.epochs * (1.5 if facts.num_classes > 50 else 1.0)
-    steps = round(passes * facts.num_examples / batch)
+    steps, accumulated = round(passes * facts.num_examples / batch), facts.gradient_accumulation_steps
     if not facts.epochs:
         gpu = facts.device == "gpu"
-        accumulated = facts.gradient_accumulation_steps
-        smaller = max(1.0, scale.batch_size[gpu] / (batch * accumulated))
+        smaller = max(1.0, scale.batch_size[gpu] / _together(facts, batch))
         least = round(scale.min_steps * accumulated * smaller**0.5)
         steps = min(max(steps, least), scale.max_steps[gpu])
-    return max(1, round(steps / facts.gradient_accumulation_steps)) * facts.gradient_accumulation_steps
+    return max(1, round(steps / accumulated)) * accumulated
 
 
 def _colours(num_examples: int) -> float:
