@@ -66,9 +66,10 @@ def of_transformers(architecture, config, folder):
 
 
 def of_keras_hub(plus, settings, folder):
-    """The largest difference of a preset and of a .keras file."""
+    """The largest difference of a preset and of a .keras file; what is written back has to give the very logits."""
     import numpy as np
     from hub_peers import difference, keras_hub_segmenter
+    from peers import peer
 
     import keras_deeplab
 
@@ -80,6 +81,9 @@ def of_keras_hub(plus, settings, folder):
     for path in ("preset", "model.keras"):
         ours = keras_deeplab.load(folder / path, include_preprocessing=False)
         differences += [difference(np.asarray(model(each, training=False)), ours(each)) for each in images]
+    keras_deeplab.export_weights(ours, folder / "back", "keras_hub")
+    again = peer("keras_hub").models.ImageSegmenter.from_preset(str(folder / "back"))
+    assert all(np.array_equal(model(each, training=False), again(each, training=False)) for each in images)
     return max(differences)
 
 

@@ -10,7 +10,10 @@ HELP = "Write a model's weights as other code has them."
 class Arguments(Options):
     network: StoredModel = nested(StoredModel)
     output: str = option(
-        help="file to write: .pth or .safetensors; for tf1 the prefix of a checkpoint", flag=None, metavar="OUT"
+        help="file to write: .pth or .safetensors; for tf1 the prefix of a checkpoint, for transformers and keras_hub "
+        "a folder",
+        flag=None,
+        metavar="OUT",
     )
     source: str = option(help="whose names: torchvision, vainf, tf1, ...")
 

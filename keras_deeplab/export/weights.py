@@ -30,16 +30,18 @@ def export_weights(model: keras.Model, path: str | os.PathLike, source: str) -> 
         model: a DeepLab of this package, built, loaded or trained, whose network is one of the source's: built with
             its `flavour=` (and, where the backbones differ, its backbone, such as `"mobilenet_v2_vainf"`).
         path: the file to write. For `"tf1"` the prefix of a checkpoint (`model.ckpt-30000`), of which `.index` and
-            `.data-00000-of-00001` are written; for `"transformers"` a new folder, for its `from_pretrained`; for
-            `"paddleseg"` a `.pdparams`, for all others a `.pth` or `.pt` file, or for both a `.safetensors` file.
+            `.data-00000-of-00001` are written; for `"transformers"` and `"keras_hub"` a new folder, for
+            `from_pretrained` and `from_preset`; for `"paddleseg"` a `.pdparams`, for all others a `.pth` or `.pt` file,
+            or for both a `.safetensors` file.
         source: whose names and layouts, a key of `keras_deeplab.weights.SOURCES` that can be written:
-            `"torchvision"`, `"vainf"` and the like, `"tf1"`, `"transformers"`.
+            `"torchvision"`, `"vainf"` and the like, `"tf1"`, `"transformers"`, `"keras_hub"`.
 
     Returns:
         `{name: array}`, what was written.
 
     Raises:
-        ValueError: the source has no such network (the message names the layers), or another kind of file.
+        ValueError: the source has no such network (the message names the layers), or another kind of file; for
+            `"keras_hub"` keras-hub isn't installed.
 
     A file for PyTorch is what `torch.save` writes: `torch.load(path, weights_only=True)` gives the state dict, and
     `load_state_dict` takes it strictly. VainF's and jfzhang95's scripts expect it wrapped, under `"model_state"` and
@@ -71,7 +73,7 @@ def _writer(path, source):
                 f"A checkpoint of {source!r} is a folder of several files, such as 'my-model'; received "
                 f"{os.fspath(path)!r}."
             )
-        return write_hub_folder
+        return getattr(SOURCES[source], "write_folder", write_hub_folder)
     if source == "tf1":
         if suffix in (".pth", ".pt", ".safetensors", ".keras", ".h5", ".index"):
             raise ValueError(

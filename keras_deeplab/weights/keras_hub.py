@@ -2,18 +2,25 @@
 
 A preset's folder has the backbone's settings in config.json, the task's in task.json; a `.keras` file has the latter in
 itself. What they say is read, no class of theirs is built. There is no dilation in the encoder: the pyramid stands at
-stride 32, its rates as they are given.
+stride 32, its rates as they are given. For the other way keras-hub itself is needed: its files name layers by the order
+in which it makes them.
 
 Source: keras_hub, models/deeplab_v3/ and models/resnet/.
 """
 
+import inspect
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from keras_deeplab.backbones import preprocessing
-from keras_deeplab.backbones.resnet_keras_hub import BLOCK_TYPES
+import numpy as np
+
+from keras_deeplab._helpers.files import new_folder
+from keras_deeplab.backbones import BACKBONES, preprocessing
+from keras_deeplab.backbones.resnet_keras_hub import BLOCK_TYPES, resnet_keras_hub
+from keras_deeplab.heads.aspp import atrous_rates
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.hub_configs import Settings
 from keras_deeplab.weights.names import KERAS_3, renamed, rows
@@ -40,6 +47,8 @@ _BEHIND = {
 }  # whether there is a decoder -> the convolution behind the pyramid
 # Behind a ResNet v2's last stack, which no DeepLab sees; the state of an optimizer.
 _OPTIONAL = r"post_bn/.*|optimizer/.*"
+_BACKBONE = "resnet_keras_hub"
+_WIDTH = 256  # of the pyramid's branches there
 _RATES, _MODES = ((6, 12, 18), (12, 24, 36)), (False, "torch", "tf")
 
 
@@ -52,7 +61,7 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
     if "segmentation_head_conv/vars/0" not in shapes or "aspp_conv_1/vars/0" not in shapes:
         return None
     plus = "decoder_conv/vars/0" in shapes
-    table = (*_ROWS, *rows([("segmentation_head_conv", "segmentation_head_norm", _BEHIND[plus])]))
+    table = _table(plus)
     paths = renamed(shapes, table, KERAS_3)
     task, backbone = _configs(configs)
     undecided: tuple[dict[str, Any], ...] = ()
@@ -70,7 +79,7 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
     filters, branches = paths["aspp0/kernel"][3], len([path for path in paths if re.fullmatch(r"aspp\d+/kernel", path)])
     spec = network(
         V3_PLUS if plus else V3,
-        "resnet_keras_hub",
+        _BACKBONE,
         num_classes=paths["logits/kernel"][3] if "logits/kernel" in paths else None,
         output_stride=32,
         backbone_settings=encoder,
@@ -84,6 +93,11 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
     order = (branches, *range(branches))
     blocks = {"concat_projection": ((filters,) * (branches + 1), order)}
     return Plan("keras_hub", spec, table, KERAS_3, blocks=blocks, optional=_OPTIONAL, undecided=undecided)
+
+
+def _table(plus):
+    """The rows of a network with a decoder, or without one."""
+    return (*_ROWS, *rows([("segmentation_head_conv", "segmentation_head_norm", _BEHIND[plus])]))
 
 
 def _configs(configs):
@@ -194,3 +208,114 @@ def _three(settings, name, default):
     if len(numbers) != 3 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
         raise settings.refused(name, "null, a number, or one for each of three channels")
     return [float(number) for number in numbers]
+
+
+# The other way ----------------------------------------------------------------------------------------------------
+
+
+def export_rows(paths: Any, layers: Any) -> Any:
+    """The rows, dialect and constants that name a model's variables, given their paths."""
+    return _table("feature_projection0/kernel" in paths), KERAS_3, {}
+
+
+def export_configs(spec: Any, paths: Any) -> Any:
+    """The task.json of a model's preset, `{file name: JSON}`, without what keras-hub fills in by itself.
+
+    Args:
+        spec: the model's record.
+        paths: its variables by their paths.
+
+    Raises:
+        ValueError: it is a network that keras-hub has no way to build.
+    """
+    if spec.backbone != _BACKBONE or spec.output_stride != 32 or spec.settings.get("multi_grid"):
+        raise ValueError(
+            f"{TITLE} is built on {_BACKBONE!r} at output_stride=32, without rates in its encoder; received a model on "
+            f"{spec.backbone!r} at output_stride={spec.output_stride}, multi_grid={spec.settings.get('multi_grid')}."
+        )
+    layers = ("aspp1", "concat_projection")
+    if any(f"{layer}/kernel" not in paths for layer in layers):
+        raise ValueError(f"{TITLE} has a pyramid with atrous branches; the model has none.")
+    widths = {layer: paths[f"{layer}/kernel"].shape[-1] for layer in layers}
+    if set(widths.values()) != {_WIDTH}:
+        raise ValueError(f"{TITLE} has {_WIDTH} filters in its pyramid, whatever is asked for; received {widths}.")
+    image_shape = [None, None, spec.channels]
+    defaults = inspect.signature(resnet_keras_hub).parameters.values()
+    encoder = {each.name: each.default for each in defaults if each.name != "input_shape"} | spec.backbone_settings
+    encoder = {name: list(value) if isinstance(value, tuple) else value for name, value in encoder.items()}
+    plus, stack = "feature_projection0/kernel" in paths, 0
+    if plus:
+        low_level = spec.settings["low_level"] or BACKBONES[_BACKBONE].low_level
+        last = [f"stack{index}_block{count - 1}_out" for index, count in enumerate(encoder["stackwise_num_blocks"][:3])]
+        if low_level not in last:
+            raise ValueError(f"{TITLE} takes its decoder's features from {', '.join(last)}; received {low_level!r}.")
+        stack = last.index(low_level)
+    backbone = {
+        "image_encoder": _serialised("ResNetBackbone", {**encoder, "image_shape": image_shape}),
+        "spatial_pyramid_pooling_key": "P5",
+        "upsampling_size": 2 ** (3 - stack),
+        "dilation_rates": list(spec.settings["atrous_rates"] or atrous_rates(32)),
+        "low_level_feature_key": f"P{stack + 2}" if plus else None,
+        "image_shape": image_shape,
+    }
+    if plus:
+        backbone["projection_filters"] = paths["feature_projection0/kernel"].shape[-1]
+    task = {
+        "backbone": _serialised("DeepLabV3Backbone", backbone),
+        "preprocessor": _preprocessor(spec),
+        "num_classes": spec.num_classes,
+        "activation": spec.activation,
+    }
+    return {"task.json": _serialised("DeepLabV3ImageSegmenter", task)}
+
+
+def write_folder(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], configs: Mapping[str, Any]) -> None:
+    """Writes `{name: array}` and the task.json as a new folder, a preset, by keras-hub; whole or not at all.
+
+    Raises:
+        ValueError: keras-hub isn't installed, or its network has other layers.
+    """
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise ValueError(
+            f"A preset is written by keras-hub itself, which can't be imported ({error}): pip install keras-hub"
+        ) from error
+    model = keras_hub.models.DeepLabV3ImageSegmenter.from_config(configs["task.json"]["config"])
+    left = dict(arrays)
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        for index, variable in enumerate(layer._trainable_variables + layer._non_trainable_variables):
+            array = left.pop(f"{layer.name}/vars/{index}", None)
+            if array is not None:
+                variable.assign(array)
+            elif not re.fullmatch(_OPTIONAL, f"{layer.name}/vars/{index}") and "seed" not in variable.path:
+                raise ValueError(f"{TITLE} has {variable.path} of shape {variable.shape}, and the model has not.")
+    if left:
+        raise ValueError(f"{TITLE} has no {', '.join(sorted(left)[:6])}.")
+    with new_folder(path) as temporary:
+        model.save_to_preset(os.fspath(temporary))
+
+
+def _serialised(name, config):
+    """A serialised object of a class of keras-hub, as its JSON files have it."""
+    return {
+        "module": "keras_hub.models",
+        "class_name": name,
+        "config": config,
+        "registered_name": f"keras_hub>{name}",
+    }
+
+
+def _preprocessor(spec):
+    """What scales pixels as the model does, and leaves images at their size; None for nothing."""
+    if spec.preprocessing is None:
+        return None
+    if spec.preprocessing in preprocessing.FLIPPED or spec.channels != 3:
+        told = preprocessing.told(spec.preprocessing)
+        raise ValueError(
+            f"keras-hub's image converter scales three channels in their order; the model has {spec.channels} and "
+            f"normalises by {told}. Built with include_preprocessing=False it can be written."
+        )
+    scale, offset = preprocessing.linear(spec.preprocessing)
+    converter = _serialised("DeepLabV3ImageConverter", {"image_size": None, "scale": scale, "offset": offset})
+    return _serialised("DeepLabV3ImageSegmenterPreprocessor", {"image_converter": converter})
