@@ -11,7 +11,7 @@ from keras_deeplab.models.build import build
 from keras_deeplab.models.strides import with_output_stride
 from keras_deeplab.specs import Classes
 from keras_deeplab.specs.model import SegmentationModel
-from keras_deeplab.weights import SOURCES, foreign, opened, own
+from keras_deeplab.weights import SOURCES, foreign, onnx, opened, own
 from keras_deeplab.weights.assign import assign
 from keras_deeplab.weights.beside import agree
 from keras_deeplab.weights.classes import settle
@@ -44,7 +44,7 @@ def load(
               network as well,
             - the path of a checkpoint of any of the sources below: a TensorFlow 1 checkpoint (its prefix
               `.../model.ckpt-30000`, its `.index` file, the folder it is in, or an official `.tar.gz` archive), a
-              frozen graph, a `.pth`, `.safetensors`, `.h5` or TFLite file,
+              frozen graph, a `.pth`, `.safetensors`, `.h5`, TFLite or ONNX file (the extra `onnx`),
             - the path of a folder, or of a zip archive of one, that holds such a file: hubs put a `config.json` beside
               it, which is read as well,
             - a handle of the Hugging Face Hub, `"hf://user/name"` or `"hf://user/name@revision"`, whose files are
@@ -119,8 +119,59 @@ def load(
             if prefix is not None:
                 raise ValueError(f"{stored.path} is a file of Keras, which holds one network: leave prefix= out.")
             return _load_own(stored, source, output_stride, num_classes, classes, stem, settings)
-        plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
+        plan, arrays = planned(stored, source, prefix)
         return _load(stored, plan, arrays, output_stride, num_classes, classes, stem, settings)
+
+
+def planned(stored: own.Stored, source: str = "auto", prefix: str | None = None) -> Any:
+    """(plan, arrays) of what `opened` gave: as `match`, and of an ONNX file the network that computes what it does.
+
+    Raises:
+        ValueError: as `match`; or no network of the names in an ONNX file computes what the file does.
+    """
+    if stored.graph is None:
+        return match(stored.arrays, stored.path, source, stored.configs, prefix)
+    try:
+        plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
+    except ValueError as error:
+        raise ValueError(f"{error} keras_deeplab.predictor runs an ONNX file as it is.") from error
+    settings, unit = {}, 1.0 if plan.spec.preprocessing is not None else None
+    if plan.source != "keras":
+        # The names are another package's, whose networks take images as something before them normalised them.
+        normal = onnx.normalisation(stored.graph)
+        mode, unit = (False, None) if normal is None else normal
+        settings = {"include_preprocessing": mode}
+        if normal is not None:
+            plan = replace(plan.chosen(include_preprocessing=mode), assumed=_but(plan.assumed, "include_preprocessing"))
+    found, reasons = onnx.operators(stored.graph, plan, arrays), []
+    for candidate in onnx.candidates(stored.graph, plan, arrays):
+        try:
+            with unallocated():
+                unlike = onnx.unlike(found, build(candidate.spec, **settings))
+            if unlike is None:
+                model = candidate.fill(build(candidate.spec, **settings), arrays, stored.path)
+                share = onnx.difference(stored.graph, found, model, unit)
+                if onnx.close(share):
+                    return candidate, arrays
+                unlike = f"its scores are other ones, by {share:.1e} of their range, with {_told(candidate.spec)}"
+        except ValueError as error:
+            unlike = str(error)
+        reasons.append(unlike)
+    whose = SOURCES[plan.source].TITLE if plan.source in SOURCES else "this package"
+    raise ValueError(
+        f"{stored.path} holds weights by the names of {whose}, and no network of theirs that is built here computes "
+        "what the file does. " + "; ".join(dict.fromkeys(reasons))[:2000]
+    )
+
+
+def _but(names, left_out):
+    return tuple(name for name in names if name != left_out)
+
+
+def _told(spec):
+    settings = {"backbone": spec.backbone, "output_stride": spec.output_stride, "resize": spec.resize}
+    settings |= {name: spec.settings.get(name) for name in ("atrous_rates", "multi_grid")}
+    return ", ".join(f"{name}={value!r}" for name, value in settings.items() if value is not None)
 
 
 def refusal(stored: own.Stored, source: str = "auto", prefix: str | None = None) -> str | None:
@@ -132,7 +183,7 @@ def refusal(stored: own.Stored, source: str = "auto", prefix: str | None = None)
         return None
     settings = {"include_preprocessing": True, "upsample_logits": True, "input_shape": None}
     try:
-        plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
+        plan, arrays = planned(stored, source, prefix)
         if plan.undecided:
             return None
         with unallocated():

@@ -1169,7 +1169,7 @@ def demo_requests(folder, swap):
 
 # The doors ------------------------------------------------------------------------------------------------------------
 
-WEIGHTS = ("zip", "legacy", "safetensors", "h5", "keras", "weights.h5", "index", "v1", "tar.gz", "pb", "tflite")
+WEIGHTS = ("zip", "legacy", "safetensors", "h5", "keras", "weights.h5", "index", "v1", "tar.gz", "pb", "tflite", "onnx")
 
 # Name -> function from a folder of its own, and one that sets an attribute for as long as the door is used
 # (`setattr`, or pytest's `monkeypatch.setattr`), to the door.
@@ -1188,6 +1188,7 @@ DOORS: dict[str, Callable[[Path, Callable[..., None]], Ready]] = {
             "tar.gz",
             "pb",
             "tflite",
+            "onnx",
         ]
     },
     "weights: pickle": pickle_door,

@@ -19,6 +19,7 @@ from weight_files import pickled
 import keras_deeplab
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2, mobilenet_v2_vainf
 from keras_deeplab.export import weights as export
+from keras_deeplab.export.onnx import export_onnx
 from keras_deeplab.weights import writers
 from keras_deeplab.weights.names import their_name
 from keras_deeplab.weights.plan import all_layers
@@ -144,11 +145,18 @@ def tflite_files(format, folder):
     return Files({"a.tflite": (folder / "a.tflite").read_bytes()})
 
 
+def onnx_files(format, folder):
+    model = randomise(keras_deeplab.DeepLabV3("resnet18", num_classes=3, filters=4))
+    export_onnx(model, folder / "a.onnx", input_size=65, output="logits")
+    return Files({"a.onnx": (folder / "a.onnx").read_bytes()})
+
+
 # format -> function from it and a folder to write into to its `Files`
 MAKERS = {
     **dict.fromkeys(("zip", "legacy", "safetensors"), torch_files),
     **dict.fromkeys(("index", "v1", "tar.gz", "pb"), google_files),
     **{"h5": bonlime_files, "keras": own_files, "weights.h5": own_files, "tflite": tflite_files},
+    "onnx": onnx_files,
 }
 
 
@@ -158,8 +166,11 @@ def once(build):
 
     def wrapped(spec, **settings):
         key = repr((spec, settings))
-        if key not in built:
-            built[key] = build(spec, **settings)
-        return built[key]
+        if key in built:
+            return built[key]
+        model = build(spec, **settings)
+        if model.weights[0]._value is not None:  # one without memory is of no use to the next
+            built[key] = model
+        return model
 
     return wrapped

@@ -122,7 +122,6 @@ def test_every_row_has_marks_that_no_deeplab_has_and_a_way_out():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x08\x08\x12\x07tf2onnx\x1a\x061.16.1", "an ONNX file, .* keras_deeplab.predictor runs it"),
         (b"\x08\x01\x12\xf2\x03\n\x10\x1a\x05serve", "a SavedModel's graph, which keras_deeplab.predictor runs"),
         (b"\x93NUMPY\x01\0", "a NumPy array without a name"),
         (b"GIF89a" * 9, r"a \.bin file that begins with"),

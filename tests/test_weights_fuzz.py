@@ -32,7 +32,7 @@ CASES = {"zip": 400, "legacy": 400, "pickle": 200, "safetensors": 400, "pb": 400
 # format -> number of changed DeepLabs that are loaded
 LOADS = {
     **{"zip": 60, "legacy": 60, "safetensors": 60, "h5": 40, "keras": 60, "weights.h5": 40},
-    **{"index": 80, "v1": 60, "tar.gz": 40, "pb": 60, "tflite": 100},
+    **{"index": 80, "v1": 60, "tar.gz": 40, "pb": 60, "tflite": 100, "onnx": 40},
 }
 LONGEST = 60  # seconds for one file, on a machine that is busy with other things
 # Long enough for a small file, and a case in which the HDF5 library hangs isn't a long one.

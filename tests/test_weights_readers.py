@@ -1265,7 +1265,6 @@ def test_the_name_tells_where_the_content_does_not(write, name, content, kind):
         ("a.pth.tar", b"\x80\x02}.", "a Python pickle"),
         ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.pth", b"<!DOCTYPE html><html>", "a web page"),
-        ("a.pb", b"\x08\x01\x12\x05abcde", "an ONNX file"),
         ("a.pickle", b"\x80\x04\x95abc", "a Python pickle"),
         ("a.npz", b"PK\x03\x04abc", "a NumPy archive"),
         ("a.jar", b"PK\x03\x04abc", "a zip archive with neither"),

@@ -3,7 +3,7 @@
 from keras_deeplab.cli.shared import MODEL, PREFIX, SOURCE
 from keras_deeplab.options import Options, option, record
 
-HELP = "Print what a file of weights holds; nothing in it is run."
+HELP = "Print what a file of weights holds; no code in it is run."
 
 
 @record
@@ -15,10 +15,10 @@ class Arguments(Options):
 
 
 def run(arguments: Arguments) -> None:
-    from keras_deeplab.loading import refusal
+    from keras_deeplab.loading import planned, refusal
     from keras_deeplab.metadata import tflite
     from keras_deeplab.weights.describe import describe
 
-    print(describe(arguments.file, arguments.source, arguments.names, arguments.prefix, refusal))
+    print(describe(arguments.file, arguments.source, arguments.names, arguments.prefix, refusal, planned))
     if arguments.file.lower().endswith(".tflite"):
         print(tflite.describe(arguments.file) or "no metadata of its own: class names and palette are unknown")

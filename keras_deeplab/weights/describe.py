@@ -30,11 +30,17 @@ _KINDS = {
     "h5": "HDF5 weights of Keras",
     "pb": "a frozen TensorFlow graph",
     "tflite": "a TFLite file",
+    "onnx": "an ONNX file",
 }
 
 
 def describe(
-    path: Any, source: str = "auto", names: bool = False, prefix: str | None = None, refusal: Any = None
+    path: Any,
+    source: str = "auto",
+    names: bool = False,
+    prefix: str | None = None,
+    refusal: Any = None,
+    planned: Any = None,
 ) -> str:
     """A file of weights to a text: its kind, the network that `load` would make of it, how many arrays it has.
 
@@ -45,6 +51,8 @@ def describe(
         prefix: as `load` takes it.
         refusal: `keras_deeplab.loading.refusal`, to tell of a network that is recognised why `load` refuses it; None
             for what names and shapes tell.
+        planned: `keras_deeplab.loading.planned`, to tell what the operators of an ONNX file say, which is run for it;
+            None likewise.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -53,7 +61,7 @@ def describe(
     """
     try:
         with opened(path) as stored:
-            return text(stored, source, names, prefix=prefix, refusal=refusal)
+            return text(stored, source, names, prefix=prefix, refusal=refusal, planned=planned)
     except ValueError as error:
         if kind_of(path) != "tflite":
             raise
@@ -68,13 +76,14 @@ def text(
     refused: Any = None,
     prefix: str | None = None,
     refusal: Any = None,
+    planned: Any = None,
 ) -> str:
     """What `opened` gave to the text of `describe`; `refused` is why it gave nothing."""
     arrays = {str(name): np.asarray(array) for name, array in stored.arrays.items()}
     if refused is not None:
         facts = [("does not load", refused), ("holds", _scopes(stored.arrays))]
     elif stored.network is None:
-        facts = _network(stored, source, prefix, refusal)
+        facts = _network(stored, source, prefix, refusal, planned)
     else:
         with readers.common.reading(stored.path, "a network of Keras"):
             facts = _own(stored)
@@ -94,14 +103,17 @@ def text(
     return "\n".join(lines)
 
 
-def _network(stored, source, prefix, refusal):
+def _network(stored, source, prefix, refusal, planned):
     """(title, text) of what `load` would build, or of why it doesn't."""
     try:
-        plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
+        if planned is None:
+            plan, arrays = match(stored.arrays, stored.path, source, stored.configs, prefix)
+        else:
+            plan, arrays = planned(stored, source, prefix)
     except ValueError as error:
         return [("does not load", str(error)), ("holds", _scopes(stored.arrays)), *_hint(stored.arrays)]
     facts = [
-        ("source", f"{plan.source}: {SOURCES[plan.source].TITLE}"),
+        ("source", f"{plan.source}: {SOURCES[plan.source].TITLE if plan.source in SOURCES else 'this package'}"),
         *_record(plan.spec, _known(stored, plan.spec)),
     ]
     if plan.undecided:

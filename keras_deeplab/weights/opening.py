@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_deeplab.metadata.tflite import read_classes
 from keras_deeplab.specs import Classes
-from keras_deeplab.weights import handles, named, own, readers, tf1, tflite
+from keras_deeplab.weights import handles, named, onnx, own, readers, tf1, tflite
 from keras_deeplab.weights.names import unwrap
 from keras_deeplab.weights.own import Stored
 from keras_deeplab.weights.places import Place, located
@@ -45,7 +45,7 @@ def opened(checkpoint: Any) -> Iterator[Stored]:
         path, label = snapshot.folder, snapshot.handle  # which tells the exact revision
     with located(path) as place, _stored(place) as stored:
         arrays = _check(unwrap(stored.arrays), label)
-        if isinstance(stored.arrays, tflite.Network) and classes == Classes():
+        if stored.kind == "tflite" and classes == Classes():
             classes = _named_in(place.path, stored.arrays)
         configs = {**place.configs, **stored.configs}
         yield replace(stored, path=label, arrays=arrays, classes=classes, configs=configs)
@@ -64,11 +64,14 @@ def _stored(place: Place) -> Iterator[Stored]:
     elif place.kind == "torch":
         arrays, notes = readers.torch.read_with_notes(place.path)
         yield Stored(os.fspath(place.path), place.kind, arrays, configs=notes)
+    elif place.kind == "onnx":
+        named_arrays, graph = onnx.read(place.path)
+        yield Stored(os.fspath(place.path), place.kind, named_arrays, graph=graph)
     else:
         yield Stored(os.fspath(place.path), place.kind, read(place.path))
 
 
-def _named_in(path: Any, network: tflite.Network) -> Classes:
+def _named_in(path: Any, network: Any) -> Classes:
     """The classes in a TFLite file's metadata, if they are as many as its network's."""
     found = read_classes(path) or Classes()
     # Names may be for another output than the scores.
@@ -89,6 +92,8 @@ def read(path: Any) -> Mapping[str, np.ndarray]:
     kind = kind_of(path)
     if kind == "tf1":
         return tf1.read(path)
+    if kind == "onnx":
+        return onnx.read(path)[0]
     return tflite.read(path) if kind == "tflite" else readers.read(path)[1]
 
 

@@ -39,7 +39,8 @@ class Stored:
 
     `network` is the text of the network in a file of Keras, None where the file has weights alone; `weights` the path
     of the HDF5 file in it; `classes` what is known of the classes without a record, of published weights; `configs`
-    what the JSON files beside it say, by their names, and what a PyTorch file says beside its tensors, by its keys.
+    what the JSON files beside it say, by their names, and what a PyTorch file says beside its tensors, by its keys;
+    `graph` the operators of an ONNX file, which tell what names don't.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Stored:
     weights: Path | None = None
     classes: Classes = field(default_factory=Classes)
     configs: dict = field(default_factory=dict)
+    graph: Any = None
 
 
 @contextlib.contextmanager

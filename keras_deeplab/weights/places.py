@@ -133,8 +133,12 @@ def _in_folder(folder: Path, label: str) -> Place:
 
 
 def checkpoints_among(names: Iterable[str]) -> list[str]:
-    """Of names of files those that end as a checkpoint's, in order."""
-    return sorted(name for name in names if name.endswith(_ENDINGS))
+    """Of names of files those that end as a checkpoint's, in order; ONNX files where nothing else is there.
+
+    These are mostly made of the checkpoint beside them, and hold less.
+    """
+    names = sorted(names)
+    return [name for name in names if name.endswith(_ENDINGS)] or [name for name in names if name.endswith(".onnx")]
 
 
 # Archives ---------------------------------------------------------------------------------------------------------
@@ -154,7 +158,7 @@ def _is_archive(path: Path) -> bool:
         return path.suffix == ".zip"
     if any(re.fullmatch(r"[^/]+/(data|constants)\.pkl", name) for name in names):
         return False  # what torch.save and TorchScript write
-    return any(name.rpartition("/")[2] in HUB_FILES or name.endswith(_ENDINGS) for name in names)
+    return any(name.rpartition("/")[2] in HUB_FILES or name.endswith((*_ENDINGS, ".onnx")) for name in names)
 
 
 def _unpack(path: Path, folder: Path) -> None:

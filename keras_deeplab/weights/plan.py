@@ -44,6 +44,7 @@ class Plan:
         told: settings that a description beside the arrays says, with what each may be; `spec` has what it says.
         rates_told: whether `spec` has atrous rates that such a description says.
         flat: matches layers whose kernels have two axes at the source, where they are fully connected.
+        folded: whether batch norms may be folded into the convolutions before them, as exporters do it.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Plan:
     told: dict[str, tuple] = field(default_factory=dict)
     rates_told: bool = False
     beside: Beside = field(default_factory=Beside)
+    folded: bool = False
 
     def at(self, output_stride: int | None) -> ModelSpec:
         """The record at another output stride, where rates reach as many pixels as at the source's; None for its own.
@@ -203,6 +205,8 @@ class Plan:
         if self.optional:
             translated = {p: a for p, a in translated.items() if p in paths or not re.fullmatch(self.optional, p)}
         layers = {layer.name: layer for layer in all_layers(model)}
+        if self.folded:
+            _unfold(translated, model.weights, layers)
         for variable in model.weights:
             if variable.path in translated:
                 translated[variable.path] = self.arrange(translated[variable.path], variable, layers)
@@ -279,6 +283,41 @@ def _first_layer(spec):
     with unallocated():
         backbone = BACKBONES[spec.backbone].build((None, None, 3), **spec.backbone_settings)
     return next(v.path for v in backbone.variables if v.path.endswith("/kernel")).removesuffix("/kernel")
+
+
+class Network(dict):
+    """`{name: array}` with the `plan` of the model that takes them.
+
+    Names and shapes alone, which tell other checkpoints apart, wouldn't tell it.
+    """
+
+    def __init__(self, arrays: Any, plan: Any) -> None:
+        super().__init__(arrays)
+        self.plan = plan
+
+
+def _unfold(translated, variables, layers):
+    """Adds the batch norms that went into the kernel and the bias before them: identities that add the bias alone.
+
+    Biases of nothing but zeros, which exporters leave out, are there again.
+    """
+    for variable in variables:
+        norm, _, leaf = variable.path.rpartition("/")
+        layer = norm.removesuffix("_BN")
+        if layer == norm or variable.path in translated or f"{layer}/kernel" not in translated:
+            continue
+        if leaf == "beta":
+            bias = np.zeros(variable.shape, "float32")
+            translated[variable.path] = translated.pop(f"{layer}/bias", bias)
+            if layers[layer].use_bias:
+                translated[f"{layer}/bias"] = bias
+        elif leaf in ("gamma", "moving_mean", "moving_variance"):
+            value = {"gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1 - layers[norm].epsilon}[leaf]
+            translated[variable.path] = np.full(variable.shape, value, "float32")
+    for variable in variables:
+        layer, _, leaf = variable.path.rpartition("/")
+        if leaf == "bias" and f"{layer}/kernel" in translated:
+            translated.setdefault(variable.path, np.zeros(variable.shape, "float32"))
 
 
 def all_layers(model: keras.Model) -> Any:

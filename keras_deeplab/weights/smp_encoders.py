@@ -199,10 +199,12 @@ def _resnet_form(shapes, label):
     if len(units) != 4:
         return None
     first = f"{scope}layer1.0."
-    deep, pooled = (f"{scope}{name}.weight" in shapes for name in ("conv1.0", "layer2.0.downsample.2"))
+    deep = f"{scope}conv1.0.weight" in shapes
+    # A pooling stands before the convolution; without one that comes first, and a batch norm second.
+    pooled = len(shapes.get(f"{scope}layer2.0.downsample.1.weight", ())) == 4
     stem = tuple(shapes.get(f"{scope}conv1.{place}.weight", (0,))[0] for place in (0, 3, 6)) if deep else None
     rows_of = rows(_timm_resnet_form(deep, pooled), scope)
-    parts = len([name for name in shapes if name.startswith(f"{first}convs.")])
+    parts = len([name for name in shapes if name.startswith(f"{first}convs.") and name.endswith(".weight")])
     if parts:
         width, group = shapes[f"{first}convs.0.weight"][:2]
         own = {name: form for name, (form, scale) in res2net.TABLE.items() if scale == parts + 1}

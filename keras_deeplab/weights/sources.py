@@ -29,6 +29,7 @@ from keras_deeplab.weights import (
     vainf,
 )
 from keras_deeplab.weights.beside import split
+from keras_deeplab.weights.plan import Network
 from keras_deeplab.weights.several import chosen, networks
 
 # Each has a `TITLE` for messages and `recognise(shapes, label, configs)`, which maps `{name: shape}`, and what lies
@@ -90,7 +91,7 @@ def match(
     What all names begin with beyond that is left out: a PyTorch Lightning module has its network as an attribute, such
     as `model.`. What a training saved beside it is left out too, and stands in the plan (`Plan.beside`).
     """
-    if isinstance(arrays, tflite.Network) and source in ("auto", "tflite"):
+    if isinstance(arrays, Network) and source in ("auto", arrays.plan.source):
         return arrays.plan.with_channels({path: array.shape for path, array in arrays.items()}), arrays
     if source == "keras":
         raise ValueError(f"{label} holds no network of Keras, as files that this package wrote do.{_PLAIN_WEIGHTS}")

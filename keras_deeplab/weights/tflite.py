@@ -19,7 +19,7 @@ from keras_deeplab.metadata import tflite as metadata
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.specs import RESIZES
 from keras_deeplab.weights.names import Dialect
-from keras_deeplab.weights.plan import Plan
+from keras_deeplab.weights.plan import Network, Plan
 from keras_deeplab.weights.readers import tflite as reader
 from keras_deeplab.weights.readers.common import Budget, contents, reading
 from keras_deeplab.weights.tf1 import mobilenet_v2_width
@@ -32,17 +32,6 @@ _WHAT = "a DeepLab on MobileNetV2"
 _DIALECT = Dialect(leaves=(), ignored="")
 BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
 _WIDEST = 4  # width multiplier; published are up to 1.4
-
-
-class Network(dict):
-    """`{variable path: array}` of a TFLite file's network, and the `plan` of the model that takes them.
-
-    Names and shapes alone, which tell other checkpoints apart, wouldn't tell rates, strides or resize conventions.
-    """
-
-    def __init__(self, arrays: Any, plan: Any) -> None:
-        super().__init__(arrays)
-        self.plan = plan
 
 
 def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[str, Any]) -> Any:

@@ -20,10 +20,13 @@ KINDS = {
     "h5": "HDF5 weights of Keras 2 or 3 (.h5, .weights.h5)",
     "pb": "a frozen TensorFlow graph (.pb)",
     "tflite": "a TFLite file",
+    "onnx": "an ONNX file",
 }
 _ZIP = b"PK\x03\x04"
 _TORCH_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")  # in the first pickle of torch.save before 1.6
 _TF1_MAGIC = bytes.fromhex("57fb808b247547db")  # ends the V1 format's one file, whatever it is called
+# The version, then who wrote it, a text; in a SavedModel's graph a message stands there.
+_ONNX = rb"\x08[\x01-\x1f]\x12[\x01-\x7f][\x20-\x7e]{3}"
 _HEAD = 4096
 
 # how other files begin -> what they are
@@ -31,12 +34,6 @@ _OTHERS = [
     (rb"version https://git-lfs", "a Git LFS pointer: the file itself was not downloaded (git lfs pull)"),
     (rb"\s*<(!doctype|html|\?xml)", "a web page, as failed downloads leave"),
     (rb"\x89HDF", "a cut-off HDF5 file (a whole one may also be given as weights= of the model it belongs to)"),
-    # The version, then who wrote it, a text; or a graph, a message.
-    (
-        rb"\x08[\x01-\x1f]\x12[\x01-\x7f][\x20-\x7e]{3}",
-        "an ONNX file, which holds a network's operators and not its names; keras_deeplab.predictor runs it as it is. "
-        "For a model to load or to train, give the weights that it was exported from",
-    ),
     (
         rb"\x08[\x01-\x0f]\x12",
         "a SavedModel's graph, which keras_deeplab.predictor runs from its folder. For a model to load or to train, "
@@ -89,6 +86,8 @@ def _by_content(head, tail, size, path):
         return "h5"
     if head[4:8] == b"TFL3":
         return "tflite"
+    if re.match(_ONNX, head):
+        return "onnx"
     if head[8:9] == b"{" and 2 <= safetensors.header_length(head) <= size - 8:
         return "safetensors"
     if head[:2] == b"\x1f\x8b" or tail == _TF1_MAGIC:
@@ -122,7 +121,7 @@ def _by_name(head, path):
         return None
     if path.suffix == ".ckpt" or ".ckpt-" in name:
         return "tf1"
-    return "pb" if path.suffix == ".pb" else None
+    return {".pb": "pb", ".onnx": "onnx"}.get(path.suffix)
 
 
 def _guess(head, path):
