@@ -43,7 +43,8 @@ def own_network(*network):
 
     _, _, stride, *_ = network
     state = {name: tensor.numpy() for name, tensor in torch_network(*network).state_dict().items()}
-    return keras_deeplab.load(state, source="smp", output_stride=stride)
+    # Both take pixels as `normalised` makes them, whatever an encoder's own weights were trained with.
+    return keras_deeplab.load(state, source="smp", output_stride=stride, include_preprocessing="torch")
 
 
 def images(count: int, size: int, photographs: str | None = None) -> np.ndarray:
