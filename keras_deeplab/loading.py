@@ -143,8 +143,12 @@ def planned(stored: own.Stored, source: str = "auto", prefix: str | None = None)
         settings = {"include_preprocessing": mode}
         if normal is not None:
             plan = replace(plan.chosen(include_preprocessing=mode), assumed=_but(plan.assumed, "include_preprocessing"))
-    found, reasons = onnx.operators(stored.graph, plan, arrays), []
+    found = onnx.operators(stored.graph, plan, arrays)
+    reasons: list[str] = []
+    fitting: list[Any] = []
     for candidate in onnx.candidates(stored.graph, plan, arrays):
+        if candidate.undecided in [each.undecided for each in fitting]:
+            continue
         try:
             with unallocated():
                 unlike = onnx.unlike(found, build(candidate.spec, **settings))
@@ -152,11 +156,16 @@ def planned(stored: own.Stored, source: str = "auto", prefix: str | None = None)
                 model = candidate.fill(build(candidate.spec, **settings), arrays, stored.path)
                 share = onnx.difference(stored.graph, found, model, unit)
                 if onnx.close(share):
-                    return candidate, arrays
+                    fitting.append(candidate)
+                    continue
                 unlike = f"its scores are other ones, by {share:.1e} of their range, with {_told(candidate.spec)}"
         except ValueError as error:
             unlike = str(error)
         reasons.append(unlike)
+    if fitting:
+        # Where two networks give the same at the one size that a file takes, it has to be said which is meant.
+        several = tuple(one for each in fitting for one in each.undecided) if len(fitting) > 1 else ()
+        return replace(fitting[0], undecided=several), arrays
     whose = SOURCES[plan.source].TITLE if plan.source in SOURCES else "this package"
     raise ValueError(
         f"{stored.path} holds weights by the names of {whose}, and no network of theirs that is built here computes "

@@ -31,6 +31,11 @@ def load_weights(model: Any, weights: str | os.PathLike[str]) -> ModelSpec:
     """
     path, known = resolve(weights, family=model.spec.builder, backbone=model.spec.backbone)
     with opened(path) as stored:
+        if stored.graph is not None:
+            raise ValueError(
+                f"{stored.path} is an ONNX file, whose weights belong to the network that its operators tell: "
+                "keras_deeplab.load gives it, and keras-deeplab convert writes it as a .keras file for weights=."
+            )
         spec = None if stored.network is None else own.record(stored)
         if spec is not None:
             known = spec.classes

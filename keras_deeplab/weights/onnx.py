@@ -22,6 +22,8 @@ from keras_deeplab.weights.readers.common import reading
 
 # A scale of pixels above this is one of pixels in 0..1; a deviation is less than 2 there, and 510 of those in 0..255.
 _UNIT_SCALE = 0.5
+# What operators tell of settings that names don't.
+_TOLD = ("output_stride", "atrous_rates", "multi_grid", "align_corners", "backbone")
 _STRIDES = (16, 8, 32, 4)
 _GRIDS = (None, (1, 2, 4), (1, 2))
 _SIZE = (64, 96)  # of the image that both are run on, where the file takes any: 32 divides it, which some ask for
@@ -48,7 +50,10 @@ def read(path: Any) -> tuple[Mapping[str, np.ndarray], reader.Graph]:
 
 
 def candidates(graph: reader.Graph, plan: Plan, arrays: Mapping[str, np.ndarray]) -> Iterator[Plan]:
-    """The plans that a file's arrays may belong to, each with what the operators tell, the likeliest first."""
+    """The plans that a file's arrays may belong to, each with what the operators tell, the likeliest first.
+
+    Of several networks that the arrays fit a plan is one; `undecided` says which.
+    """
     plan = replace(plan, folded=True)
     if plan.source == "keras":
         yield plan
@@ -69,8 +74,8 @@ def candidates(graph: reader.Graph, plan: Plan, arrays: Mapping[str, np.ndarray]
             found = plan.chosen(**settings)
             if rates and found.spec.settings.get("atrous_rates") != rates:
                 found = found.chosen(atrous_rates=rates)
-            known = [name for name in plan.assumed if name == "include_preprocessing"]
-            yield replace(found, undecided=(), assumed=tuple(known))
+            left = tuple(name for name in plan.assumed if name not in _TOLD)
+            yield replace(found, undecided=(each,) if each else (), assumed=left)
 
 
 def normalisation(graph: reader.Graph) -> tuple[Any, float] | None:
@@ -86,7 +91,7 @@ def normalisation(graph: reader.Graph) -> tuple[Any, float] | None:
     first = graph.first
     if first is None or first == _source(graph).name:
         return None
-    shape, channels = _shape(graph), next(iter(graph.arrays.values())).shape[1]
+    shape, channels = _shape(graph), graph.channels
     made = []
     for value in (0.0, 1.0, 0.25):
         image = np.full((1, *shape, channels), value, "float32")

@@ -31,10 +31,10 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 class Operator:
     """A convolution, or another operator with a kernel, as the file has it.
 
-    `name` is that of its module, `output` of its result; `strides` and `rate` are None where it is no convolution.
+    `output` names its result; `strides` and `rate` are None where it is no convolution.
     """
 
-    name: str
+    kernel: np.ndarray = field(repr=False, compare=False)
     output: str
     strides: tuple[int, ...] | None = None
     rate: tuple[int, ...] | None = None
@@ -51,6 +51,7 @@ class Graph:
         operators: by the `id` of the array that is their kernel.
         resizes: the coordinate conventions of the resizes of maps that aren't one pixel.
         first: the name of what the first convolution sees, without padding; None where there is none.
+        channels: how many it has.
         proto: the file's message.
     """
 
@@ -60,6 +61,7 @@ class Graph:
     operators: dict[int, Operator] = field(default_factory=dict)
     resizes: set[str] = field(default_factory=set)
     first: str | None = None
+    channels: int = 3
 
 
 def package(name: str = "onnx") -> Any:
@@ -173,8 +175,9 @@ class _Reader:
         module = name.removesuffix(".weight") if plain else _scope(node) or _layer(node.name, name)
         if module is None or not kernel.size:
             return
-        if self.graph.first is None:
+        if self.graph.first is None and node.op_type == "Conv" and kernel.ndim == 4:
             self.graph.first = self._seen(node.input[0])
+            self.graph.channels = kernel.shape[1] * values.get("group", 1)
         if node.op_type == "MatMul" or (node.op_type == "Gemm" and not values.get("transB", 0)):
             kernel = kernel.T
         end = node.output[0]
@@ -188,7 +191,7 @@ class _Reader:
         strides, rate = (
             tuple(values.get(key, (1, 1))) if node.op_type == "Conv" else None for key in ("strides", "dilations")
         )
-        self.graph.operators[id(kernel)] = Operator(module, end, strides, rate)
+        self.graph.operators[id(kernel)] = Operator(kernel, end, strides, rate)
 
     def _seen(self, name):
         """What a convolution sees, without what pads it or only moves its axes."""
