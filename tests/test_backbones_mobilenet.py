@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from randomise import randomise
 
+import keras_deeplab
+from keras_deeplab._helpers.unallocated import unallocated
 from keras_deeplab.backbones import BACKBONES
+from keras_deeplab.networks import V3, network
 from keras_deeplab.rewrite import atrous
+from keras_deeplab.summary import multiply_adds
 
 # Trainable parameters of the features: of V2 what slim, VainF and jfzhang95 leave of their checkpoints' counts when
 # the heads are taken away; of torchvision's its published counts less the classifiers.
@@ -232,3 +236,30 @@ def test_the_auxiliary_head_sits_on_the_first_block_of_stride_8(classifiers, nam
     reached = [layer for layer in tap.layers if getattr(layer, "strides", (1, 1)) == (2, 2)]
     assert len(reached) == 3
     assert depthwise(tap)[-1] is reached[-1]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "filters", "output_stride", "billions"),
+    # EdgeTPU-DeepLab and EdgeTPU-DeepLab-slim (research/deeplab/g3doc/model_zoo.md), rounded up there.
+    [(1.0, 256, 32, 5.6), (1.0, 256, 16, 7.1), (0.75, 128, 32, 3.5), (0.75, 128, 16, 4.3)],
+)
+def test_mobilenet_edgetpu_costs_what_google_counted(alpha, filters, output_stride, billions):
+    settings = {"num_classes": 19, "output_stride": output_stride, "filters": filters}
+    with unallocated():
+        spec = network(V3, "mobilenet_edgetpu", backbone_settings={"alpha": alpha}, **settings)
+        model = keras_deeplab.build(spec)
+    found = multiply_adds(model) / 1e9
+    assert billions - 0.15 < found < billions
+    assert not [layer for layer in model.layers if layer.name.startswith("aspp1")]
+
+
+@pytest.mark.parametrize(("alpha", "millions"), [(1.0, 990), (0.75, 624)])
+def test_the_classifier_of_mobilenet_edgetpu_does(alpha, millions):
+    """slim/nets/mobilenet/README.md; its narrow one keeps 1280 filters in front of the classes."""
+    with unallocated():
+        body = BACKBONES["mobilenet_edgetpu"].build((224, 224, 3), alpha=alpha, last_filters=1280)
+    assert abs(multiply_adds(body, (224, 224)) / 1e6 + 1.28 - millions) < 1.5
+    adds = [layer.name for layer in body.layers if isinstance(layer, keras.layers.Add)]
+    assert "expanded_conv_13_add" not in adds
+    assert "expanded_conv_12_add" in adds
+    assert body.get_layer("expanded_conv_5_expand").strides == (2, 2)

@@ -1,6 +1,7 @@
 """TFLite files become the Keras models that compute the same, whatever wrote them, and other graphs are refused."""
 
 import io
+import sys
 import warnings
 import zipfile
 
@@ -15,12 +16,14 @@ from randomise import randomise
 import keras_deeplab
 from keras_deeplab import data, layers, quantize
 from keras_deeplab._helpers.private import schema
+from keras_deeplab.backbones.mobilenet_edgetpu import TABLE as EDGETPU
 from keras_deeplab.backbones.mobilenet_v2 import mobilenet_v2
 from keras_deeplab.export import flatbuffer, graph
 from keras_deeplab.export.calibration import Calibration
 from keras_deeplab.export.tflite import export_tflite
 from keras_deeplab.export.tflite.conversion import converted
 from keras_deeplab.metadata import tables
+from keras_deeplab.networks import V3, network
 from keras_deeplab.weights import tflite
 from keras_deeplab.weights.describe import describe
 from keras_deeplab.weights.readers import tflite as reader
@@ -478,3 +481,59 @@ def test_the_published_integer_file_gives_nearly_the_same_labels(shared):
     of_file = keras_deeplab.predictor(path)
     equal = [np.mean(predictor(s["image"]) == of_file(s["image"])) for s in photographs(shared, 4)]
     assert np.mean(equal) >= 0.98
+
+
+def edgetpu_network(output_stride=16, **settings):
+    spec = network(
+        V3,
+        "mobilenet_edgetpu",
+        backbone_settings={"alpha": 0.25},
+        num_classes=5,
+        output_stride=output_stride,
+        filters=8,
+        **settings,
+    )
+    return randomise(keras_deeplab.build(spec))
+
+
+@pytest.mark.parametrize(("output_stride", "rates"), [(16, ()), (8, (2, 4, 6))])
+def test_deeplabs_on_mobilenet_edgetpu_come_back_from_files_and_checkpoints(output_stride, rates, tmp_path):
+    model = edgetpu_network(output_stride, head="aspp" if rates else None, atrous_rates=rates or None)
+    image = np.random.default_rng(0).integers(0, 256, (1, 65, 97, 3)).astype("float32")
+    wanted = np.asarray(model(image))
+    keras_deeplab.export_tflite(model, tmp_path / "a.tflite", input_size=(65, 97), output="logits")
+    found = keras_deeplab.load(tmp_path / "a.tflite")
+    assert (found.spec.backbone, found.spec.output_stride) == ("mobilenet_edgetpu", output_stride)
+    assert found.spec.backbone_settings == {"alpha": 0.25}
+    assert tuple(found.spec.settings["atrous_rates"]) == rates
+    assert np.abs(np.asarray(found(image)) - wanted).max() / np.ptp(wanted) <= 1e-5
+    if not rates:  # Google's atrous branches are separable
+        keras_deeplab.export_weights(model, tmp_path / "model.ckpt", "tf1")
+        found = keras_deeplab.load(tmp_path / "model.ckpt")
+        assert np.array_equal(found(image), wanted)
+
+
+def test_a_quantised_file_on_mobilenet_edgetpu_is_read(tmp_path):
+    model = edgetpu_network()
+    graph_of_it, spec = graph.network(model)
+    plain = quantize.fold(graph.inference_model(graph_of_it, SIZE))
+    images = Calibration([PICTURE, PICTURE[::-1]], 2, spec).images(SIZE)
+    options = {"precision": "int8", "output": "labels", "input_type": "uint8", "images": images}
+    (tmp_path / "a.tflite").write_bytes(converted(plain, spec, SIZE, **options))
+    arrays = tflite.read(tmp_path / "a.tflite")
+    kernels, _ = folded(model)
+    assert {name.rpartition("/")[0] for name in arrays if name.endswith("kernel")} == set(kernels)
+    for name, kernel in kernels.items():
+        axes = (0, 1, 3) if name.endswith("depthwise") else (0, 1, 2)
+        step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+        assert (np.abs(arrays[f"{name}/kernel"] - kernel) <= 0.501 * step).all(), name
+    assert keras_deeplab.load(tmp_path / "a.tflite").spec.backbone == "mobilenet_edgetpu"
+
+
+def test_a_shortcut_where_mobilenet_edgetpu_has_none_is_refused(tmp_path, monkeypatch):
+    table = [(*row[:5], True) for row in EDGETPU]
+    monkeypatch.setattr(sys.modules["keras_deeplab.backbones.mobilenet_edgetpu"], "TABLE", table)
+    keras_deeplab.export_tflite(edgetpu_network(), tmp_path / "a.tflite", input_size=65, output="logits")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="expanded_conv_13 has a shortcut, unlike MobileNet EdgeTPU's"):
+        keras_deeplab.load(tmp_path / "a.tflite")

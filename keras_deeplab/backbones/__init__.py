@@ -46,6 +46,7 @@ from keras_deeplab.backbones.mmsegmentation import (
     undilated_blocks,
     undilated_units,
 )
+from keras_deeplab.backbones.mobilenet_edgetpu import mobilenet_edgetpu
 from keras_deeplab.backbones.mobilenet_v2 import (
     JFZHANG95_CONTRACTED,
     mobilenet_v2,
@@ -199,6 +200,8 @@ BACKBONES: Registry[Backbone] = Registry(
         "mobilenet_v3_small_timm_symmetric": Backbone(
             mobilenet_v3_small_timm_symmetric, "blocks_0_0_conv_pw_BN", "torch", strided_rate="old"
         ),
+        # The official EdgeTPU-DeepLabs have neither atrous branches nor a decoder.
+        "mobilenet_edgetpu": Backbone(mobilenet_edgetpu, "expanded_conv_4_add", "tf", v3_head="image_pooling"),
         "mobilenet_v3_large_seg": Backbone(
             mobilenet_v3_large_seg, "expanded_conv_2_depthwise_relu", "tf", v3_head="lite_raspp"
         ),

@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import temporary_folder
+from keras_deeplab.backbones.mobilenet_edgetpu import LAST_FILTERS, TABLE, block_name
+from keras_deeplab.backbones.mobilenet_v2 import rounded
 from keras_deeplab.networks import V3, V3_PLUS, network
 from keras_deeplab.weights.names import Dialect, renamed
 from keras_deeplab.weights.plan import Plan
@@ -20,6 +22,12 @@ from keras_deeplab.weights.readers.common import Budget, contents, reading
 TITLE = "Google's DeepLab for TensorFlow 1"
 
 # scope of a convolution in the checkpoint, name of the layer
+_HEAD_ROWS = (
+    (r"{head:image_pooling|aspp\d+(?:_depthwise|_pointwise)?|concat_projection}", "{head}"),
+    (r"decoder/{part:feature_projection0|decoder_conv\d_(?:depthwise|pointwise)}", "{part}"),
+    ("decoder/decoder_conv0/decoder_conv0_{n+1}", "decoder_conv{n}"),
+    ("logits/semantic", "logits"),
+)
 ROWS = (
     ("MobilenetV2/Conv", "Conv1"),
     ("MobilenetV2/expanded_conv/{part:depthwise|project}", "expanded_conv_{part}"),
@@ -35,10 +43,13 @@ ROWS = (
     ),
     (r"{net:resnet_v1_\d+}/conv1_{n}", "conv1_{n}"),
     (r"{net:resnet_v1_\d+}/block{block}/unit_{unit}/bottleneck_v1/{part:\w+}", "block{block}_unit_{unit}_{part}"),
-    (r"{head:image_pooling|aspp\d+(?:_depthwise|_pointwise)?|concat_projection}", "{head}"),
-    (r"decoder/{part:feature_projection0|decoder_conv\d_(?:depthwise|pointwise)}", "{part}"),
-    ("decoder/decoder_conv0/decoder_conv0_{n+1}", "decoder_conv{n}"),
-    ("logits/semantic", "logits"),
+    *_HEAD_ROWS,
+)
+# MobileNet EdgeTPU's blocks are called as MobileNetV2's.
+EDGE_ROWS = (
+    ("MobilenetEdgeTPU/{conv:Conv(?:_1)?}", "{conv}"),
+    (r"MobilenetEdgeTPU/{block:expanded_conv(?:_\d+)?}/{part:expand|depthwise|project}", "{block}_{part}"),
+    *_HEAD_ROWS,
 )
 # The networks on MobileNetV3, whose blocks are called as MobileNetV2's; their decoder's output are the logits.
 LITE_ROWS = (
@@ -155,6 +166,7 @@ _BACKBONES = {
     "xception_71/entry_flow/conv1_1/weights": ("xception_71", "xception_71"),
     "resnet_v1_50/conv1_1/weights": ("resnet_v1_50_beta", "resnet_v1_50"),
     "resnet_v1_101/conv1_1/weights": ("resnet_v1_101_beta", "resnet_v1_101"),
+    "MobilenetEdgeTPU/Conv/weights": ("mobilenet_edgetpu", "MobilenetEdgeTPU"),
     "MobilenetV3/expanded_conv_14/project/weights": ("mobilenet_v3_large_seg", "MobilenetV3"),
     "MobilenetV3/expanded_conv/squeeze_excite/Conv/weights": ("mobilenet_v3_small_seg", "MobilenetV3"),
 }
@@ -193,7 +205,9 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
         return _lite(shapes, found[0][0])
     if "logits/semantic/weights" not in shapes:
         raise ValueError(f"{label} has no 'logits/semantic/weights'; its arrays are in {', '.join(scopes[:12])}.")
-    (backbone, scope), paths = found[0], renamed(shapes, ROWS, DIALECT)
+    backbone, scope = found[0]
+    table = EDGE_ROWS if backbone == "mobilenet_edgetpu" else ROWS
+    paths = renamed(shapes, table, DIALECT)
     rates = {int(match[1]) for match in (re.match(r"aspp([1-9]\d*)(_depthwise)?/", path) for path in paths) if match}
     if len(rates) not in (0, 3):
         raise ValueError(f"{label} has {len(rates)} atrous branches; only 0 and 3 have known rates.")
@@ -209,11 +223,11 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
     spec = network(
         V3_PLUS if decoder else V3,
         backbone,
-        backbone_settings=mobilenet_v2_width(paths) if backbone == "mobilenet_v2" else {},
+        backbone_settings=_WIDTHS.get(backbone, lambda paths: {})(paths),
         num_classes=paths["logits/kernel"][-1],
         **settings,
     )
-    return Plan("tf1", spec, ROWS, DIALECT, constants={"net": scope})
+    return Plan("tf1", spec, table, DIALECT, constants={"net": scope})
 
 
 def _lite(shapes, backbone):
@@ -231,6 +245,8 @@ def _lite(shapes, backbone):
 
 def export_rows(paths: Any, layers: Any) -> Any:
     """The rows, dialect and constants that name a model's variables, given their paths."""
+    if f"{_LAST_BLOCK}/kernel" in paths:
+        return EDGE_ROWS, DIALECT, {}
     if "expanded_conv_1_depthwise/kernel" in paths:
         return LITE_ROWS, DIALECT, {}
     if "entry_flow_conv1_1/kernel" in paths:
@@ -260,3 +276,29 @@ def mobilenet_v2_width(paths: Any) -> Any:
             f"{WIDEST}."
         )
     return {"alpha": alpha, "divisible_by": 1 if any(width % 8 for width in widths) else 8}
+
+
+_LAST_BLOCK = f"{block_name(len(TABLE) - 1)}_project"
+
+
+def mobilenet_edgetpu_width(paths: Any) -> Any:
+    """Width multiplier of slim's MobileNet EdgeTPU, from the filters of its last block, and those behind it.
+
+    Args:
+        paths: `{variable path: shape of the array}`.
+
+    Raises:
+        ValueError: a multiplier that no network has.
+    """
+    filters = TABLE[-1][3]
+    alpha = paths.get(f"{_LAST_BLOCK}/kernel", (filters,))[-1] / filters
+    if not 0 < alpha <= WIDEST:
+        raise ValueError(
+            f"the last block of its MobileNet EdgeTPU has {alpha:g} times the {filters} filters of width 1; widths go "
+            f"up to {WIDEST}."
+        )
+    last = paths.get("Conv_1/kernel", (LAST_FILTERS,))[-1]
+    return {"alpha": alpha} | ({"last_filters": last} if last != rounded(LAST_FILTERS * alpha, 8) else {})
+
+
+_WIDTHS = {"mobilenet_v2": mobilenet_v2_width, "mobilenet_edgetpu": mobilenet_edgetpu_width}

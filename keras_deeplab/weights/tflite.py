@@ -1,4 +1,4 @@
-"""DeepLabs on MobileNetV2 in TFLite files: from the graph's operators back to the network and its weights.
+"""DeepLabs on MobileNetV2 and MobileNet EdgeTPU in TFLite files: from the operators back to the network.
 
 Converters leave no names to go by and fold batch norms into convolutions, so the network is found by following the
 operators, and its batch norms are filled as identities that only add the folded bias.
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from keras_deeplab.backbones import BACKBONES, preprocessing
+from keras_deeplab.backbones.mobilenet_edgetpu import TABLE as EDGETPU
+from keras_deeplab.backbones.mobilenet_edgetpu import block_name
 from keras_deeplab.backbones.mobilenet_v2 import TABLE
 from keras_deeplab.heads.flavours import FLAVOURS
 from keras_deeplab.metadata import tflite as metadata
@@ -22,15 +24,16 @@ from keras_deeplab.weights.names import Dialect
 from keras_deeplab.weights.plan import Network, Plan
 from keras_deeplab.weights.readers import tflite as reader
 from keras_deeplab.weights.readers.common import Budget, contents, reading
-from keras_deeplab.weights.tf1 import mobilenet_v2_width
+from keras_deeplab.weights.tf1 import mobilenet_edgetpu_width, mobilenet_v2_width
 from keras_deeplab.weights.tflite_steps import EDGE_TPU, Step, Steps
 
-TITLE = "a DeepLab on MobileNetV2 in a TFLite file"
+TITLE = "a DeepLab on MobileNetV2 or MobileNet EdgeTPU in a TFLite file"
 
-_WHAT = "a DeepLab on MobileNetV2"
+_WHAT = "a DeepLab on MobileNetV2 or MobileNet EdgeTPU"
 # The arrays have the names of our variables already.
 _DIALECT = Dialect(leaves=(), ignored="")
 BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
+_WIDTHS = {"mobilenet_v2": mobilenet_v2_width, "mobilenet_edgetpu": mobilenet_edgetpu_width}
 _WIDEST = 4  # width multiplier; published are up to 1.4
 
 
@@ -41,10 +44,11 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
 def read(path: str | os.PathLike[str]) -> Any:
     """A TFLite file to the `Network` that its operators compute, weights dequantised.
 
-    Understood are DeepLab v3 and v3+ on MobileNetV2 as TensorFlow pads it, of any width, output stride, pyramid and
-    number of classes, in floating point or quantised, with or without normalisation, resize, softmax or argmax inside.
-    The model that `keras_deeplab.load` makes of it computes logits and takes pixels in 0..255: what the file's user
-    would do to the pixels first, it does itself. The range of its images is that of the file's metadata.
+    Understood are DeepLab v3 and v3+ on MobileNetV2 and MobileNet EdgeTPU as TensorFlow pads them, of any width, output
+    stride, pyramid and number of classes, in floating point or quantised, with or without normalisation, resize,
+    softmax or argmax inside. The model that `keras_deeplab.load` makes of it computes logits and takes pixels in
+    0..255: what the file's user would do to the pixels first, it does itself. The range of its images is that of the
+    file's metadata.
 
     A batch norm that was folded is not there to be unfolded. Ours has scale 1, mean 0 and variance 1 - epsilon, so
     that it adds the folded bias and nothing else: inference is that of the file. Before training on, know that these
@@ -95,9 +99,9 @@ def _matched(steps, graph):
         in_body = name in body.layers
         bare = not in_body and head.separable_norm is False and name.endswith("_depthwise")
         arrays |= _arrays(name, step, BODY_EPSILON if in_body else HEAD_EPSILON, norm=not bare)
-    width = mobilenet_v2_width({path: array.shape for path, array in arrays.items()})
+    width = _WIDTHS[body.backbone]({path: array.shape for path, array in arrays.items()})
     if not 0 < width["alpha"] <= _WIDEST:
-        raise ValueError(f"its last block has {width['alpha']:g} times the filters of MobileNetV2's")
+        raise ValueError(f"its last block has {width['alpha']:g} times the filters of {body.backbone}'s")
     settings = {
         "flavour": _flavour(head, body),
         "separable": head.separable,
@@ -109,7 +113,7 @@ def _matched(steps, graph):
         settings["low_level"] = body.name_of(head.low_level)
     spec = network(
         V3 if head.low_level is None else V3_PLUS,
-        "mobilenet_v2",
+        body.backbone,
         backbone_settings=width,
         num_classes=layers["logits"].channels,
         output_stride=body.output_stride,
@@ -327,8 +331,12 @@ def _ordered(step, order):
 
 @dataclass(frozen=True)
 class _Body:
-    """A MobileNetV2: `{our name of a convolution: its step}`, `{step: name of the layer with its result}`, and more."""
+    """A network's body: `{our name of a convolution: its step}`, `{step: name of the layer with its result}`, and more.
 
+    `backbone` is a key of `BACKBONES`, `pixels` the step that the first convolution sees.
+    """
+
+    backbone: str
     layers: dict
     results: dict
     output_stride: int
@@ -344,11 +352,17 @@ class _Body:
         name = self.results.get(step)
         if name is None:
             raise ValueError(f"its decoder taps {step}, which is no map of the network")
-        return None if name == BACKBONES["mobilenet_v2"].low_level else name
+        return None if name == BACKBONES[self.backbone].low_level else name
 
 
 def _body(features):
-    """The network before a step, which should be the result of MobileNetV2's last block."""
+    """The network before a step: MobileNetV2's last block, or the last convolution of MobileNet EdgeTPU."""
+    if features.kind == "conv" and features.size == (1, 1) and _acts_as(features, "RELU"):
+        return _edgetpu(features)
+    return _mobilenet_v2(features)
+
+
+def _mobilenet_v2(features):
     blocks, x = [], features
     natural = [stride if n == 0 else 1 for _, _, repeats, stride in TABLE for n in range(repeats)]
     while len(blocks) < len(natural):
@@ -380,7 +394,68 @@ def _body(features):
             f"its blocks have the strides {strides} and rates {rates}; at output stride {output_stride} a "
             f"MobileNetV2 has {' and '.join(map(str, _dense_form(natural, output_stride, 'old')))}"
         )
-    return _Body(layers, results, output_stride, tuple(known), stem.inputs[0])
+    return _Body("mobilenet_v2", layers, results, output_stride, tuple(known), stem.inputs[0])
+
+
+def _edgetpu(last):
+    """The network before the last convolution of a MobileNet EdgeTPU."""
+    blocks, (x,) = [], last.inputs
+    for index in reversed(range(len(EDGETPU))):
+        parts = _edgetpu_block(x, block_name(index), *EDGETPU[index][:3])
+        blocks.append(parts)
+        x = parts["input"]
+    stem = _convolution(x, "first convolution", (3, 3), activation=("RELU",))
+    layers, results, strides, rates = {"Conv": stem}, {stem: "Conv_relu"}, [], []
+    for index, parts in enumerate(reversed(blocks)):
+        name, (fused, _, _, _, stride, shortcut) = block_name(index), EDGETPU[index]
+        for part in ("expand", "depthwise", "project"):
+            if part in parts:
+                layers[f"{name}_{part}"] = parts[part]
+                results[parts[part]] = f"{name}_{part}_{'BN' if part == 'project' else 'relu'}"
+        residual = shortcut and stride == 1 and parts["input"].channels == parts["project"].channels
+        if residual != ("add" in parts):
+            raise ValueError(f"its {name} {'has no' if residual else 'has a'} shortcut, unlike MobileNet EdgeTPU's")
+        if residual:
+            results[parts["add"]] = f"{name}_add"
+        spatial = parts.get("expand" if fused else "depthwise")
+        strides.append(1 if spatial is None else spatial.stride)
+        rates.append(1 if spatial is None else spatial.rate)
+    layers["Conv_1"] = last
+    natural = [row[4] for row in EDGETPU]
+    output_stride = 2 * int(np.prod(strides))
+    known = [name for name in ("old", "new") if _dense_form(natural, output_stride, name) == (strides, rates)]
+    if not known:
+        raise ValueError(
+            f"its blocks have the strides {strides} and rates {rates}; at output stride {output_stride} a "
+            f"MobileNet EdgeTPU has {' and '.join(map(str, _dense_form(natural, output_stride, 'old')))}"
+        )
+    return _Body("mobilenet_edgetpu", layers, results, output_stride, tuple(known), stem.inputs[0])
+
+
+def _edgetpu_block(x, name, fused, kernel_size, expansion):
+    """The steps of one of its blocks, by their part, and its input."""
+    candidates = [(x, None)]
+    if x.kind == "add":
+        candidates = [x.inputs, x.inputs[::-1]]
+    for project, shortcut in candidates:
+        parts = {} if shortcut is None else {"add": x}
+        try:
+            parts["project"] = _convolution(project, f"{name}_project", (1, 1), activation=(None,))
+            (step,) = project.inputs
+            size = (kernel_size, kernel_size)
+            if not fused:
+                parts["depthwise"] = _convolution(step, f"{name}_depthwise", size, "depthwise", ("RELU",))
+                (step,) = step.inputs
+            if expansion > 1:
+                parts["expand"] = _convolution(step, f"{name}_expand", size if fused else (1, 1), activation=("RELU",))
+                (step,) = step.inputs
+        except ValueError as error:
+            problem = error
+            continue
+        if shortcut is None or shortcut is step:
+            return {**parts, "input": step}
+        problem = ValueError(f"the shortcut of its {name} does not start at the block's input")
+    raise problem
 
 
 def _block(x, name):
