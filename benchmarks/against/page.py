@@ -76,7 +76,8 @@ def _section(result: dict[str, Any], name: str) -> Iterator[str]:
 
 def _told(part: str, setting: dict[str, Any]) -> str:
     if part == "startup":
-        return "A process that imports, and the first prediction in it after the model is read"
+        size = f"{setting['size']}x{setting['size']}"
+        return f"A process that imports, and the first prediction in it, {size}, after the model is read"
     if part == "pipeline":
         return f"Crops of {setting['size']}x{setting['size']}, batch {setting['batch']}"
     told = f"v3+ on {setting['backbone']}, {setting['size']}x{setting['size']}"

@@ -47,6 +47,8 @@ _BEHIND = {
 }  # whether there is a decoder -> the convolution behind the pyramid
 # Behind a ResNet v2's last stack, which no DeepLab sees; the state of an optimizer.
 _OPTIONAL = r"post_bn/.*|optimizer/.*"
+# Where a variable stands among those of its layer in Keras's files.
+_PLACES = {"kernel": 0, "bias": 1, "gamma": 0, "beta": 1, "moving_mean": 2, "moving_variance": 3}
 _BACKBONE = "resnet_keras_hub"
 _WIDTH = 256  # of the pyramid's branches there
 _RATES, _MODES = ((6, 12, 18), (12, 24, 36)), (False, "torch", "tf")
@@ -283,13 +285,14 @@ def write_folder(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray],
         ) from error
     model = keras_hub.models.DeepLabV3ImageSegmenter.from_config(configs["task.json"]["config"])
     left = dict(arrays)
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        for index, variable in enumerate(layer._trainable_variables + layer._non_trainable_variables):
-            array = left.pop(f"{layer.name}/vars/{index}", None)
-            if array is not None:
-                variable.assign(array)
-            elif not re.fullmatch(_OPTIONAL, f"{layer.name}/vars/{index}") and "seed" not in variable.path:
-                raise ValueError(f"{TITLE} has {variable.path} of shape {variable.shape}, and the model has not.")
+    for variable in model.weights:
+        layer, leaf = variable.path.split("/")[-2:]
+        name = f"{layer}/vars/{_PLACES.get(leaf, leaf)}"
+        array = left.pop(name, None)
+        if array is not None:
+            variable.assign(array)
+        elif not re.fullmatch(_OPTIONAL, name) and leaf in _PLACES:
+            raise ValueError(f"{TITLE} has {variable.path} of shape {variable.shape}, and the model has not.")
     if left:
         raise ValueError(f"{TITLE} has no {', '.join(sorted(left)[:6])}.")
     with new_folder(path) as temporary:
