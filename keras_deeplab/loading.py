@@ -142,7 +142,8 @@ def planned(stored: own.Stored, source: str = "auto", prefix: str | None = None)
         mode, unit = (False, None) if normal is None else normal
         settings = {"include_preprocessing": mode}
         if normal is not None:
-            plan = replace(plan.chosen(include_preprocessing=mode), assumed=_but(plan.assumed, "include_preprocessing"))
+            left = tuple(name for name in plan.assumed if name != "include_preprocessing")
+            plan = replace(plan.chosen(include_preprocessing=mode), assumed=left)
     found = onnx.operators(stored.graph, plan, arrays)
     reasons: list[str] = []
     fitting: list[Any] = []
@@ -171,10 +172,6 @@ def planned(stored: own.Stored, source: str = "auto", prefix: str | None = None)
         f"{stored.path} holds weights by the names of {whose}, and no network of theirs that is built here computes "
         "what the file does. " + "; ".join(dict.fromkeys(reasons))[:2000]
     )
-
-
-def _but(names, left_out):
-    return tuple(name for name in names if name != left_out)
 
 
 def _told(spec):

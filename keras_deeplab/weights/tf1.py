@@ -223,7 +223,7 @@ def recognise(shapes: Mapping[str, Sequence[int]], label: Any, configs: Mapping[
     spec = network(
         V3_PLUS if decoder else V3,
         backbone,
-        backbone_settings=_WIDTHS.get(backbone, lambda paths: {})(paths),
+        backbone_settings=WIDTHS.get(backbone, lambda paths: {})(paths),
         num_classes=paths["logits/kernel"][-1],
         **settings,
     )
@@ -301,4 +301,5 @@ def mobilenet_edgetpu_width(paths: Any) -> Any:
     return {"alpha": alpha} | ({"last_filters": last} if last != rounded(LAST_FILTERS * alpha, 8) else {})
 
 
-_WIDTHS = {"mobilenet_v2": mobilenet_v2_width, "mobilenet_edgetpu": mobilenet_edgetpu_width}
+# backbone -> function from `{variable path: shape}` to the settings that tell its width
+WIDTHS = {"mobilenet_v2": mobilenet_v2_width, "mobilenet_edgetpu": mobilenet_edgetpu_width}

@@ -24,7 +24,7 @@ from keras_deeplab.weights.names import Dialect
 from keras_deeplab.weights.plan import Network, Plan
 from keras_deeplab.weights.readers import tflite as reader
 from keras_deeplab.weights.readers.common import Budget, contents, reading
-from keras_deeplab.weights.tf1 import mobilenet_edgetpu_width, mobilenet_v2_width
+from keras_deeplab.weights.tf1 import WIDTHS
 from keras_deeplab.weights.tflite_steps import EDGE_TPU, Step, Steps
 
 TITLE = "a DeepLab on MobileNetV2 or MobileNet EdgeTPU in a TFLite file"
@@ -33,7 +33,6 @@ _WHAT = "a DeepLab on MobileNetV2 or MobileNet EdgeTPU"
 # The arrays have the names of our variables already.
 _DIALECT = Dialect(leaves=(), ignored="")
 BODY_EPSILON, HEAD_EPSILON = 1e-3, 1e-5
-_WIDTHS = {"mobilenet_v2": mobilenet_v2_width, "mobilenet_edgetpu": mobilenet_edgetpu_width}
 _WIDEST = 4  # width multiplier; published are up to 1.4
 
 
@@ -99,7 +98,7 @@ def _matched(steps, graph):
         in_body = name in body.layers
         bare = not in_body and head.separable_norm is False and name.endswith("_depthwise")
         arrays |= _arrays(name, step, BODY_EPSILON if in_body else HEAD_EPSILON, norm=not bare)
-    width = _WIDTHS[body.backbone]({path: array.shape for path, array in arrays.items()})
+    width = WIDTHS[body.backbone]({path: array.shape for path, array in arrays.items()})
     if not 0 < width["alpha"] <= _WIDEST:
         raise ValueError(f"its last block has {width['alpha']:g} times the filters of {body.backbone}'s")
     settings = {
@@ -355,130 +354,112 @@ class _Body:
         return None if name == BACKBONES[self.backbone].low_level else name
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A block of a network: its name, whether its expansion is the dense convolution of its kernel, and so on."""
+
+    name: str
+    fused: bool
+    kernel_size: int
+    expansion: int
+    stride: int
+    shortcut: bool
+
+    @property
+    def spatial(self):
+        """The part that looks at more than a pixel; the first block of MobileNet EdgeTPU has none."""
+        return "expand" if self.fused else "depthwise"
+
+
+_MOBILENET_V2 = [
+    _Row(f"block_{n}" if n else "expanded_conv", False, 3, expansion, stride, True)
+    for n, (expansion, stride) in enumerate(
+        (expansion, stride if repeat == 0 else 1)
+        for expansion, _, repeats, stride in TABLE
+        for repeat in range(repeats)
+    )
+]
+_EDGETPU = [
+    _Row(block_name(n), fused, kernel_size, expansion, stride, shortcut)
+    for n, (fused, kernel_size, expansion, _, stride, shortcut) in enumerate(EDGETPU)
+]
+
+
 def _body(features):
     """The network before a step: MobileNetV2's last block, or the last convolution of MobileNet EdgeTPU."""
     if features.kind == "conv" and features.size == (1, 1) and _acts_as(features, "RELU"):
-        return _edgetpu(features)
-    return _mobilenet_v2(features)
+        (x,) = features.inputs
+        return _network_of(x, "mobilenet_edgetpu", "MobileNet EdgeTPU", _EDGETPU, "Conv", "RELU", {"Conv_1": features})
+    return _network_of(features, "mobilenet_v2", "MobileNetV2", _MOBILENET_V2, "Conv1", "RELU6", {})
 
 
-def _mobilenet_v2(features):
-    blocks, x = [], features
-    natural = [stride if n == 0 else 1 for _, _, repeats, stride in TABLE for n in range(repeats)]
-    while len(blocks) < len(natural):
-        name = f"block_{len(natural) - 1 - len(blocks)}" if len(blocks) < len(natural) - 1 else "expanded_conv"
-        parts = _block(x, name)
-        blocks.append((name, parts))
-        x = parts["input"]
-    stem = _convolution(x, "first convolution", (3, 3), activation=("RELU6",))
-    layers, results, strides, rates = {"Conv1": stem}, {stem: "Conv1_relu6"}, [], []
-    for (name, parts), stride in zip(reversed(blocks), natural, strict=True):
+def _network_of(x, backbone, title, rows, stem_name, activation, behind):
+    """The network before the result of its last block.
+
+    Args:
+        title: what messages call it.
+        rows: of its blocks.
+        activation: of all but the projections.
+        behind: `{name: step}` of the convolutions behind the last block.
+    """
+    blocks = []
+    for row in reversed(rows):
+        blocks.append(_block(x, row, activation))
+        x = blocks[-1]["input"]
+    stem = _convolution(x, "first convolution", (3, 3), activation=(activation,))
+    ending = activation.lower()
+    layers, results, strides, rates = {stem_name: stem}, {stem: f"{stem_name}_{ending}"}, [], []
+    dense = list(behind.values())
+    for row, parts in zip(rows, reversed(blocks), strict=True):
         for part in ("expand", "depthwise", "project"):
             if part in parts:
-                layers[f"{name}_{part}"] = parts[part]
-                results[parts[part]] = f"{name}_{part}_BN" if part == "project" else f"{name}_{part}_relu6"
-        residual = stride == 1 and parts["input"].channels == parts["project"].channels
+                layers[f"{row.name}_{part}"] = parts[part]
+                results[parts[part]] = f"{row.name}_{part}_{'BN' if part == 'project' else ending}"
+                dense += [parts[part]] if part != row.spatial else []
+        residual = row.shortcut and row.stride == 1 and parts["input"].channels == parts["project"].channels
         if residual != ("add" in parts):
-            raise ValueError(f"its {name} {'has no' if residual else 'has a'} shortcut, unlike MobileNetV2's")
+            raise ValueError(f"its {row.name} {'has no' if residual else 'has a'} shortcut, unlike {title}'s")
         if residual:
-            results[parts["add"]] = f"{name}_add"
-        strides.append(parts["depthwise"].stride)
-        rates.append(parts["depthwise"].rate)
-    dense = {layer: step for layer, step in layers.items() if not layer.endswith("_depthwise") and layer != "Conv1"}
-    if any((step.stride, step.rate) != (1, 1) for step in dense.values()) or (stem.stride, stem.rate) != (2, 1):
-        raise ValueError("its 1x1 convolutions have strides or its first one hasn't 2, unlike MobileNetV2's")
-    output_stride = 2 * int(np.prod(strides))
-    known = [name for name in ("old", "new") if _dense_form(natural, output_stride, name) == (strides, rates)]
-    if not known:
-        raise ValueError(
-            f"its blocks have the strides {strides} and rates {rates}; at output stride {output_stride} a "
-            f"MobileNetV2 has {' and '.join(map(str, _dense_form(natural, output_stride, 'old')))}"
-        )
-    return _Body("mobilenet_v2", layers, results, output_stride, tuple(known), stem.inputs[0])
-
-
-def _edgetpu(last):
-    """The network before the last convolution of a MobileNet EdgeTPU."""
-    blocks, (x,) = [], last.inputs
-    for index in reversed(range(len(EDGETPU))):
-        parts = _edgetpu_block(x, block_name(index), *EDGETPU[index][:3])
-        blocks.append(parts)
-        x = parts["input"]
-    stem = _convolution(x, "first convolution", (3, 3), activation=("RELU",))
-    layers, results, strides, rates = {"Conv": stem}, {stem: "Conv_relu"}, [], []
-    for index, parts in enumerate(reversed(blocks)):
-        name, (fused, _, _, _, stride, shortcut) = block_name(index), EDGETPU[index]
-        for part in ("expand", "depthwise", "project"):
-            if part in parts:
-                layers[f"{name}_{part}"] = parts[part]
-                results[parts[part]] = f"{name}_{part}_{'BN' if part == 'project' else 'relu'}"
-        residual = shortcut and stride == 1 and parts["input"].channels == parts["project"].channels
-        if residual != ("add" in parts):
-            raise ValueError(f"its {name} {'has no' if residual else 'has a'} shortcut, unlike MobileNet EdgeTPU's")
-        if residual:
-            results[parts["add"]] = f"{name}_add"
-        spatial = parts.get("expand" if fused else "depthwise")
+            results[parts["add"]] = f"{row.name}_add"
+        spatial = parts.get(row.spatial)
         strides.append(1 if spatial is None else spatial.stride)
         rates.append(1 if spatial is None else spatial.rate)
-    layers["Conv_1"] = last
-    natural = [row[4] for row in EDGETPU]
-    output_stride = 2 * int(np.prod(strides))
+    if any((step.stride, step.rate) != (1, 1) for step in dense) or (stem.stride, stem.rate) != (2, 1):
+        raise ValueError(f"its 1x1 convolutions have strides or its first one hasn't 2, unlike {title}'s")
+    natural, output_stride = [row.stride for row in rows], 2 * int(np.prod(strides))
     known = [name for name in ("old", "new") if _dense_form(natural, output_stride, name) == (strides, rates)]
     if not known:
         raise ValueError(
             f"its blocks have the strides {strides} and rates {rates}; at output stride {output_stride} a "
-            f"MobileNet EdgeTPU has {' and '.join(map(str, _dense_form(natural, output_stride, 'old')))}"
+            f"{title} has {' and '.join(map(str, _dense_form(natural, output_stride, 'old')))}"
         )
-    return _Body("mobilenet_edgetpu", layers, results, output_stride, tuple(known), stem.inputs[0])
+    return _Body(backbone, {**layers, **behind}, results, output_stride, tuple(known), stem.inputs[0])
 
 
-def _edgetpu_block(x, name, fused, kernel_size, expansion):
-    """The steps of one of its blocks, by their part, and its input."""
-    candidates = [(x, None)]
-    if x.kind == "add":
-        candidates = [x.inputs, x.inputs[::-1]]
-    for project, shortcut in candidates:
-        parts = {} if shortcut is None else {"add": x}
-        try:
-            parts["project"] = _convolution(project, f"{name}_project", (1, 1), activation=(None,))
-            (step,) = project.inputs
-            size = (kernel_size, kernel_size)
-            if not fused:
-                parts["depthwise"] = _convolution(step, f"{name}_depthwise", size, "depthwise", ("RELU",))
-                (step,) = step.inputs
-            if expansion > 1:
-                parts["expand"] = _convolution(step, f"{name}_expand", size if fused else (1, 1), activation=("RELU",))
-                (step,) = step.inputs
-        except ValueError as error:
-            problem = error
-            continue
-        if shortcut is None or shortcut is step:
-            return {**parts, "input": step}
-        problem = ValueError(f"the shortcut of its {name} does not start at the block's input")
-    raise problem
-
-
-def _block(x, name):
+def _block(x, row, activation):
     """The steps of an inverted residual, by their part, and its input."""
     candidates = [(x, None)]
     if x.kind == "add":
         candidates = [x.inputs, x.inputs[::-1]]
+    size = (row.kernel_size, row.kernel_size)
     for project, shortcut in candidates:
         parts = {} if shortcut is None else {"add": x}
         try:
-            parts["project"] = _convolution(project, f"{name}_project", (1, 1), activation=(None,))
+            parts["project"] = _convolution(project, f"{row.name}_project", (1, 1), activation=(None,))
             (step,) = project.inputs
-            parts["depthwise"] = _convolution(step, f"{name}_depthwise", (3, 3), "depthwise", ("RELU6",))
-            (step,) = step.inputs
-            if name != "expanded_conv":
-                parts["expand"] = _convolution(step, f"{name}_expand", (1, 1), activation=("RELU6",))
+            if not row.fused:
+                parts["depthwise"] = _convolution(step, f"{row.name}_depthwise", size, "depthwise", (activation,))
+                (step,) = step.inputs
+            if row.expansion > 1:
+                expansion = size if row.fused else (1, 1)
+                parts["expand"] = _convolution(step, f"{row.name}_expand", expansion, activation=(activation,))
                 (step,) = step.inputs
         except ValueError as error:
             problem = error
             continue
         if shortcut is None or shortcut is step:
             return {**parts, "input": step}
-        problem = ValueError(f"the shortcut of its {name} does not start at the block's input")
+        problem = ValueError(f"the shortcut of its {row.name} does not start at the block's input")
     raise problem
 
 
