@@ -4,11 +4,11 @@
     python benchmarks/drills.py --only train --only "full disk" --seed 7
     python benchmarks/drills.py --only "again and again" --rounds 12 --backend jax
 
-A round plays each row of `DRILLS` once: signals, a full disk, a closed folder, data that vanish or break, a loss that
-is no number, two processes in one folder, times of files in the future. Whatever is struck, files with final names must
-be whole, errors must be told in a line with a status that isn't 0, nothing half may be left beside (by a signal that a
-command doesn't catch aside), and the same command must then give what it gives undisturbed: of trainings the weights
-and the optimizer, to the bit.
+A round plays each row of `DRILLS` once: signals, a full disk, a closed folder, memory that runs out, data that vanish
+or break, a loss that is no number, two processes in one folder, a server that is killed, a clock that jumps, times of
+files in the future. Whatever is struck, files with final names must be whole, errors must be told in a line with a
+status that isn't 0, nothing half may be left beside (by a signal that a command doesn't catch aside), and the same
+command must then give what it gives undisturbed: of trainings the weights and the optimizer, to the bit.
 
 The network is tiny and has all that a checkpoint must hold: batch statistics, dropout, momentum, a moving average of
 the weights, accumulated gradients. Moments are drawn from the seed; what a process does by then depends on the machine.
@@ -20,6 +20,7 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,21 @@ JOBS = {
     "convert": ("convert_checkpoint in/model.keras out/model.keras", "out/model.keras"),
     "export-tflite": ("export_tflite in/model.keras out/model.tflite --input-size 32", "out/model.tflite"),
     "export-saved-model": ("export_saved_model in/model.keras out/served", "out/served"),
+    "segment": ("segment --server {server} --model drilled in/data/images --output-dir out/labels", "out/labels"),
 }
+# What makes a command ask for more memory than it has: further words, and the size of an image in its folder.
+HUNGRY = {
+    "train": (("--crop-size", "4097", "--batch-size", "8"), None),
+    "predict": (("--max-pixels", "100000000"), 8000),
+    "export-tflite": (("--input-size", "9001"), None),
+}
+# Put before Python's own start of a command: its clock jumps by up to a day, to and fro, each time it is looked at.
+JUMPING_CLOCK = """
+import random, time
+def jumping(read=time.time, draw=random.Random({seed})):
+    return read() + draw.uniform(-86400, 86400)
+time.time = jumping
+"""
 
 
 def make_inputs(folder: Path) -> None:
@@ -153,6 +168,34 @@ def hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+class Server:
+    """A process that serves a model by TensorFlow Serving's REST, which `segment` asks."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.process: subprocess.Popen | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        from serving_load import start_server
+
+        if not self.root.exists():
+            from keras_deeplab import load
+            from keras_deeplab.export.saved_model import export_saved_model
+            from keras_deeplab.serving.config import write_config
+
+            export_saved_model(load(self.root.parent / "in" / "model.keras"), self.root / "drilled" / "1")
+            write_config(self.root)
+        self.process, addresses = start_server(self.root)
+        self.url = addresses["rest"]
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
 # One try ----------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +223,7 @@ class Try:
     job: str
     folder: Path
     rng: random.Random
+    server: Server
     expected: object = None
     seconds: float = 0.0
     whole: Path = Path()
@@ -202,8 +246,10 @@ class Try:
         if not fine:
             self.problems.append(problem)
 
-    def start(self, *words: str, before: Callable[[], None] = lambda: None) -> Running:
-        script, *rest = JOBS[self.job][0].split()
+    def start(self, *words: str, before: Callable[[], None] = lambda: None, **environment: str) -> Running:
+        if self.job == "segment" and self.server.process is None:
+            self.server.start()
+        script, *rest = JOBS[self.job][0].format(server=self.server.url).split()
         told = self.folder / f"told{len(list(self.folder.glob('told*')))}.txt"
 
         def prepare() -> None:
@@ -213,7 +259,13 @@ class Try:
         with open(told, "w") as log:
             command = [sys.executable, str(ROOT / "tools" / f"{script}.py"), *rest, *words]
             process = subprocess.Popen(
-                command, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=prepare
+                command,
+                cwd=self.folder,
+                env=os.environ | environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=prepare,
             )
         return Running(process, told)
 
@@ -398,6 +450,56 @@ def no_number(one: Try) -> None:
     one.again("--restart")
 
 
+def out_of_memory(one: Try) -> None:
+    """Less memory than a huge crop, image or input takes; where TensorFlow's C++ ends by it, nothing can tell."""
+    words, size = HUNGRY[one.job]
+    huge = one.folder / "in" / "data" / "images" / "huge.png"
+    if size is not None:
+        from keras_deeplab._helpers.opencv import cv2
+
+        cv2.imwrite(str(huge), np.zeros((size, size, 3), np.uint8))
+    limit = one.rng.randrange(3 << 29, 3 << 30)
+    running = one.start(*words, before=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)))
+    status, text = running.end()
+    one.struck = time.monotonic() - running.began
+    if status in (-signal.SIGSEGV, -signal.SIGABRT):
+        one.back = f"{signal.Signals(-status).name} in TensorFlow, {limit >> 20} MiB"
+    else:
+        one.failed_well(status, text, "not enough memory")
+    one.look()
+    huge.unlink(missing_ok=True)
+    one.again(*(["--restart"] if one.job == "train" else []))
+
+
+def server_killed(one: Try) -> None:
+    """The server goes while images are sent to it; another one is there for the second try."""
+    running = one.start("--timeout", "5")
+    alive = one.wait_until_struck(running, 0.1, 0.9)
+    one.server.kill()
+    status, text = running.end()
+    if status == 0:
+        one.back = "finished"
+        one.check(not alive or one.target.exists(), "status 0 without a result")
+        one.same()
+    else:
+        one.failed_well(status, text, "127.0.0.1")
+    one.look()
+    one.again()
+
+
+def jumping_clock(one: Try) -> None:
+    """The clock goes to and fro, from before the command's first line to its end."""
+    place = one.folder / "clock"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(JUMPING_CLOCK.format(seed=one.rng.randrange(1 << 30)))
+    running = one.start(PYTHONPATH=str(place))
+    status, text = running.end()
+    one.struck = time.monotonic() - running.began
+    one.check(status == 0, f"status {status}: {text[-400:]}")
+    one.same()
+    one.look()
+
+
 def two_at_once(one: Try) -> None:
     first = one.start()
     one.struck = one.rng.uniform(0, 0.5) * one.seconds
@@ -437,7 +539,7 @@ class Drill:
     play: Callable[[Try], None]
 
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 DRILLS = [
     *(Drill(f"{each.name}, {job}", job, partial(signalled, number=each)) for each in SIGNALS for job in JOBS),
     *(
@@ -452,8 +554,11 @@ DRILLS = [
         for job in ("train", "evaluate", "predict")
     ),
     Drill("data stray label, train", "train", partial(broken_data, how="stray label")),
+    *(Drill(f"out of memory, {job}", job, out_of_memory) for job in HUNGRY),
     Drill("loss is no number, train", "train", no_number),
+    Drill("server killed, segment", "segment", server_killed),
     *(Drill(f"two at once, {job}", job, two_at_once) for job in JOBS),
+    *(Drill(f"clock jumps, {job}", job, jumping_clock) for job in JOBS),
     *(Drill(f"times in the future, {job}", job, future_times) for job in ("train", "tiles")),
 ]
 
@@ -461,7 +566,7 @@ DRILLS = [
 # Playing ----------------------------------------------------------------------------------------------------------
 
 
-def play(drills: list[Drill], rounds: int, seed: int, place: Path) -> dict[str, list[Try]]:
+def play(drills: list[Drill], rounds: int, seed: int, place: Path, server: Server) -> dict[str, list[Try]]:
     """Plays each drill so many times and prints what failed, as it does."""
     make_inputs(place / "in")
     undisturbed: dict[str, Try] = {}
@@ -471,7 +576,7 @@ def play(drills: list[Drill], rounds: int, seed: int, place: Path) -> dict[str, 
         folder = place / name
         shutil.copytree(place / "in", folder / "in")
         (folder / "out").mkdir()
-        return Try(job, folder, rng)
+        return Try(job, folder, rng, server)
 
     for number in range(rounds):
         began = time.monotonic()
@@ -535,7 +640,11 @@ def main() -> int:
         parser.error(f"--only must be in one of {', '.join(each.name for each in DRILLS)}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
-        done = play(drills, options.rounds, options.seed, Path(place))
+        server = Server(Path(place) / "models")
+        try:
+            done = play(drills, options.rounds, options.seed, Path(place), server)
+        finally:
+            server.kill()
     tries = [one for each in done.values() for one in each]
     failed = sum(bool(one.problems) for one in tries)
     exits = [each for one in tries for each in one.exits]

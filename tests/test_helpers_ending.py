@@ -66,6 +66,13 @@ class ResourceExhaustedError(Exception):
     [
         (MemoryError("Unable to allocate 9.00 GiB"), True),
         (ResourceExhaustedError("OOM when allocating tensor with shape[16,513,513,304]"), True),
+        (
+            RuntimeError(
+                "Cannot parse tensor from proto: dtype: DT_INT32 [Op:__inference_multi_step_on_iterator_1435]"
+            ),
+            True,
+        ),
+        (RuntimeError("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"), True),
         (ResourceExhaustedError("/data/x; No space left on device"), False),
         (RuntimeError("something else"), False),
     ],

@@ -139,6 +139,21 @@ def test_names_that_are_no_text_are_told(tmp_path, capsys):
     assert (len(written), failures) == (1, [])
 
 
+def test_an_image_that_memory_does_not_suffice_for_is_told_and_the_next_are_written(tmp_path):
+    for name, width in (("a", 8), ("b", 16), ("c", 8)):
+        write(tmp_path / f"{name}.png", width=width)
+
+    def small(image):
+        if image.shape[1] > 8:
+            raise MemoryError("Unable to allocate 244. MiB for an array with shape (64000000,)")
+        return halves(image)
+
+    written, failures = segment_files(small, tmp_path, tmp_path / "out", outputs=["labels"], progress=False)
+    assert [path.name for paths in written for path in paths] == ["a.png", "c.png"]
+    told = "there is not enough memory; keras-deeplab tiles takes images of any size"
+    assert failures == [(tmp_path / "b.png", f"{tmp_path / 'b.png'}: {told}")]
+
+
 def test_the_limit_is_told_before_anything_is_decoded(tmp_path):
     png_header(tmp_path / "a.png", 3000, 2000)
     with pytest.raises(TooManyPixels, match=r"a\.png has 3000x2000 pixels, 6000000 in all, .* 5999999: max_pixels="):

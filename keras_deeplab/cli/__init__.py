@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from keras_deeplab._helpers.ending import Ending, ended_by_signals
+from keras_deeplab._helpers.memory import out_of_memory
 from keras_deeplab._helpers.quiet import quiet_tensorflow
 from keras_deeplab._version import __version__
 from keras_deeplab.options import OptionError, Options, add_flags, in_flags, near, options
@@ -110,7 +111,7 @@ def _run(words: list[str]) -> int:
         print(f"keras-deeplab {name}: error: {in_flags(text, command.Arguments)}", file=sys.stderr)
         return 1
     except Exception as error:
-        if traceback or not _out_of_memory(error):
+        if traceback or not out_of_memory(error):
             raise
         smaller = [flag for flag in _SMALLER if flag in _flags(command.Arguments)]
         advice = f" Give a smaller {' or '.join(smaller)}." if smaller else ""
@@ -125,14 +126,6 @@ _LARGE = {
     "predict": " Images of any size go by keras-deeplab tiles.",
     "train": " --gradient-accumulation-steps makes up for a smaller batch.",
 }
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an error of Python's, NumPy's, TensorFlow's or XLA's says that memory ran out."""
-    text = f"{type(error).__name__} {error}"
-    told = any(words in text for words in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "bad_alloc"))
-    # TensorFlow calls a full disk so, too.
-    return isinstance(error, MemoryError) or (told and "No space left" not in text)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_deeplab._helpers import limits
 from keras_deeplab._helpers.files import TooManyBytes, read_regular, replacing, write_whole
+from keras_deeplab._helpers.memory import out_of_memory
 from keras_deeplab._helpers.progress import Progress
 from keras_deeplab.data.images import TooManyPixels, decoded
 from keras_deeplab.data.orientation import orientation_of
@@ -253,6 +254,8 @@ def _bytes_of(result: Result | Path) -> int:
 def _reason(file: Path, error: Exception) -> str:
     """What is wrong with a file, its name in it; the kind of error too where it isn't one of files and values."""
     message = str(error)
-    if not isinstance(error, (OSError, ValueError)) or not message:
+    if out_of_memory(error):
+        message = "there is not enough memory; keras-deeplab tiles takes images of any size"
+    elif not isinstance(error, (OSError, ValueError)) or not message:
         message = f"{type(error).__name__}: {message}".rstrip(": ")
     return message if str(file) in message else f"{file}: {message}"

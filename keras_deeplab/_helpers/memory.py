@@ -1,0 +1,20 @@
+"""Memory that runs out: told alike by whatever library asked for it."""
+
+# Of names and messages: TensorFlow's and XLA's, TensorFlow's for a constant that it has no room for, OpenCV's.
+_TOLD = (
+    *("ResourceExhausted", "RESOURCE_EXHAUSTED", "bad_alloc"),
+    "Cannot parse tensor from proto",
+    "(-4:Insufficient memory)",
+)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python's, NumPy's, OpenCV's, TensorFlow's or XLA's says that memory ran out.
+
+    >>> out_of_memory(MemoryError("Unable to allocate 9.00 GiB")), out_of_memory(ValueError("9 classes"))
+    (True, False)
+    """
+    text = f"{type(error).__name__} {error}"
+    told = any(words in text for words in _TOLD)
+    # TensorFlow calls a full disk so, too.
+    return isinstance(error, MemoryError) or (told and "No space left" not in text)
