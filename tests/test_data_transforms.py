@@ -123,6 +123,12 @@ def test_every_place_is_cropped_alike():
     np.testing.assert_allclose(counts, 200, rtol=0.3)
 
 
+def test_windows_lie_at_both_ends_too():
+    label = np.zeros((6, 9), np.uint8)
+    for drawn, wanted in (((0.0, 0.0), (0, 0)), ((0.49, 0.26), (0, 1)), ((0.5, 0.99), (1, 3))):
+        assert tuple(int(each) for each in transforms._place(label, (5, 6), drawn)) == wanted
+
+
 def test_a_label_that_is_ignored_everywhere_stays_so():
     label = np.full((5, 7), 255, np.uint8)
     _, cropped = transforms.random_scaled_crop(np.zeros((5, 7, 3), np.uint8), label, (9, 9), 0.75, (0, 1))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -417,7 +418,9 @@ def test_candidates_are_scored_as_one_by_one(tmp_path):
     pairs = [scene(seed=seed) for seed in range(2)]
     samples = [{"image": image, "label": truth, "name": "x"} for image, _, truth in pairs]
     beliefs = iter([own for _, own, _ in pairs])
-    stored = search.gathered(samples, lambda image: next(beliefs), tmp_path)
+    progress = SimpleNamespace(update=(seen := []).append)
+    stored = search.gathered(samples, lambda image: next(beliefs), tmp_path, progress)
+    assert seen == [1, 2]
     candidates = [None, *map(parameters, ("4/20/5,3/3", "1/5/5,3/3", "0/1/1,3/1"))]
     found = search.scored(stored, candidates, lambda: ConfusionMatrix(4))
     for candidate, matrix in zip(candidates, found, strict=True):
@@ -529,3 +532,21 @@ def test_the_search_begins_with_corners_and_middles():
 
     search.coarse_to_fine([range(7), range(1), range(10)], score)
     assert first[0] == [(a, 0, b) for a in (0, 3, 6) for b in (0, 4, 9)]
+
+
+def test_the_search_halves_its_strides_from_a_quarter_of_an_axis_on():
+    tried = []
+
+    def score(points):
+        tried.extend(point for (point,) in points)
+        return {point: -abs(point[0] - 6) for point in points}
+
+    search.coarse_to_fine([range(16)], score)
+    assert tried == [0, 7, 15, 3, 11, 5, 9, 4, 6]
+
+
+def test_what_a_crf_did_is_told_by_its_name_or_by_its_numbers():
+    labels = WholeImage(Fixed(scene()[1]))
+    known = Refined(labels, "v2_vgg16").told()[-1]
+    assert known.startswith("dense CRF v2_vgg16 (4/65/3,2/2), ")
+    assert Refined(labels, "4/20/5,3/4").told()[-1].startswith("dense CRF 4/20/5,3/4, ")

@@ -41,6 +41,11 @@ def iou_of(labels, predictions, among):
     return np.array(found)
 
 
+def test_the_papers_bands():
+    """v1 to v3+ plot widths of up to 40 pixels."""
+    assert TrimapCurve(2).widths == (1, 2, 3, 5, 7, 10, 15, 20, 30, 40)
+
+
 @pytest.mark.parametrize("around", ["labels", "ignored"])
 def test_the_trimap_curve_equals_every_pair_of_pixels(around):
     curve = TrimapCurve(CLASSES, widths=(1, 2, 3, 6), around=around)

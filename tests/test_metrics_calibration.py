@@ -95,6 +95,7 @@ def test_parts_add_up_to_the_whole_in_any_order_exactly():
         (np.zeros((2, 3)), r"probability of each of \(2, 2\) predictions, received float64 of shape \(2, 3\)"),
         (np.zeros((2, 2), int), "received int64"),
         (np.full((2, 2), 3.5), "must lie in 0..1, received 3.5 to 3.5: pass probabilities, not logits"),
+        (np.full((2, 2), -0.5), "must lie in 0..1, received -0.5 to -0.5"),
         (np.full((2, 2), np.nan), "must lie in 0..1"),
     ],
 )
@@ -166,6 +167,17 @@ def test_a_model_differs_from_itself_by_nothing_and_the_same_seed_draws_the_same
     whole = matrices(0)
     total = sum(whole[1:], whole[0])
     assert low < total.mean_iou < high
+
+
+def test_a_class_of_five_images_has_an_interval_and_one_of_four_has_none():
+    scores = ImageScores(2)
+    for labels in ([0, 1], [0, 1], [0, 1], [0, 1], [0, 0]):
+        matrix = ConfusionMatrix(2)
+        matrix.update(np.array([labels]), np.array([[0, 0]]))
+        scores.update(matrix)
+    low, high = scores.intervals(resamples=50).iou[0]
+    assert 0 < low <= high < 1
+    assert np.isnan(scores.intervals(resamples=50).iou[1]).all()
 
 
 def test_a_difference_needs_the_same_images():

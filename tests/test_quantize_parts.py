@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from keras_deeplab.quantize import argmax, equalise, ranges, rounding
+from keras_deeplab.quantize.plan import plan
+from keras_deeplab.quantize.statistics import observe
 
 
 def convolution(channels, filters, **settings):
@@ -72,3 +74,34 @@ def test_the_common_part_of_logits_is_fitted_to_channels_that_move_and_to_no_oth
     after = model(image).numpy()
     np.testing.assert_array_equal(after.argmax(-1), before.argmax(-1))
     assert np.abs(after.max(-1)).max() < 0.2 * np.abs(before.max(-1)).max()
+
+
+def test_equalising_looks_at_what_lies_below_zero_as_at_what_lies_above():
+    """The first channel reaches to -9, the second to 1."""
+    inputs = keras.Input((8, 8, 2), name="images")
+    middle = keras.layers.Conv2D(2, 1, name="first")(inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(3, 1, name="logits")(middle))
+    random = np.random.default_rng(0)
+    model.set_weights([np.diag([-9.0, 1.0])[None, None], np.zeros(2), random.normal(size=(1, 1, 2, 3)), np.zeros(3)])
+    layout, images = plan(model), [random.uniform(0, 1, (1, 8, 8, 2)).astype("float32")]
+    scales = equalise.equalise(model, layout, observe(model, layout.sites, images))["first"]
+    assert scales[0] > 2 * scales[1]
+
+
+def test_optimal_rounding_makes_up_for_errors_in_what_goes_together():
+    """Two inputs that are always equal: what rounding adds to one weight it can take off the other."""
+    weights, steps = np.array([[[0.4], [0.4], [127.0]]]), np.array([[1.0]])
+    moments = np.array([[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
+    found = rounding._optimal(weights, steps, moments)
+    assert found[0, 2, 0] == 127
+    assert sorted(found[0, :2, 0]) == [0, 1]
+
+
+def test_means_and_moments_are_those_of_a_convolution_s_inputs():
+    random = np.random.default_rng(0)
+    images = [random.normal(size=(1, 8, 8, 3)).astype("float32") for _ in range(2)]
+    ((mean, moments),) = rounding._moments(convolution(3, 2), images, True, 0).values()
+    rows = np.concatenate(images).reshape(-1, 3).astype(float)
+    np.testing.assert_allclose(mean, rows.mean(0)[None], atol=1e-5)
+    np.testing.assert_allclose(moments, (rows.T @ rows / len(rows))[None], atol=1e-5)
+    assert rounding._moments(convolution(3, 2), images, False, 0)["logits"][1] is None

@@ -313,6 +313,13 @@ def test_a_copy_costs_what_a_channel_more_costs(depthwise, stride):
     assert found == multiply_adds(chained(5, depthwise, stride), (8, 16)) - multiply_adds(model, (8, 16))
 
 
+def test_channels_of_a_grouped_convolution_are_not_copied():
+    inputs = keras.Input((None, None, 4), name="images")
+    x = keras.layers.Conv2D(4, 3, padding="same", groups=2, name="first")(inputs)
+    layout = plan(keras.Model(inputs, keras.layers.Conv2D(7, 1, name="last")(keras.layers.ReLU()(x))))
+    assert [chain for chain in (copies._chain(group, layout) for group in layout.channels) if chain] == []
+
+
 def test_copies_are_made_as_long_as_each_takes_off_more_than_it_costs():
     """One channel has all of the error: the n-th copy takes 1 / (n - 1)^2 - 1 / n^2 of it."""
     model = filled(chained(4, False, 1))
@@ -592,6 +599,7 @@ def test_all_steps_together_and_ranges_fitted_anew():
 
 def test_steps_may_be_left_out_and_the_most_sensitive_tensors_stay_numbers():
     model, batch, seen = network(), images(3), {}
+    assert isinstance(quantize(model, batch[:1], copies=False, rounding="nearest"), keras.Model)
     plainest = {"equalise": False, "copies": False, "rounding": "nearest", "range_search": "minmax"}
     told = {"with_exact": True, "on_sensitivity": seen.update}
     ours, exact = quantize(model, batch, for_argmax=False, float_tensors=1, **told, **plainest)

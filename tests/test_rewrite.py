@@ -389,6 +389,16 @@ def test_flavours_that_do_not_fit_are_refused(settings, message):
         atrous(staged(), 4, **settings)
 
 
+def test_a_padding_that_two_layers_need_differently_is_refused_by_name():
+    images = keras.Input((None, None, 3))
+    padded = keras.layers.ZeroPadding2D(1, name="padded")(keras.layers.Conv2D(3, 3, 2, padding="same")(images))
+    strided = [keras.layers.Conv2D(3, 3, stride, name=f"by_{stride}")(padded) for stride in (1, 2)]
+    model = keras.Model(images, strided)
+    assert atrous(model, 2).get_layer("padded").padding == ((1, 1), (1, 1))
+    with pytest.raises(ValueError, match=r"'padded'.*it feeds 'by_2' and another layer, and they need different"):
+        rewrite_module.rewrite(model, 2, strided_rate="new")
+
+
 def test_a_layer_used_twice_is_refused_by_name():
     inputs = keras.Input((32, 32, 3))
     shared = keras.layers.Conv2D(3, 3, padding="same", name="shared")

@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import keras
 import numpy as np
@@ -139,6 +140,11 @@ def test_top_k_prefers_valid_pixels_of_no_weight_to_ignored_ones():
     logits = np.random.default_rng(6).normal(size=(1, 1, 5, CLASSES))
     loss = SparseCategoricalCrossentropy(class_weights=[0.0, 1.0, 1.0, 1.0], top_k_fraction=0.6)
     assert float(loss(labels, logits)) == pytest.approx(reference(labels[..., 4:], logits[..., 4:, :]) / 3, rel=1e-6)
+
+
+def test_weights_of_an_array_are_written_as_numbers():
+    loss = SparseCategoricalCrossentropy(class_weights=np.array([1, 2, 3, 4], np.float32))
+    assert json.loads(json.dumps(loss.get_config()))["class_weights"] == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_survives_serialisation():

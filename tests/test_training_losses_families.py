@@ -289,6 +289,9 @@ def test_a_sum_is_the_sum():
     assert float(both(labels, logits)) == pytest.approx(expected, rel=1e-6)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(both))
     assert float(again(labels, logits)) == float(both(labels, logits))
+    parts.append(losses.Jaccard())  # whoever made it may go on with the list
+    assert float(both(labels, logits)) == pytest.approx(expected, rel=1e-6)
+    del parts[-1]
     with pytest.raises(ValueError, match="a weight for each; received 2 losses and 1 weights"):
         losses.WeightedSum(parts, [1.0])
     with pytest.raises(ValueError, match=r"weights must be finite and not negative, received \[1\.0, -1\.0\]"):
@@ -329,6 +332,7 @@ def test_distillation_refuses_another_teacher_and_takes_the_ignored_label_of_its
     labels, logits = draw(8, (1, 3, 3), 4)
     loss = losses.Distillation(losses.WeightedSum([losses.Dice(7), losses.Jaccard(7)], [1, 1]))
     assert loss.ignore_label == 7
+    assert losses.Distillation(keras.losses.MeanSquaredError()).ignore_label == 255
     with pytest.raises(ValueError, match=r"teacher's logits are \(1, 3, 3, 3\) and the model's \(1, 3, 3, 4\)"):
         losses.Distillation(losses.Dice())(labels, logits, logits[..., :3])
     with pytest.raises(ValueError, match=r"ignore different labels: \[7, 255\]"):

@@ -288,6 +288,7 @@ def test_the_code_is_no_straw_man(files, tmp_path):
         (b"[]", "its configuration is no network's"),
         (b"{", "can't be read as a network of Keras"),
         (b'{"config": {"layers": [1]}}', "its configuration is that of a dict, not of a network"),
+        (b'{"class_name": "Functional", "config": {"layers": [{"class_name": "ReLU"}]}}', "can't be read as a network"),
         (b"[" * 100_000, "can't be read as a network of Keras"),
         (
             b'{"class_name": "Dense", "module": "keras.layers", "config": {"units": 1}}',
@@ -330,6 +331,8 @@ def test_archives_that_lie_are_refused(files, tmp_path):
         return json.dumps({"class_name": "Functional", "config": {"name": "outer", "layers": [inner]}})
 
     weights = zipfile.ZipFile(files["model.keras"]).read("model.weights.h5")
+    with pytest.raises(ValueError, match="can't be read as a network of Keras"):  # as many as there may be, all empty
+        keras_deeplab.load(write("f.keras", config=layers(limits.LAYERS), weights=weights))
     for path, message in [
         (write("a.keras", config="{}", weights=b"\0" * (1 << 24)), "far larger than the file"),
         (write("b.keras", config=" " * (limits.CONFIG_BYTES + 1), weights=weights), "far larger than a network's"),

@@ -196,7 +196,7 @@ def test_an_older_folder_holds_a_file_of_pytorch(arrays, tmp_path):
 def test_weights_are_refused_for_the_other_network_of_the_same_arrays(arrays, tmp_path):
     path = folder(tmp_path / "told", arrays, **CONFIG)
     build = {"num_classes": 2, "filters": 8, "flavour": "smp", "weights": path}
-    with pytest.raises(ValueError, match=f"weights of backbone='{SYMMETRIC}', as its config.json says"):
+    with pytest.raises(ValueError, match=f"weights of backbone='{SYMMETRIC}', as its description says"):
         keras_deeplab.DeepLabV3(mobilenet_v3_small_timm(alpha=0.25), **build)
     keras_deeplab.DeepLabV3(mobilenet_v3_small_timm_symmetric(alpha=0.25), **build)
 
@@ -206,7 +206,7 @@ def test_weights_are_refused_for_a_network_of_other_rates(arrays, tmp_path):
     path = folder(tmp_path / "told", arrays, **CONFIG, decoder_atrous_rates=[2, 5, 9])
     build = {"num_classes": 2, "filters": 8, "flavour": "smp", "weights": path}
     for rates in (None, (2, 5, 8)):
-        with pytest.raises(ValueError, match=r"weights of atrous_rates=\(2, 5, 9\), as its config.json says"):
+        with pytest.raises(ValueError, match=r"weights of atrous_rates=\(2, 5, 9\), as its description says"):
             keras_deeplab.DeepLabV3(mobilenet_v3_small_timm_symmetric(alpha=0.25), atrous_rates=rates, **build)
     keras_deeplab.DeepLabV3(mobilenet_v3_small_timm_symmetric(alpha=0.25), atrous_rates=(2, 5, 9), **build)
 

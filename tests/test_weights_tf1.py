@@ -267,12 +267,21 @@ def test_a_damaged_index_is_refused(tmp_path):
         (table(rows, packed=1), "compressed"),
         (table(rows, twice=True), "has b'' twice"),
         (table({b"": b"\x08\x00"}), "number of files"),
+        (table_of(bytes([1, 1, 2]) + b"a" + b"\x08\x01"), "damaged"),  # begins as a key that isn't there
+        (table_of(bytes([0, 9, 0])), "damaged"),  # goes on behind its end
         (table({b"": b"\x08\x80\x80\x80\x80\x10"}), "number of files"),
     ]:
         with pytest.raises(
             ValueError, match=f"(?s)can't be read as a TensorFlow checkpoint.*{message}|^'[^']*' {message}"
         ):
             tf1.read(_index(tmp_path, data))
+
+
+def test_a_block_has_room_for_what_stands_behind_it():
+    data = bytes(20 + bundle._TRAILER + bundle._FOOTER)
+    assert bundle._block(b"\0" + number(20), 0, data) == bytes(20)
+    with pytest.raises(ValueError, match="points beyond its end"):
+        bundle._block(b"\0" + number(21), 0, data)
 
 
 def _index(folder, data):
@@ -282,16 +291,23 @@ def _index(folder, data):
 
 def table(rows, packed=0, twice=False):
     """The bytes of a table with one block of rows, without checksums, which are looked at later."""
+    return table_of(b"".join(row(key, value) for key, value in [*rows.items()] * (1 + twice)), packed)
 
-    def block(rows):
-        content = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in rows)
-        return content + bytes(4) + b"\1\0\0\0" + bytes([packed]) + bytes(4)
 
-    first = block([*rows.items()] * (1 + twice))
-    handle = b"\0" + number(len(first) - 5)
-    second = block([(b"z", handle)])
+def table_of(content, packed=0):
+    """The same of the bytes of its rows."""
+    first = block(content, packed)
+    second = block(row(b"z", b"\0" + number(len(first) - 5)), packed)
     footer = b"\0\0" + number(len(first)) + number(len(second) - 5)
     return first + second + footer.ljust(40, b"\0") + bundle.MAGIC
+
+
+def row(key, value):
+    return bytes([0, len(key), len(value)]) + key + value
+
+
+def block(content, packed):
+    return content + bytes(4) + b"\1\0\0\0" + bytes([packed]) + bytes(4)
 
 
 def number(value):
@@ -524,3 +540,30 @@ def test_a_pipe_in_the_place_of_a_checkpoints_file_is_not_waited_for(name, tmp_p
     os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=rf"{name} is a named pipe \(FIFO\), and a regular file is expected"):
         keras_deeplab.load(prefix)
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        ({"block_16_project/kernel": (1, 1, 960, 320), "Conv1/kernel": (3, 3, 3, 32)}, (1.0, 8)),
+        ({"block_16_project/kernel": (1, 1, 960, 160), "Conv1/kernel": (3, 3, 3, 16)}, (0.5, 8)),
+        ({"block_16_project/kernel": (1, 1, 960, 160), "Conv1/kernel": (3, 3, 3, 18)}, (0.5, 1)),
+        (
+            {"block_16_project/kernel": (1, 1, 9, 160), "x_project/kernel": (1, 1, 9, 12), "Conv1/kernel": (8,)},
+            (0.5, 1),
+        ),
+    ],
+)
+def test_a_width_and_its_rounding_are_told_by_the_filters(paths, found):
+    width = tf1.mobilenet_v2_width(paths)
+    assert (width["alpha"], width["divisible_by"]) == found
+
+
+def test_a_width_of_an_edgetpu_network_is_told_by_its_last_block():
+    name = f"{tf1._LAST_BLOCK}/kernel"
+    filters = tf1.TABLE[-1][3]
+    assert tf1.mobilenet_edgetpu_width({}) == {"alpha": 1.0}
+    assert tf1.mobilenet_edgetpu_width({name: (1, 1, 9, filters // 2)}) == {"alpha": 0.5, "last_filters": 1280}
+    assert tf1.mobilenet_edgetpu_width({"Conv_1/kernel": (1, 1, 9, 256)}) == {"alpha": 1.0, "last_filters": 256}
+    with pytest.raises(ValueError, match="has 50 times the"):
+        tf1.mobilenet_edgetpu_width({name: (1, 1, 9, 50 * filters)})

@@ -145,7 +145,7 @@ class Plan:
             own, theirs = getattr(spec, name), getattr(self.spec, name)
             if own in candidates and own != theirs:
                 raise ValueError(
-                    f"{label} holds weights of {name}={theirs!r}, as its config.json says. They fit {name}={own!r} as "
+                    f"{label} holds weights of {name}={theirs!r}, as its description says. They fit {name}={own!r} as "
                     f"well, which the model has and which computes something else: build it with {name}={theirs!r}."
                 )
         if self.rates_told:
@@ -154,7 +154,7 @@ class Plan:
             own = spec.settings.get("atrous_rates")
             if own is None or tuple(own) not in fitting:
                 raise ValueError(
-                    f"{label} holds weights of atrous_rates={fitting[0]!r}, as its config.json says, and the model has "
+                    f"{label} holds weights of atrous_rates={fitting[0]!r}, as its description says, and the model has "
                     f"{'its usual ones' if own is None else tuple(own)}: build it with atrous_rates={fitting[0]!r}."
                 )
 
