@@ -70,6 +70,7 @@ def test_nothing_valid_and_stray_labels():
     assert value == 0.0
     assert not gradient.any()
     assert np.isnan(float(loss(np.full_like(labels, 7), logits)))
+    assert float(loss(labels[..., None], logits)) == float(loss(labels, logits)) > 0
 
 
 def test_refuses_and_survives_serialisation():

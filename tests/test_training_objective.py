@@ -24,7 +24,7 @@ from keras_deeplab.training.trainer import compiled
 NAMES, COLORS = ("soil", "leaf"), ((90, 60, 30), (20, 200, 40))
 
 
-def drawn(classes=None, channels=3, num_classes=None, count=4):
+def drawn(classes=None, channels=3, num_classes=None, count=4, image_range=None):
     """A source of two classes: what is bright in the last channel is the second."""
 
     def read(index):
@@ -35,7 +35,8 @@ def drawn(classes=None, channels=3, num_classes=None, count=4):
         return image, label, str(index)
 
     classes = Classes(NAMES, COLORS) if classes is None else classes
-    return indexed("drawn", classes, count, read, channels=channels, num_classes=num_classes)
+    more = {"channels": channels, "num_classes": num_classes, "image_range": image_range}
+    return indexed("drawn", classes, count, read, **more)
 
 
 def network(num_classes=2, auxiliary=False, channels=3, seed=0, dropout=0.2):
@@ -183,6 +184,13 @@ def test_a_model_with_a_record_gets_what_it_lacks_and_keeps_its_own(tmp_path):
     one_logit = network(1)
     assert recorded(one_logit, drawn()).spec.labels == NAMES
     assert spec_of(one_logit).classes == Classes()
+
+
+def test_the_range_of_images_is_that_of_the_data_or_else_the_model_s():
+    of_model, of_data = (0.0, 4095.0), (0.0, 65535.0)
+    for own, told, found in ((of_model, None, of_model), (of_model, of_data, of_data), (None, of_data, of_data)):
+        model = recorded(with_spec(network(), image_range=own), drawn(image_range=told))
+        assert model.spec.image_range == found
 
 
 @pytest.mark.slow
