@@ -111,6 +111,11 @@ def test_a_crop_is_a_part_of_the_picture_or_padding(size, crop, scale):
     assert (near < 1e-4).mean() > 0.3 or near.size < 16
 
 
+def test_scales_go_from_half_to_twice_where_none_are_given():
+    scales = {float(transforms.random_scale((0, number))) for number in range(80)}
+    assert scales == {0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0}
+
+
 @pytest.mark.slow
 def test_every_place_is_cropped_alike():
     places = np.arange(30, dtype=np.uint8)

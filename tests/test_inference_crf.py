@@ -550,3 +550,12 @@ def test_what_a_crf_did_is_told_by_its_name_or_by_its_numbers():
     known = Refined(labels, "v2_vgg16").told()[-1]
     assert known.startswith("dense CRF v2_vgg16 (4/65/3,2/2), ")
     assert Refined(labels, "4/20/5,3/4").told()[-1].startswith("dense CRF 4/20/5,3/4, ")
+
+
+def test_steps_of_the_search_are_counted_from_one(monkeypatch):
+    seen = []
+    monkeypatch.setattr(search, "Progress", lambda total, name: SimpleNamespace(update=seen.append))
+    _, step = search.progressed(9)
+    step()
+    step()
+    assert seen == [1, 2]

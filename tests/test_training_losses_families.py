@@ -333,6 +333,8 @@ def test_distillation_refuses_another_teacher_and_takes_the_ignored_label_of_its
     loss = losses.Distillation(losses.WeightedSum([losses.Dice(7), losses.Jaccard(7)], [1, 1]))
     assert loss.ignore_label == 7
     assert losses.Distillation(keras.losses.MeanSquaredError()).ignore_label == 255
+    numbers = losses.Distillation(losses.Dice(), np.float32(0.25), np.float32(2)).get_config()
+    assert [type(numbers[name]) for name in ("teacher_weight", "temperature")] == [float, float]
     with pytest.raises(ValueError, match=r"teacher's logits are \(1, 3, 3, 3\) and the model's \(1, 3, 3, 4\)"):
         losses.Distillation(losses.Dice())(labels, logits, logits[..., :3])
     with pytest.raises(ValueError, match=r"ignore different labels: \[7, 255\]"):

@@ -259,3 +259,8 @@ def test_a_file_of_keras_has_one_network(tmp_path):
         keras_deeplab.load(tmp_path / "one.keras", prefix="model.")
     with opened(tmp_path / "one.keras") as stored:
         assert refusal(stored) is None
+
+
+@pytest.mark.parametrize("row", ROWS, ids=range(len(ROWS)))
+def test_what_it_is_is_told_shortly_and_then_why_it_is_not_read(row):
+    assert len(row.what) <= len(row.why)

@@ -90,3 +90,13 @@ def test_arrays_that_fit_two_networks_are_asked_about_unless_a_config_or_an_argu
     ):
         with pytest.raises(ValueError, match="don't fit the model"):  # decided, and then not the network's arrays
             load(source="mine", **arguments)
+
+
+def test_a_place_in_a_folder_is_its_file_with_its_kind(tmp_path):
+    save_file({"a": np.zeros(2, np.float32)}, tmp_path / "model.safetensors")
+    with located(tmp_path) as place:
+        assert (place.path, place.kind) == (tmp_path / "model.safetensors", "safetensors")
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.index")
+    with located(tmp_path) as place:
+        assert place.path == tmp_path
+        assert place.kind != tmp_path

@@ -211,6 +211,13 @@ def test_files_written_by_hand_are_read_without_pytorch(write):
         assert_equal(found, {name: ARRAYS[name] for name in values})
 
 
+def test_notes_are_what_stands_beside_tensors():
+    tensors = {"bias": np.zeros(2)}
+    assert torch_files.notes_in({"meta": {"a": 1}, "state_dict": tensors, "epoch": 3}) == {"meta": {"a": 1}}
+    for value in (tensors, [tensors], 3):
+        assert torch_files.notes_in(value) == {}
+
+
 def test_big_endian_files_are_read(write):
     values = np.arange(3, dtype="float32")
     raw = {"0": values.astype(">f4").tobytes()}

@@ -170,6 +170,12 @@ def test_a_checkpoint_is_read_from_every_container(prefix, tmp_path):
     assert_read(pack(prefix.parent, tmp_path / "plain.tar", mode="w"))
 
 
+def test_an_archive_of_another_name_is_one_by_its_first_bytes(tmp_path):
+    prefix = write(FEW, tmp_path / "checkpoint")
+    archive = pack(prefix.parent, tmp_path / "model.tar.gz").rename(tmp_path / "download")
+    assert_read(archive)
+
+
 def test_a_checkpoint_is_read_by_its_index_and_data(tmp_path):
     prefix = write(FEW, tmp_path / "checkpoint")
     assert_read(f"{prefix}.index")
