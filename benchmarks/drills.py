@@ -303,11 +303,18 @@ class Try:
 
     def again(self, *words: str) -> None:
         """The same command once more, undisturbed: what it leaves is what it always leaves."""
+        first_stands = (self.target / "1").is_dir()
         status, text = self.start(*words).end()
         if self.job == "export-saved-model" and status == 1 and self.target.exists() and "already holds" in text:
             status = 0
         self.check(status == 0, f"the second try ended with {status}: {text[-400:]}")
+        if self.job == "export-saved-model" and first_stands:
+            self.drop_second_version()
         self.same()
+
+    def drop_second_version(self) -> None:
+        """An export that begins when another is done adds a version, which is what it is told to do."""
+        shutil.rmtree(self.target / "2", ignore_errors=True)
 
     def same(self) -> None:
         try:
@@ -511,11 +518,9 @@ def two_at_once(one: Try) -> None:
             one.failed_well(status, text, "another process", "already holds", "is there already")
     one.back = one.back or "both finished"
     one.look()
-    second = one.target / "2"
     if one.job == "export-saved-model" and all(status == 0 for status, _ in ends):
-        # One that begins when the other is done adds a version, which is what it is told to do.
-        one.check(second.is_dir(), "both finished, and there is one version")
-        shutil.rmtree(second, ignore_errors=True)
+        one.check((one.target / "2").is_dir(), "both finished, and there is one version")
+        one.drop_second_version()
     one.same()
 
 

@@ -73,6 +73,8 @@ class ResourceExhaustedError(Exception):
             True,
         ),
         (RuntimeError("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"), True),
+        (RuntimeError("Resource temporarily unavailable"), True),
+        (RuntimeError("can't start new thread"), True),
         (ResourceExhaustedError("/data/x; No space left on device"), False),
         (RuntimeError("something else"), False),
     ],

@@ -1,10 +1,12 @@
 """Memory that runs out: told alike by whatever library asked for it."""
 
-# Of names and messages: TensorFlow's and XLA's, TensorFlow's for a constant that it has no room for, OpenCV's.
+# Of names and messages: TensorFlow's and XLA's, TensorFlow's for a constant that it has no room for, OpenCV's, and the
+# ones for a thread that there is no stack for.
 _TOLD = (
     *("ResourceExhausted", "RESOURCE_EXHAUSTED", "bad_alloc"),
     "Cannot parse tensor from proto",
     "(-4:Insufficient memory)",
+    *("RuntimeError Resource temporarily unavailable", "can't start new thread"),
 )
 
 
