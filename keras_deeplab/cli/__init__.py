@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from keras_deeplab._helpers.ending import Ending, ended_by_signals
-from keras_deeplab._helpers.memory import out_of_memory
+from keras_deeplab._helpers.memory import let_go, out_of_memory
 from keras_deeplab._helpers.quiet import quiet_tensorflow
 from keras_deeplab._version import __version__
 from keras_deeplab.options import OptionError, Options, add_flags, in_flags, near, options
@@ -113,6 +113,7 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         if traceback or not out_of_memory(error):
             raise
+        let_go(error)
         smaller = [flag for flag in _SMALLER if flag in _flags(command.Arguments)]
         advice = f" Give a smaller {' or '.join(smaller)}." if smaller else ""
         print(
