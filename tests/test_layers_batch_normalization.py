@@ -88,6 +88,7 @@ def test_a_mask_counts():
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.slow
 def test_networks_have_it_from_builders_and_from_classifiers(tmp_path):
     classifier = keras.applications.MobileNetV2(
         include_top=False, weights=None, alpha=0.35, input_shape=(None, None, 3)

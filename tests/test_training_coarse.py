@@ -98,6 +98,7 @@ def network():
     return SegmentationModel(images, layers.ResizeBilinear()([scores, images]))
 
 
+@pytest.mark.slow
 def test_a_step_from_coarse_logits_is_that_behind_the_resize(tmp_path):
     pixels, labels = keras.random.normal((2, 16, 12, 3), seed=1), case(9, ((2, 4, 3), (16, 12)))[0]
     after = []

@@ -180,6 +180,7 @@ def test_a_file_s_input_stays_where_nothing_tells_how_to_build_it(tmp_path):
 # convert and inspect ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_convert_says_and_keeps_channels_normalisation_and_range(state, file, tmp_path, capsys):
     theirs, target = tmp_path / "four.safetensors", tmp_path / "four.keras"
     theirs.write_bytes(safetensors({name: np.float32(array) for name, array in of_channels(state, 4).items()}))
@@ -215,6 +216,7 @@ def test_what_convert_can_not_make_is_refused_before_the_work(options, message, 
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_range_goes_where_the_record_goes(file, tmp_path):
     model = with_spec(keras_deeplab.load(file), image_range=RANGE)
     for name in ("x.keras", "x.weights.h5"):

@@ -213,6 +213,7 @@ def test_another_normalisation_than_the_source_s_is_asked_about(scale, state):
     assert split(theirs)[1].normalisation == (tuple(means), tuple(deviations))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
 def test_two_networks_in_a_file_are_asked_about(nested, state, tmp_path):
     averaged = under("", state, 2)

@@ -195,6 +195,7 @@ def own(tmp_path_factory):
     return model, path
 
 
+@pytest.mark.slow
 def test_an_own_file_becomes_the_model_that_it_was_made_of(own, tmp_path, capsys):
     model, path = own
     again = keras_deeplab.load(path)
