@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from folder_of_many import as_anyone  # noqa: E402
+from serving_load import start_server, stop_server  # noqa: E402
 
 CLASSES = ("background", "person", "car")
 LIMIT = 300  # seconds for a command, then it hangs
@@ -177,8 +178,6 @@ class Server:
         self.url = ""
 
     def start(self) -> None:
-        from serving_load import start_server
-
         if not self.root.exists():
             from keras_deeplab import load
             from keras_deeplab.export.saved_model import export_saved_model
@@ -191,8 +190,7 @@ class Server:
 
     def kill(self) -> None:
         if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
+            stop_server(self.process)
             self.process = None
 
 
@@ -308,7 +306,7 @@ class Try:
         if self.job == "export-saved-model" and status == 1 and self.target.exists() and "already holds" in text:
             status = 0
         self.check(status == 0, f"the second try ended with {status}: {text[-400:]}")
-        if self.job == "export-saved-model" and first_stands:
+        if first_stands:
             self.drop_second_version()
         self.same()
 

@@ -377,12 +377,10 @@ def to_pass(source, first, last):
 
 def around(source, first, last):
     """The lines of the outermost function about a mutant: what autograph rewrote runs under other numbers."""
-    found = first, last
     for node in ast.walk(ast.parse(source)):  # the outermost comes first
         if isinstance(node, ast.FunctionDef) and node.lineno <= first and last <= node.end_lineno:
-            found = node.body[0].lineno, node.end_lineno
-            break
-    return found
+            return node.body[0].lineno, node.end_lineno
+    return first, last
 
 
 def covering(lines, first, last, seconds):

@@ -151,6 +151,14 @@ def test_an_image_that_memory_does_not_suffice_for_is_told_and_the_next_are_writ
     written, failures = segment_files(small, tmp_path, tmp_path / "out", outputs=["labels"], progress=False)
     assert [path.name for paths in written for path in paths] == ["a.png", "c.png"]
     told = "there is not enough memory; keras-deeplab tiles takes images of any size"
+
+    def damaged(image):
+        raise ValueError("the SavedModel can't be run: Cannot parse tensor from proto")
+
+    _, other = segment_files(damaged, tmp_path / "a.png", tmp_path / "out", outputs=["labels"], progress=False)
+    assert other == [
+        (tmp_path / "a.png", f"{tmp_path / 'a.png'}: the SavedModel can't be run: Cannot parse tensor from proto")
+    ]
     assert failures == [(tmp_path / "b.png", f"{tmp_path / 'b.png'}: {told}")]
 
 

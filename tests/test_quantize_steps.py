@@ -299,13 +299,16 @@ def chained(filters, depthwise, stride):
     return keras.Model(inputs, keras.layers.Conv2D(7, (1, 3), stride, padding="same", name="last")(x))
 
 
+def chains_of(layout):
+    return [chain for chain in (copies._chain(group, layout) for group in layout.channels) if chain]
+
+
 @pytest.mark.parametrize(("depthwise", "stride"), [(False, 1), (False, 2), (True, 1), (True, 2)])
 def test_a_copy_costs_what_a_channel_more_costs(depthwise, stride):
     """So many multiply-adds has the network that is one channel wider there, on a map that both strides divide."""
     model = chained(4, depthwise, stride)
     layout = plan(model)
-    chains = [chain for chain in (copies._chain(group, layout) for group in layout.channels) if chain]
-    (chain,) = [chain for chain in chains if chain.producer.name == "first"]
+    (chain,) = [chain for chain in chains_of(layout) if chain.producer.name == "first"]
     assert (chain.depthwise is not None) == depthwise
     assert chain.consumer.name == "last"
     assert chain.site == "relu"
@@ -318,7 +321,7 @@ def test_channels_of_a_grouped_convolution_are_not_copied():
     inputs = keras.Input((None, None, 4), name="images")
     x = keras.layers.Conv2D(4, 3, padding="same", groups=2, name="first")(inputs)
     layout = plan(keras.Model(inputs, keras.layers.Conv2D(7, 1, name="last")(keras.layers.ReLU()(x))))
-    assert [chain for chain in (copies._chain(group, layout) for group in layout.channels) if chain] == []
+    assert chains_of(layout) == []
 
 
 def test_copies_are_made_as_long_as_each_takes_off_more_than_it_costs():

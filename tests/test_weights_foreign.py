@@ -262,6 +262,12 @@ def test_a_file_of_keras_has_one_network(tmp_path):
         assert refusal(stored) is None
 
 
+def test_a_pyramid_of_poolings_is_told_to_be_a_pspnet():
+    found = seems(["ppm.features.0.1.weight", "layer4.0.conv1.weight"])
+    assert found.what == "PSPNet"
+    assert found.why.startswith("it pools at four sizes")
+
+
 @pytest.mark.parametrize("row", ROWS, ids=range(len(ROWS)))
 def test_what_it_is_is_told_shortly_and_then_why_it_is_not_read(row):
     assert len(row.what) <= len(row.why)

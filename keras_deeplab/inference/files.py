@@ -253,9 +253,10 @@ def _bytes_of(result: Result | Path) -> int:
 
 def _reason(file: Path, error: Exception) -> str:
     """What is wrong with a file, its name in it; the kind of error too where it isn't one of files and values."""
-    message = str(error)
-    if out_of_memory(error):
+    message, tells = str(error), isinstance(error, (OSError, ValueError))
+    # What a ValueError says of a file is so, whatever words of a library's it repeats.
+    if not tells and out_of_memory(error):
         message = "there is not enough memory; keras-deeplab tiles takes images of any size"
-    elif not isinstance(error, (OSError, ValueError)) or not message:
+    elif not tells or not message:
         message = f"{type(error).__name__}: {message}".rstrip(": ")
     return message if str(file) in message else f"{file}: {message}"
