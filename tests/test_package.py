@@ -191,6 +191,21 @@ def test_an_unknown_name_lists_the_known():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", ["FLAVOURS", "spec_of", "layers.convention"])
+def test_a_name_whose_module_is_the_first_to_import_keras_is_there_and_classes_are_registered(first):
+    """Keras's import brings modules that register classes, which may need the one that is being imported."""
+    module, _, name = first.rpartition(".")
+    code = (
+        f"from keras_deeplab{'.' * bool(module)}{module} import {name}\n"
+        "import keras\n"
+        "print(keras.saving.get_registered_object('keras_deeplab>SegmentationModel').__name__)"
+    )
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["SegmentationModel"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [
