@@ -21,8 +21,9 @@ def settled():
     """What a module leaves behind, caches of TensorFlow and Keras, is walked through by no later garbage collection.
 
     A process that has run many modules holds millions of such objects, and would spend a tenth of its time on them.
+    It is done before the next module and not at the end of its own, when pytest still holds what the last test used:
+    frozen, its networks would stay for ever.
     """
-    yield
     gc.collect()
     gc.freeze()
 

@@ -50,7 +50,7 @@ def randomised(module, seed=0, size=97):
     rng = np.random.default_rng(seed)
 
     def drawn(shape, low, high):
-        return torch.from_numpy(rng.uniform(low, high, shape).astype("float32"))
+        return torch.from_numpy(rng.random(tuple(shape), "float32")).mul_(high - low).add_(low)
 
     def settle(norm, inputs):
         """Statistics near those of what comes in, so that what goes out has a size of about one."""

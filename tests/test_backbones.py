@@ -1,4 +1,4 @@
-"""The backbones: the law of the rewrite, the rates of the papers' sheets, parameters and multiply-adds as published."""
+"""The backbones: the law of the rewrite, the rates of the papers' sheets."""
 
 import keras
 import numpy as np
@@ -39,24 +39,10 @@ FAMILIES = (
 )
 LARGER = {name for family in FAMILIES for name in list(family.BUILDERS)[1:]}
 LARGER -= {"se_resnext50_32x4d", "senet154", "efficientnet_b0_timm_same"}
+# Of others whose units are the same ones, only more of them, a depth of each.
+LARGER |= {name for name in BACKBONES if name.startswith(("resnet101", "resnet152", "resnet_v1_101", "drn_d_10"))}
+LARGER -= {"resnet152"}
 DISTINCT = [name for name in BACKBONES if name not in LARGER | {"xception"}]
-
-# backbone, output stride, family -> trainable parameters and multiply-adds (10^9) of convolutions at 513x513, 21
-# classes, counted on Google's own code
-PUBLISHED = {
-    ("mobilenet_v2", 16, "DeepLabV3"): (2_113_557, 2.741),
-    ("mobilenet_v2", 8, "DeepLabV3"): (2_113_557, 8.826),
-    ("mobilenet_v2", 16, "DeepLabV3Plus"): (2_725_573, 5.900),
-    ("mobilenet_v2_dm05", 16, "DeepLabV3"): (697_000, 0.867),
-    ("xception_41", 16, "DeepLabV3Plus"): (28_108_661, 40.012),
-    ("xception", 16, "DeepLabV3Plus"): (41_055_413, 54.035),
-    ("xception", 8, "DeepLabV3Plus"): (41_055_413, 176.852),
-    ("xception_71", 16, "DeepLabV3Plus"): (43_477_837, 66.068),
-    ("resnet_v1_50_beta", 16, "DeepLabV3Plus"): (26_819_909, 44.542),
-    ("resnet_v1_50_beta", 8, "DeepLabV3Plus"): (26_819_909, 122.043),
-    ("resnet_v1_50_beta", 16, "DeepLabV3"): (39_172_309, 55.427),
-    ("resnet_v1_101_beta", 16, "DeepLabV3Plus"): (45_812_037, 65.168),
-}
 
 
 def call(model, x):
@@ -228,22 +214,6 @@ def test_unit_rates_that_do_not_go_round_are_refused(classifiers, multi_grid):
 def test_unit_rates_that_are_none_are_refused(classifiers, multi_grid):
     with pytest.raises(ValueError, match="multi_grid must be None or positive integers"):
         atrous(classifiers("mobilenet_v2"), 16, multi_grid)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("backbone", "output_stride", "family"), PUBLISHED)
-def test_parameters_and_multiply_adds_are_the_published_ones(backbone, output_stride, family):
-    build = getattr(keras_deeplab, family)
-    model = build(backbone, input_shape=(513, 513, 3), output_stride=output_stride, **extra(backbone, family))
-    parameters, giga = PUBLISHED[backbone, output_stride, family]
-    found = sum(int(np.prod(variable.shape)) for variable in model.trainable_weights)
-    assert found == parameters or (parameters % 1000 == 0 and round(found, -3) == parameters)
-    assert round(keras_deeplab.multiply_adds(model) / 1e9, 3) == giga
-    assert model.output_shape == (None, 513, 513, 21)
-
-
-def extra(backbone, family):
-    return {"separable": False} if family == "DeepLabV3" else {}
 
 
 @pytest.mark.slow
