@@ -1,9 +1,11 @@
 """DeepLab semantic segmentation for Keras 3.
 
-Importing this package imports nothing heavy: each name below brings its module when it is first used.
+Importing this package imports nothing heavy: each name below brings its module when it is first used, and so does
+each of its parts, such as `keras_deeplab.layers`.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from keras_deeplab._helpers.registration import register_with_keras
 from keras_deeplab._version import __version__
@@ -48,6 +50,8 @@ def __getattr__(name):
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -185,6 +185,18 @@ def test_every_public_name_is_there(name):
     assert callable(value) or name in ("__version__", "BACKBONES", "FLAVOURS", "MODELS")
 
 
+@pytest.mark.slow
+def test_parts_are_attributes_of_the_package_and_what_is_none_is_refused():
+    code = (
+        "import keras_deeplab as k, sys\n"
+        "assert not hasattr(k, 'absent') and 'keras' not in sys.modules\n"
+        "print(k.layers.ResizeBilinear.__name__, k.metrics.MeanIoU.__name__, k.training.losses.__name__)"
+    )
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["ResizeBilinear", "MeanIoU", "keras_deeplab.training.losses"]
+
+
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(AttributeError, match="DeepLabV3Plus"):
         _ = keras_deeplab.DeepLabV9
