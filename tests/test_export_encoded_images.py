@@ -109,6 +109,18 @@ def test_bad_files_are_refused_with_the_reason(check, data, complaint):
     assert f"[image_bytes[1] {complaint}" in str(raised.value)
 
 
+@pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG, bmp(IMAGE)], ids=["jpeg", "progressive", "png", "bmp"])
+def test_a_file_that_ends_anywhere_is_named_as_cut_short(check, data):
+    first = 8 if data == PNG else 3
+    ends = [*range(first, 900), *range(900, len(data) - 1, 97)] if len(data) > 900 else range(first, len(data) - 1)
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+        check(*[data[:end] for end in ends])
+    told = str(raised.value)
+    for index, end in enumerate(ends):
+        assert f"image_bytes[{index}] is cut short: the " in told, end
+        assert f" file ends after {end} bytes" in told, end
+
+
 def test_the_largest_size_allowed_passes(check):
     assert check(png_header(4096, 4096) + b"IEND", jpeg_of_size(4096, 4096)) == [[4096, 4096], [4096, 4096]]
 
