@@ -12,19 +12,20 @@ from keras_deeplab._helpers import importing, registration
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
     """Writes modules, `{name with dots: code}`, that can be imported during the test."""
-    before = set(sys.modules)
+    written = []
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
 
     def write(modules):
         for name, code in modules.items():
             path = tmp_path.joinpath(*name.split("."))
             path.mkdir(parents=True)
             (path / "__init__.py").write_text(code)
+            written.append(name)
 
     yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, importing._Finder)]
+    for name in written:
+        sys.modules.pop(name, None)
 
 
 def told(events):

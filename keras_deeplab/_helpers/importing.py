@@ -12,7 +12,7 @@ def around_import(name: str, context: Callable[[], contextlib.AbstractContextMan
 
 def around_imports_within(package: str, context: Callable[[], contextlib.AbstractContextManager]) -> Callable[[], None]:
     """Has the code of each module in `package` run within `context()` from now on, until what is returned is called."""
-    finder = _Finder(f"{package}.", context)
+    finder = _Finder(package, context, within=True)
     sys.meta_path.insert(0, finder)
     return finder.leave
 
@@ -21,11 +21,12 @@ class _Finder:
     """Lets the other finders find a module, and has its loader run the code within a context.
 
     Args:
-        name: that of a package, whose import is followed once, or the beginning of names, with a dot at its end.
+        name: that of a package.
+        within: whether each module in the package is followed; else the package itself is, once.
     """
 
-    def __init__(self, name, context):
-        self.name, self.context = name, context
+    def __init__(self, name, context, within=False):
+        self.name, self.context, self.within = name, context, within
 
     def leave(self):
         # Whoever only looks for the package (find_spec) leaves this in place.
@@ -33,8 +34,7 @@ class _Finder:
             sys.meta_path.remove(self)
 
     def find_spec(self, name, path=None, target=None):
-        several = self.name.endswith(".")
-        if not (name.startswith(self.name) if several else name == self.name):
+        if not (name.startswith(f"{self.name}.") if self.within else name == self.name):
             return None
         others = (finder for finder in list(sys.meta_path) if not isinstance(finder, _Finder))
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
@@ -42,7 +42,7 @@ class _Finder:
             execute = spec.loader.exec_module
 
             def execute_within(module):
-                if not several:
+                if not self.within:
                     self.leave()
                 with self.context():
                     execute(module)

@@ -188,11 +188,11 @@ def _walk_jpeg(values):
         filled = (mark == 0xFF) & (kind == 0xFF)
         # Those of D0..D9 have no length; before the picture there is no place for them.
         legal = (mark == 0xFF) & (kind >= 0xC0) & ((kind < 0xD0) | (kind > 0xD9)) & (high * 256 + low >= 2)
-        whole = position + 2 + high * 256 + low <= length
-        following = tf.where(kind == 0xDA, tf.where(whole, _AT_SCAN, _CUT), _WALKING)
+        end = position + 2 + high * 256 + low
+        following = tf.where(kind == 0xDA, tf.where(end <= length, _AT_SCAN, _CUT), _WALKING)
         following = tf.where(filled, _WALKING, tf.where(legal, following, _DAMAGED))
         following = tf.where(position + 4 > length, _CUT, following)
-        return position + tf.where(filled, 1, 2 + high * 256 + low), following
+        return tf.where(filled, position + 1, end), following
 
     if_short = tf.where(length < 6, _CUT, _WALKING)
     position, state = tf.while_loop(
