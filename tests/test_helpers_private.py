@@ -130,6 +130,23 @@ def check_global_state():
     assert private.global_state.get_global_attribute("uninitialized_variables") == before
 
 
+def check_AutocastScope():
+    seen = {}
+
+    class Reads(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(1,), initializer="ones")
+
+        def call(self, inputs):
+            seen["cast"] = keras.ops.convert_to_tensor(self.scale).dtype
+            with private.AutocastScope(None):
+                seen["stored"] = keras.ops.convert_to_tensor(self.scale).dtype
+            return inputs
+
+    Reads(dtype="mixed_float16")(keras.ops.ones((1, 1)))
+    assert seen == {"cast": tf.float16, "stored": tf.float32}
+
+
 def check_schema():
     file = private.schema.ModelT.InitFromPackedBuf(bytearray(tflite()), 0)
     assert file.subgraphs[0].operators

@@ -32,8 +32,7 @@ def cell(name: str) -> Callable:
 # A step of training: forward, cross-entropy at full size, backward, SGD with momentum -------------------------------
 
 
-@cell("train/ours/tensorflow")
-def _(size, batch, classes, threads, folder, **setting):
+def _our_step(size, batch, classes, threads, folder, recompute=False, **setting):
     import keras
     import tensorflow as tf
 
@@ -45,12 +44,22 @@ def _(size, batch, classes, threads, folder, **setting):
     # As `train` has it, without the metric, which the peers don't compute either.
     loss = AtLabelSize(SparseCategoricalCrossentropy(), resizes(model)[0])
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=False)
-    end_before_resize(model)
+    end_before_resize(model, recompute)
     pixels = tf.constant(images(batch, size))
     labels = tf.constant(np.random.default_rng(2).integers(0, classes, (batch, size, size), "uint8"))
     model.make_train_function()
     step = iter(tf.data.Dataset.from_tensors((pixels, labels)).repeat())
     return lambda: model.train_function(step)
+
+
+@cell("train/ours/tensorflow")
+def _(**setting):
+    return _our_step(**setting)
+
+
+@cell("train/ours/recompute")
+def _(**setting):
+    return _our_step(recompute=True, **setting)
 
 
 def _torch_step(size, batch, classes, threads, channels_last=False, compiled=False, **setting):

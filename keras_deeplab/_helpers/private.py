@@ -5,7 +5,8 @@ version broke what. Names are imported when they are used:
 
 `schema`: the tables of a TFLite file as Python classes (TensorFlow);
 `convert_variables_to_constants_v2`: a traced function to one without variables (TensorFlow);
-`global_state`: what Keras keeps for each thread.
+`global_state`: what Keras keeps for each thread;
+`AutocastScope`: in which dtype a variable is read (Keras).
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ _HOMES = {
         "convert_variables_to_constants_v2",
     ),
     "global_state": ("keras.src.backend.common", "global_state"),
+    "AutocastScope": ("keras.src.backend.common.variables", "AutocastScope"),
 }
 
 

@@ -34,6 +34,7 @@ from keras_deeplab.training.hosts import Hosts
 from keras_deeplab.training.lines import record_line, validation_lines
 from keras_deeplab.training.losses import AtLabelSize, FollowSteps, LossStep, step_variables
 from keras_deeplab.training.optimizers import make_optimizer
+from keras_deeplab.training.recomputation import recomputing
 from keras_deeplab.training.replicas import replicas_of, strategy_of, synchronized
 from keras_deeplab.training.run_directory import RunDirectory
 from keras_deeplab.training.settings import TrainSettings
@@ -227,7 +228,9 @@ def _compiled(model, source, settings, teacher):
             auto_scale_loss=False,
         )
         if teacher is None:
-            coarse.end_before_resize(twin)
+            coarse.end_before_resize(twin, settings.recompute)
+        elif settings.recompute:
+            twin.called_for_training = recomputing(twin)
     return twin
 
 
