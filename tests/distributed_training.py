@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 if os.environ.get("KERAS_BACKEND") == "jax":
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    # Compiling is what takes JAX its time.
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
 else:
     import tensorflow as tf
 

@@ -17,8 +17,8 @@ SHAPES = [(2, 5, 7, 3), (1, 1, 1, 4), (3, 8, 8, 16), (1, 9, 1, 21)]
 CLOSE = {"float32": 3e-6, "mixed_float16": 1e-3, "mixed_bfloat16": 8e-3}
 
 
-def step(cls, shape, by_batch=True, **settings):
-    """The outputs, the gradients of the inputs, gamma and beta, and the statistics after a step of training."""
+def step(cls, shape, by_batch=True, training=True, **settings):
+    """The outputs, the gradients of the inputs, gamma and beta, and the statistics after a step."""
     layer, random = cls(**settings), np.random.default_rng(0)
     layer.build(shape)
     for variable in layer.weights:
@@ -33,7 +33,7 @@ def step(cls, shape, by_batch=True, **settings):
     def run():
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            outputs = layer(inputs, training=True)
+            outputs = layer(inputs, training=training)
         return [outputs, *tape.gradient(outputs, [inputs, *(each.value for each in factors)], gradients)]
 
     return [tf.cast(each, tf.float32).numpy() for each in (*run(), layer.moving_mean, layer.moving_variance)]
@@ -46,10 +46,12 @@ def assert_same(shape, close=3e-6, **settings):
         np.testing.assert_allclose(ours, theirs, atol=close * max(1.0, np.abs(theirs).max()))
 
 
-@pytest.mark.parametrize("by_batch", [True, False], ids=["batch", "fixed"])
+@pytest.mark.parametrize(
+    ("by_batch", "training"), [(True, True), (False, True), (True, False)], ids=["batch", "fixed", "inference"]
+)
 @pytest.mark.parametrize(("dtype", "shape"), list(itertools.product(CLOSE, SHAPES)))
-def test_a_step_is_that_of_keras(dtype, shape, by_batch):
-    assert_same(shape, CLOSE[dtype], by_batch=by_batch, dtype=dtype)
+def test_a_step_is_that_of_keras(dtype, shape, by_batch, training):
+    assert_same(shape, CLOSE[dtype], by_batch=by_batch, training=training, dtype=dtype)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,15 @@ def test_a_step_is_that_of_keras(dtype, shape, by_batch):
     ids=str,
 )
 def test_settings_are_those_of_keras(settings):
-    assert_same((2, 5, 7, 3), **settings)
+    for training in (True, False):
+        assert_same((2, 5, 7, 3), training=training, **settings)
+
+
+def test_maps_without_positions_stay_so():
+    layer = layers.BatchNormalization()
+    layer.build((None, None, None, 3))
+    for shape in ((0, 4, 4, 3), (1, 0, 4, 3)):
+        assert layer(np.zeros(shape, "float32"), training=False).shape == shape
 
 
 def test_other_ranks_are_those_of_keras():
@@ -70,13 +80,15 @@ def test_a_step_is_one_operator_each_way():
     layer = layers.BatchNormalization()
     layer.build((None, None, None, 3))
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
-    def run(inputs):
-        return tf.gradients(layer(inputs, training=True), inputs)
+    for training in (True, False):
 
-    kinds = {operator.type for operator in run.get_concrete_function().graph.get_operations()}
-    assert {"FusedBatchNormV3", "FusedBatchNormGradV3"} <= kinds
-    assert not kinds & {"SquaredDifference", "Rsqrt"}
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
+        def run(inputs, training=training):
+            return tf.gradients(layer(inputs, training=training), inputs)
+
+        kinds = {operator.type for operator in run.get_concrete_function().graph.get_operations()}
+        assert {"FusedBatchNormV3", "FusedBatchNormGradV3"} <= kinds
+        assert not kinds & {"SquaredDifference", "Rsqrt"}
 
 
 def test_a_mask_counts():

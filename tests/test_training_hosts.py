@@ -27,6 +27,8 @@ def start(backend, folder, port, index, **more):
         "KERAS_BACKEND": backend,
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Compiling is what takes JAX its time.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[1]), *sys.path]),
     }
     command = [sys.executable, PROGRAM, folder, str(STEPS), str(port), str(index)]

@@ -413,6 +413,7 @@ def test_jax_has_the_same_values_and_slopes_and_the_same_ramp(tmp_path):
         cases[name] = (kind, arguments, {what: gradient(made(name), *each) for what, each in maps.items()})
     np.save(tmp_path / "cases.npy", np.array([cases, maps], dtype=object), allow_pickle=True)
     environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(losses.__file__).parents[3])}
+    environment |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling is what takes JAX its time
     result = subprocess.run(
         [python, "-c", JAX, str(tmp_path / "cases.npy")], capture_output=True, text=True, env=environment, check=False
     )

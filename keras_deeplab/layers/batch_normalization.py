@@ -13,12 +13,12 @@ _LEAST_EPSILON_ON_GPU = 1.001e-5
 
 @register
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's own layer, variables and results, faster in a training on the TensorFlow backend.
+    """Keras's own layer, variables and results, faster on the TensorFlow backend.
 
     Keras normalises a batch there by a dozen operators, each of which reads or writes the whole map, and keeps several
-    maps for the gradient. Here a map (B, H, W, C) that is normalised for a training, by its batch or by fixed
-    statistics, goes through `FusedBatchNormV3` and its gradient, which read it as often as they must and keep it alone.
-    Everything else is Keras's: other ranks and axes, masks, `renorm`, `synchronized`, inference, other backends.
+    maps for the gradient. Here a map (B, H, W, C) goes through `FusedBatchNormV3` and its gradient, which read it as
+    often as they must and keep it alone; behind a convolution, TensorFlow makes one operator of both in inference.
+    Everything else is Keras's: other ranks and axes, masks, `renorm`, `synchronized`, exports, other backends.
 
     The arguments are those of `keras.layers.BatchNormalization`.
 
@@ -31,11 +31,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
-        if not training or not self._is_fused(inputs) or mask is not None:
+        if mask is not None or not self._is_fused(inputs):
             return super().call(inputs, training=training, mask=mask)
         mean, variance = tensor_of(self.moving_mean), tensor_of(self.moving_variance)
         mean, variance = (tf.cast(each, tf.float32) for each in (mean, variance))
-        by_batch = self.trainable
+        by_batch = bool(training) and self.trainable
         outputs, batch_mean, batch_variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self._factors(self.gamma, tf.ones_like(mean)),
