@@ -125,7 +125,7 @@ def _run(words: list[str]) -> int:
 _SMALLER = ("--batch-size", "--crop-size", "--input-size", "--tile")
 _LARGE = {
     "predict": " Images of any size go by keras-deeplab tiles.",
-    "train": " --gradient-accumulation-steps makes up for a smaller batch.",
+    "train": " --recompute needs about half; --gradient-accumulation-steps makes up for a smaller batch.",
 }
 
 

@@ -223,7 +223,7 @@ class _Piece:
                 if scope.losses:
                     raise ValueError(
                         "a layer of the model adds to the loss what it made of its maps, which can't be computed "
-                        "again: train without recomputing them"
+                        "again: train without recompute=True (--recompute)"
                     )
                 after = [(variable, value, scope.get_current_value(variable)) for variable, value in fixed]
             changed = [(variable, new) for variable, old, new in after if new is not old]
