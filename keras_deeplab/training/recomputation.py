@@ -30,8 +30,9 @@ _Costs: TypeAlias = list[list[tuple[int, int]]]
 def recomputing(model: keras.Model) -> Callable[[Any], Any]:
     """A function that computes what `model(images, training=True)` does, and keeps less of it for the gradient.
 
-    Results and updates of moving statistics are those of the model itself; gradients too, but for the order in which
-    those of maps that are read several times are added. Both runs of dropout draw the same. What stands behind the last
+    Results and updates of moving statistics are those of the model itself; gradients too, but for roundings:
+    those of maps that are read several times are added in another order, and TensorFlow fuses operators in one graph
+    that it doesn't in the other. Both runs of dropout draw the same. What stands behind the last
     cut is run once.
 
     Args:
