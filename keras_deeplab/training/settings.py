@@ -341,7 +341,7 @@ class TrainSettings(Options):
     recompute: bool = option(
         False,
         "whether the network's maps are computed again on the way back instead of kept (gradient checkpointing): about "
-        "half of the memory, a step a third longer, the same result",
+        "half of the memory, a step a third longer, the same result but for roundings",
         configuration=False,
     )
     augmentation: Augmentation = nested(Augmentation)
