@@ -53,8 +53,8 @@ def call(model, x):
     return keras.ops.convert_to_numpy(model(x))
 
 
-def rounding(model, x):
-    """How far a network of float32 is from the same one of float64."""
+def in_float64(model):
+    """The same network, computed in float64."""
 
     def clone(layer):
         config = layer.get_config()
@@ -63,7 +63,7 @@ def rounding(model, x):
     images = keras.Input(model.input.shape[1:], dtype="float64")
     exact = keras.models.clone_model(model, clone_function=clone, input_tensors=images)
     exact.set_weights([weights.astype("float64") for weights in model.get_weights()])
-    return relative_error(call(model, x), call(exact, x.astype("float64")), 1)
+    return exact
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,16 @@ def dense_resnet(resnet):
 def test_the_dense_network_subsampled_is_the_classifier(name):
     model = randomise(network(name))
     x = images(*LAWFUL[name])
-    natural, same = call(model, x), call(atrous(model, 32), x)
-    # Its batch norms are computed in another order of operations, which moves the last places as float32 itself does.
-    last_places = rounding(model, x)
-    assert last_places < 2e-4
+    natural = call(model, x)
+    if name == "MobileNetV2":
+        # Float32 itself is 1e-4 off in this one, and batch norms behind a rewrite round otherwise: the law is of one
+        # arithmetic in float32, and of the classifier itself in float64.
+        natural, exact, precise = call(atrous(model, 32), x), in_float64(model), x.astype("float64")
     for output_stride in (8, 16) if name == "MobileNetV2" else (8,):
-        dense = atrous(model, output_stride)
-        assert relative_error(call(dense, x), same, 32 // output_stride) < 1e-5
-        assert relative_error(call(dense, x), natural, 32 // output_stride) < max(1e-5, 2 * last_places)
+        dense, step = atrous(model, output_stride), 32 // output_stride
+        assert relative_error(call(dense, x), natural, step) < 1e-5
+        if name == "MobileNetV2":
+            assert relative_error(call(atrous(exact, output_stride), precise), call(exact, precise), step) < 1e-9
         assert [(v.name, v.path, v.shape) for v in dense.weights] == [(v.name, v.path, v.shape) for v in model.weights]
 
 
